@@ -1,0 +1,47 @@
+"""Durations at the edge of the API: a number of seconds, a ``timedelta``, or text such as ``"90s"``, ``"5m"``, ``"1d"``."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import timedelta
+from typing import TypeAlias
+
+from taskq.errors import ConfigError
+
+Duration: TypeAlias = float | timedelta | str
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*\Z")
+
+
+def seconds(value: Duration, what: str = "duration") -> float:
+    """Return *value* in seconds.
+
+    Args:
+        value: seconds, a ``timedelta``, or a number with one unit of ms, s, m, h, d, w.
+        what: the name of the setting, for the error text.
+
+    Raises:
+        ConfigError: not a duration, negative, or not finite.
+    """
+    if isinstance(value, timedelta):
+        result = value.total_seconds()
+    elif isinstance(value, str):
+        match = _TEXT.match(value)
+        if not match:
+            raise ConfigError(f"{what}: {value!r} is no duration; write seconds or '90s', '5m', '1h', '7d'")
+        result = float(match[1]) * _UNITS[match[2] or "s"]
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        result = float(value)
+    else:
+        raise ConfigError(f"{what}: {value!r} is no duration; write seconds, a timedelta or '5m'")
+    if not math.isfinite(result) or result < 0:
+        raise ConfigError(f"{what}: {value!r} must be zero or more, and finite")
+    return result
+
+
+def milliseconds(value: Duration, what: str = "duration") -> int:
+    """Return *value* in whole milliseconds; what is above zero never becomes zero."""
+    exact = seconds(value, what) * 1000
+    return max(1, round(exact)) if exact > 0 else 0

@@ -1,0 +1,187 @@
+"""Every error taskq raises, and the exit codes of its commands.
+
+::
+
+    Exception
+     ├─ TaskqError                     root: ``except TaskqError`` catches all of ours
+     │   ├─ ConfigError                a setting or an option is wrong; the text says which and what to write
+     │   │   ├─ UnknownOptionError     no such option ("did you mean ...?")
+     │   │   └─ ScheduleError          a cron line, interval or time zone that cannot be used
+     │   ├─ SerializationError         an argument or result that cannot be written to the wire
+     │   ├─ DecodeError                bytes from Redis that are no message of ours
+     │   ├─ UnknownTaskError           a task name that this app does not know
+     │   ├─ BrokerError                Redis did not do what was asked
+     │   │   ├─ BrokerUnavailableError no connection, or no answer within the deadline
+     │   │   ├─ BrokerAuthError        wrong or missing user name or password
+     │   │   └─ BrokerRefusedError     Redis answered with an error (full, read-only, wrong type ...)
+     │   ├─ ResultTimeoutError         (also TimeoutError) ``get(timeout=...)`` ran out
+     │   ├─ TaskFailedError            the task ended FAILURE; ``get()`` raises it
+     │   │   ├─ TaskRevokedError       the task was revoked
+     │   │   └─ TaskExpiredError       the message expired before it could start
+     │   ├─ SoftTimeLimitExceededError raised inside a task at its soft time limit
+     │   ├─ TimeLimitExceededError     the hard time limit ended the task
+     │   └─ WorkerLostError            the process that ran the task died
+     └─ TaskControl                    raised by a task to steer taskq; never a failure of taskq itself
+         ├─ Retry                      run this message again later
+         └─ Reject                     straight to the dead letter queue
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the ``taskq`` commands."""
+
+    OK = 0
+    FAILED = 1
+    """The command ran and its answer is no: a check failed, a worker process died for good."""
+    USAGE = 2
+    """Wrong flags, app path or settings."""
+    UNAVAILABLE = 69
+    """Redis cannot be reached or refuses us (EX_UNAVAILABLE of sysexits.h)."""
+    INTERRUPTED = 130
+    """A second signal: running tasks were handed back at once."""
+
+
+class TaskqError(Exception):
+    """Root of every error that taskq raises on its own account."""
+
+
+class ConfigError(TaskqError, ValueError):
+    """A setting or option is wrong."""
+
+
+class UnknownOptionError(ConfigError, TypeError):
+    """An option that does not exist."""
+
+    def __init__(self, name: str, known: Iterable[str], where: str) -> None:
+        close = difflib.get_close_matches(name, list(known), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        super().__init__(f"{where} has no option {name!r}{hint}")
+
+
+class ScheduleError(ConfigError):
+    """A cron line, interval or time zone that cannot be used."""
+
+
+class SerializationError(TaskqError, TypeError):
+    """A value that cannot be written to the wire."""
+
+
+class DecodeError(TaskqError):
+    """Bytes from Redis that are no message of ours.
+
+    The bytes are kept: they go to the dead letter queue as they were found.
+    """
+
+    def __init__(self, reason: str, data: bytes = b"") -> None:
+        super().__init__(reason)
+        self.data = data
+
+
+class UnknownTaskError(TaskqError, LookupError):
+    """A task name that this app does not know."""
+
+
+class BrokerError(TaskqError):
+    """Redis did not do what was asked."""
+
+
+class BrokerUnavailableError(BrokerError, ConnectionError):
+    """No connection, or no answer within the deadline.
+
+    After this error from ``.delay()`` the message may or may not exist, but never twice.
+    """
+
+
+class BrokerAuthError(BrokerError):
+    """Redis refused the user name or password."""
+
+
+class BrokerRefusedError(BrokerError):
+    """Redis answered with an error; nothing was written."""
+
+
+class ResultTimeoutError(TaskqError, TimeoutError):
+    """``get(timeout=...)`` ran out before the task ended."""
+
+
+class TaskFailedError(TaskqError):
+    """The task ended FAILURE.
+
+    The original exception is described, not re-created: nothing stored in Redis is ever imported by name.
+    """
+
+    def __init__(self, message: str, *, task_id: str = "", error_type: str = "", traceback: str = "") -> None:
+        super().__init__(message)
+        self.task_id = task_id
+        self.error_type = error_type
+        self.traceback = traceback
+
+
+class TaskRevokedError(TaskFailedError):
+    """The task was revoked before it ended."""
+
+
+class TaskExpiredError(TaskFailedError):
+    """The message expired before it could start."""
+
+
+class SoftTimeLimitExceededError(TaskqError):
+    """Raised inside the task at its soft time limit; the task may clean up and return or re-raise."""
+
+
+class TimeLimitExceededError(TaskqError):
+    """The hard time limit ended the task."""
+
+
+class WorkerLostError(TaskqError):
+    """The process that ran the task died."""
+
+
+class TaskControl(Exception):  # noqa: N818 - control flow, not a failure
+    """Base of what a task raises to steer taskq."""
+
+
+class Retry(TaskControl):
+    """Run this message again later.
+
+    Args:
+        reason: shown in logs and in the result while the task waits.
+        countdown: seconds (or ``timedelta``) to wait; by default the task's backoff decides.
+        eta: the instant to run at, instead of ``countdown``; must be timezone-aware.
+        max_retries: replaces the task's limit for this message.
+    """
+
+    def __init__(
+        self,
+        reason: str | BaseException = "retry asked for by the task",
+        *,
+        countdown: float | timedelta | None = None,
+        eta: datetime | None = None,
+        max_retries: int | None = None,
+    ) -> None:
+        super().__init__(str(reason))
+        if countdown is not None and eta is not None:
+            raise ConfigError("Retry takes countdown or eta, not both")
+        self.reason = reason
+        self.countdown = countdown
+        self.eta = eta
+        self.max_retries = max_retries
+
+
+class Reject(TaskControl):
+    """Give up now: straight to the dead letter queue, without further retries.
+
+    Args:
+        reason: kept in the dead letter.
+    """
+
+    def __init__(self, reason: str = "rejected by the task") -> None:
+        super().__init__(reason)
+        self.reason = reason

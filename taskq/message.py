@@ -1,0 +1,157 @@
+"""The message: one call of a task, and its wire form (version 1, see ``docs/wire-format.md``).
+
+A message is the MessagePack array ``[version, id, task, args, kwargs, meta]``; ``meta`` is a map that holds
+only what differs from the defaults, so that an ordinary call costs about 30 bytes beyond its arguments.
+Unknown keys in ``meta`` are ignored, which lets a newer producer talk to an older worker.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from taskq.errors import ConfigError, DecodeError
+from taskq.serialization import unserializable
+
+WIRE_VERSION = 1
+MAX_ID_LENGTH = 200
+DEFAULT_PRIORITY = 5
+"""Of 0 to 9; a higher number is sooner."""
+
+
+class TaskState(StrEnum):
+    """Where a message is in its life."""
+
+    UNKNOWN = "UNKNOWN"
+    """No trace of this id: never sent, or its result has expired."""
+    SCHEDULED = "SCHEDULED"
+    """Delayed: waits for its time."""
+    PENDING = "PENDING"
+    """In its queue."""
+    STARTED = "STARTED"
+    """Delivered to a worker."""
+    RETRY = "RETRY"
+    """Failed, will run again."""
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    """Failed for good; it is in the dead letter queue."""
+    REVOKED = "REVOKED"
+    EXPIRED = "EXPIRED"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing further happens to the message by itself."""
+        return self in _FINAL
+
+
+_FINAL = frozenset({TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED, TaskState.EXPIRED})
+
+
+class Meta(msgspec.Struct, omit_defaults=True, gc=False):
+    """What travels beside the arguments. The wire names are one or two letters; defaults are not written."""
+
+    attempt: int = msgspec.field(default=1, name="a")
+    """Which run against the retry policy this is, from 1."""
+    crashes: int = msgspec.field(default=0, name="c")
+    """How many times a worker died while it ran this message, before its last retry."""
+    priority: int = msgspec.field(default=DEFAULT_PRIORITY, name="p")
+    expires: int = msgspec.field(default=0, name="x")
+    """Epoch milliseconds after which the message must not start; 0 is never."""
+    first: int = msgspec.field(default=0, name="f")
+    """Epoch milliseconds of the first attempt's start; 0 on the first attempt."""
+    due: int = msgspec.field(default=0, name="d")
+    """Epoch milliseconds of the time asked for with countdown or eta; 0 is at once."""
+    replays: int = msgspec.field(default=0, name="r")
+    """How many times it came back from the dead letter queue."""
+    unknown_since: int = msgspec.field(default=0, name="u")
+    """Epoch milliseconds when a worker first did not know the task's name."""
+    max_retries: int | None = msgspec.field(default=None, name="m")
+    ignore_result: bool | None = msgspec.field(default=None, name="i")
+    soft_time_limit: float | None = msgspec.field(default=None, name="s")
+    time_limit: float | None = msgspec.field(default=None, name="t")
+    headers: dict[str, Any] | None = msgspec.field(default=None, name="h")
+
+
+PLAIN = Meta()
+"""The meta of an ordinary message; shared, so never changed in place."""
+
+
+class Message(msgspec.Struct, array_like=True):
+    """One call of a task, as sent."""
+
+    version: int
+    id: bytes | str
+    """16 bytes (milliseconds and 80 random bits, as in UUID version 7) or the caller's own text."""
+    task: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    meta: Meta | None = None
+
+    @property
+    def task_id(self) -> str:
+        """The id as users see it: 32 hexadecimal digits, or the text they gave."""
+        raw = self.id
+        return raw if type(raw) is str else raw.hex()  # type: ignore[union-attr]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Message).decode
+
+
+def new_id() -> bytes:
+    """A fresh id that sorts by time: 48 bits of epoch milliseconds, 80 random bits (layout of RFC 9562, 5.7)."""
+    return (time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)
+
+
+def wire_id(task_id: str) -> bytes | str:
+    """The wire form of an id that a user holds: our own ids as 16 bytes, anything else as it is."""
+    if len(task_id) == 32:
+        try:
+            raw = bytes.fromhex(task_id)
+        except ValueError:
+            return task_id
+        # only the canonical text may fold, or two different ids would become one
+        return raw if raw.hex() == task_id else task_id
+    return task_id
+
+
+def check_id(task_id: object) -> str:
+    """Return *task_id* if it can be one.
+
+    Raises:
+        ConfigError: empty, too long, or with characters that do not print.
+    """
+    if not isinstance(task_id, str) or not 0 < len(task_id) <= MAX_ID_LENGTH or not task_id.isprintable():
+        raise ConfigError(f"task_id must be 1 to {MAX_ID_LENGTH} printable characters, not {task_id!r}")
+    return task_id
+
+
+def encode(message: Message) -> bytes:
+    """The wire form of *message*.
+
+    Raises:
+        SerializationError: an argument has no wire form.
+    """
+    try:
+        return _encode(message)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise unserializable(f"an argument of {message.task}", error) from error
+
+
+def decode(data: bytes) -> Message:
+    """The message in *data*.
+
+    Raises:
+        DecodeError: the bytes are no message, or of a wire version this release does not know.
+    """
+    try:
+        message = _decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DecodeError(f"not a taskq message: {error}", data) from error
+    if message.version != WIRE_VERSION:
+        raise DecodeError(f"wire version {message.version} is not known to this release", data)
+    return message

@@ -1,4 +1,4 @@
-"""Durations at the edge of the API: a number of seconds, a ``timedelta``, or text such as ``"90s"``, ``"5m"``, ``"1d"``."""
+"""Durations at the edge: seconds, a ``timedelta``, or text such as ``"90s"``, ``"5m"`` or ``"1d"``."""
 
 from __future__ import annotations
 
@@ -33,12 +33,20 @@ def seconds(value: Duration, what: str = "duration") -> float:
             raise ConfigError(f"{what}: {value!r} is no duration; write seconds or '90s', '5m', '1h', '7d'")
         result = float(match[1]) * _UNITS[match[2] or "s"]
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        result = float(value)
+        result = _as_float(value)
     else:
         raise ConfigError(f"{what}: {value!r} is no duration; write seconds, a timedelta or '5m'")
-    if not math.isfinite(result) or result < 0:
+    # as milliseconds it must be finite too
+    if not math.isfinite(result * 1000) or result < 0:
         raise ConfigError(f"{what}: {value!r} must be zero or more, and finite")
     return result
+
+
+def _as_float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # an int beyond what a float can hold
+        return math.inf
 
 
 def milliseconds(value: Duration, what: str = "duration") -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -19,6 +19,7 @@ from taskq.serialization import unserializable
 
 WIRE_VERSION = 1
 MAX_ID_LENGTH = 200
+ID_BYTES = 16
 DEFAULT_PRIORITY = 5
 """Of 0 to 9; a higher number is sooner."""
 
@@ -80,11 +81,18 @@ PLAIN = Meta()
 """The meta of an ordinary message; shared, so never changed in place."""
 
 
+if TYPE_CHECKING:
+    WireId: TypeAlias = bytes | str
+else:
+    # msgspec refuses a union of two text-like types; decode() checks instead
+    WireId = Any
+
+
 class Message(msgspec.Struct, array_like=True):
     """One call of a task, as sent."""
 
     version: int
-    id: bytes | str
+    id: WireId
     """16 bytes (milliseconds and 80 random bits, as in UUID version 7) or the caller's own text."""
     task: str
     args: list[Any]
@@ -95,7 +103,7 @@ class Message(msgspec.Struct, array_like=True):
     def task_id(self) -> str:
         """The id as users see it: 32 hexadecimal digits, or the text they gave."""
         raw = self.id
-        return raw if type(raw) is str else raw.hex()  # type: ignore[union-attr]
+        return raw if isinstance(raw, str) else raw.hex()
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -103,7 +111,7 @@ _decode = msgspec.msgpack.Decoder(Message).decode
 
 
 def new_id() -> bytes:
-    """A fresh id that sorts by time: 48 bits of epoch milliseconds, 80 random bits (layout of RFC 9562, 5.7)."""
+    """A fresh id that sorts by time: 48 bits of epoch milliseconds, 80 random bits (cf. RFC 9562, 5.7)."""
     return (time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)
 
 
@@ -150,8 +158,12 @@ def decode(data: bytes) -> Message:
     """
     try:
         message = _decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not a taskq message: {error}", data) from error
     if message.version != WIRE_VERSION:
         raise DecodeError(f"wire version {message.version} is not known to this release", data)
+    if not isinstance(message.id, str) and not (
+        isinstance(message.id, bytes) and len(message.id) == ID_BYTES
+    ):
+        raise DecodeError(f"not a taskq message: its id is neither text nor {ID_BYTES} bytes", data)
     return message

@@ -38,7 +38,7 @@ def loads(data: bytes) -> Any:
     """
     try:
         return _decoder.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not MessagePack: {error}", data) from error
 
 
@@ -46,5 +46,5 @@ def unserializable(what: str, error: BaseException) -> SerializationError:
     """The error for a value without a wire form, with what to do about it."""
     return SerializationError(
         f"{what} cannot be serialized: {error}. "
-        "Pass plain data (numbers, text, bytes, lists, dicts, datetimes), or an id to look the object up with."
+        "Pass plain data (numbers, text, bytes, lists, dicts, datetimes), or an id to find the object by."
     )

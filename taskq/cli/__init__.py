@@ -1,0 +1,48 @@
+"""The ``taskq`` command. Each subcommand's module is imported when it is used, so that every one starts fast."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+COMMANDS = {
+    "worker": "taskq.cli.worker",
+    "beat": "taskq.cli.beat",
+    "demo": "taskq.cli.demo",
+    "queues": "taskq.cli.queues",
+    "dlq": "taskq.cli.dlq",
+    "metrics": "taskq.cli.metrics",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported by need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-A", "--app", metavar="MODULE:APP", envvar="TASKQ_APP", help="Where the app is, such as shop.tasks:app.")
+@click.version_option(package_name="taskq")
+@click.pass_context
+def main(ctx: click.Context, app: str | None) -> None:
+    """A fast, safe task queue on Redis streams.
+
+    \b
+    taskq demo                              see it work, on a Redis of its own
+    taskq worker -A shop:app                run tasks
+    taskq beat -A shop:app                  send scheduled tasks (as many beats as you like)
+    taskq queues -A shop:app                what waits, runs, failed
+    taskq dlq replay -A shop:app            run dead letters again
+
+    Settings also come from the environment: TASKQ_BROKER_URL, TASKQ_NAMESPACE, TASKQ_<ANY SETTING>.
+    """
+    ctx.obj = {"app": app}

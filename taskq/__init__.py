@@ -1,0 +1,72 @@
+"""taskq: a fast, safe task queue for Python on Redis streams."""
+
+from taskq.app import PeriodicEntry, TaskQ, task
+from taskq.config import Config
+from taskq.context import Context, current_task
+from taskq.dlq import DeadLetter
+from taskq.errors import (
+    BrokerAuthError,
+    BrokerError,
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    ConfigError,
+    DecodeError,
+    Reject,
+    ResultTimeoutError,
+    Retry,
+    ScheduleError,
+    SerializationError,
+    SoftTimeLimitExceededError,
+    TaskExpiredError,
+    TaskFailedError,
+    TaskqError,
+    TaskRevokedError,
+    TimeLimitExceededError,
+    UnknownOptionError,
+    UnknownTaskError,
+    WorkerLostError,
+)
+from taskq.message import TaskState
+from taskq.result import Result
+from taskq.schedule import at, cron, crontab, every
+from taskq.task import AsyncTask, Task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncTask",
+    "BrokerAuthError",
+    "BrokerError",
+    "BrokerRefusedError",
+    "BrokerUnavailableError",
+    "Config",
+    "ConfigError",
+    "Context",
+    "DeadLetter",
+    "DecodeError",
+    "PeriodicEntry",
+    "Reject",
+    "Result",
+    "ResultTimeoutError",
+    "Retry",
+    "ScheduleError",
+    "SerializationError",
+    "SoftTimeLimitExceededError",
+    "Task",
+    "TaskExpiredError",
+    "TaskFailedError",
+    "TaskQ",
+    "TaskRevokedError",
+    "TaskState",
+    "TaskqError",
+    "TimeLimitExceededError",
+    "UnknownOptionError",
+    "UnknownTaskError",
+    "WorkerLostError",
+    "at",
+    "cron",
+    "crontab",
+    "current_task",
+    "every",
+    "task",
+]

@@ -1,0 +1,409 @@
+"""The app: registry of tasks and schedules, configuration, and the connections of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from taskq.broker import address as addresses
+from taskq.broker import inspect as read_side
+from taskq.broker.aio import AsyncClient
+from taskq.broker.keys import Keys
+from taskq.broker.listener import Listener
+from taskq.broker.producer import AsyncProducer, Outgoing, pages, send_sync
+from taskq.broker.sync import SyncBroker
+from taskq.config import Config
+from taskq.dlq import DeadLetters
+from taskq.errors import ConfigError, ScheduleError, UnknownTaskError
+from taskq.events import Events
+from taskq.message import check_id
+from taskq.result import Result
+from taskq.schedule import Schedule, cron
+from taskq.task import AsyncTask, BaseTask, Task, TaskDecorator, TaskOptions, call_plan, prepare
+
+F = TypeVar("F", bound=BaseTask[Any, Any])
+CATCH_UP = ("none", "last", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodicEntry:
+    """A recurring definition: which task, when, with what."""
+
+    name: str
+    task: str
+    schedule: Schedule
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    catch_up: str = "last"
+    """Which fire times missed while no beat ran are made up for: ``none``, ``last`` or ``all`` (at most 1,000)."""
+
+
+class TaskQ:
+    """A task queue application.
+
+    Args:
+        name: shown in logs, banners and connection names.
+        broker_url: where Redis is; default ``TASKQ_BROKER_URL``, then ``REDIS_URL``, then localhost.
+        include: modules that define tasks, imported when a worker starts.
+        **settings: the fields of :class:`taskq.Config`.
+
+    Raises:
+        UnknownOptionError: a setting that does not exist.
+        ConfigError: a value that cannot be used.
+    """
+
+    def __init__(
+        self, name: str, broker_url: str | None = None, *, include: Iterable[str] = (), **settings: Any
+    ) -> None:
+        self.name = name
+        self._given = {**settings, "broker_url": broker_url}
+        self._configure()
+        self.include = tuple(include)
+        self.tasks: dict[str, BaseTask[Any, Any]] = {}
+        self.periodic_entries: dict[str, PeriodicEntry] = {}
+        self.events = Events()
+        self.task = TaskDecorator(lambda: self)
+        """``@app.task`` or ``@app.task(queue=..., ...)``: register a function; see :class:`TaskSettings`."""
+        self._announced: set[str] = set()
+        self._lock = threading.Lock()
+        self._listener: Listener | None = None
+        self._async: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncProducer]]
+        self._async = weakref.WeakKeyDictionary()
+        self._register_builtins()
+
+    def __repr__(self) -> str:
+        return f"<TaskQ {self.name} at {self.address}>"
+
+    def reconfigure(self, **settings: Any) -> None:
+        """Replace settings, as a command line does for an app that was just imported.
+
+        Before anything was sent: tasks keep the defaults they were defined with.
+
+        Raises:
+            UnknownOptionError: a setting that does not exist.
+            ConfigError: a value that cannot be used.
+        """
+        current = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(self.config)}
+        self.config = Config.build({**current, **settings}, environ={})
+        self.close()
+        self.address = addresses.parse(self.config.broker_url)
+        self.keys = Keys(self.config.namespace)
+        self._announced = set()
+        for name in ("sync_broker", "dlq"):  # made again, for the new address, when needed
+            self.__dict__.pop(name, None)
+
+    def reconfigure(self, **settings: Any) -> None:
+        """Change settings before anything was sent or served: what command line flags do.
+
+        Raises:
+            UnknownOptionError, ConfigError: as the constructor.
+        """
+        self._given.update(settings)
+        self._configure()
+
+    def _configure(self) -> None:
+        self.config = Config.build(self._given)
+        self.address = addresses.parse(self.config.broker_url)
+        self.keys = Keys(self.config.namespace)
+
+    def register(
+        self, function: Callable[..., Any], *, name: str | None, bind: bool, settings: Mapping[str, Any]
+    ) -> BaseTask[Any, Any]:
+        """Make *function* a task; what ``@app.task`` calls.
+
+        Raises:
+            ConfigError: not a function, a bad setting, or the name is taken by another function.
+        """
+        if not callable(function) or isinstance(function, (type, BaseTask)):
+            raise ConfigError(f"@app.task wants a function, not {function!r}")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigError(f"{function.__qualname__} is a generator; a task is an ordinary or async function")
+        task_name = name or _default_name(function)
+        known = self.tasks.get(task_name)
+        if known is not None and not _same_source(known.function, function):
+            raise ConfigError(f"the task name {task_name!r} is taken by {known.function!r}; give name= to one of them")
+        is_async = inspect.iscoroutinefunction(function)
+        kind = AsyncTask if is_async else Task
+        options = TaskOptions.build(self, settings, task_name)
+        task: BaseTask[Any, Any] = kind(self, function, task_name, bind=bind, is_async=is_async, options=options)
+        self.tasks[task_name] = task
+        return task
+
+    def periodic(
+        self,
+        schedule: Schedule,
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        catch_up: str = "last",
+        **options: Any,
+    ) -> Callable[[F | Callable[..., Any]], F | BaseTask[Any, Any]]:
+        """Run a task on a schedule: above a plain function or above ``@app.task``.
+
+        Args:
+            schedule: ``cron("0 2 * * *", tz="Asia/Seoul")``, ``every(30)``, ``at(datetime)``.
+            args, kwargs: what the task is called with.
+            name: of the schedule; default the task's name.
+            catch_up: ``last`` (default) makes up for the latest fire time missed while no beat ran, ``none`` for no
+                missed one, ``all`` for every one (at most 1,000).
+            **options: as for ``task.options(...)``.
+
+        Raises:
+            ScheduleError: the schedule or name cannot be used.
+        """
+
+        def decorate(function: Any) -> Any:
+            task = function if isinstance(function, BaseTask) else self.task(function)
+            entry_name = name or task.name
+            self.add_periodic(
+                PeriodicEntry(entry_name, task.name, schedule, tuple(args), dict(kwargs or {}), options, catch_up)
+            )
+            return task
+
+        return decorate
+
+    def add_periodic(self, entry: PeriodicEntry) -> None:
+        """Add a schedule.
+
+        Raises:
+            ScheduleError: its name is taken, or a part of it cannot be used.
+        """
+        if not callable(getattr(entry.schedule, "next_after", None)):
+            raise ScheduleError(f"schedule {entry.name!r}: write cron('...'), every(...) or at(...)")
+        if entry.catch_up not in CATCH_UP:
+            raise ScheduleError(f"schedule {entry.name!r}: catch_up must be one of {', '.join(CATCH_UP)}")
+        if entry.name in self.periodic_entries and self.periodic_entries[entry.name] != entry:
+            raise ScheduleError(f"the schedule name {entry.name!r} is taken; give name= to one of them")
+        self.periodic_entries[entry.name] = entry
+
+    def send_task(
+        self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Result[Any]:
+        """Send a message by task name, for callers that do not have the code.
+
+        Args:
+            name: the task's name; it need not be known here.
+            args, kwargs: its arguments.
+            **settings: as for ``task.options(...)``.
+
+        Raises:
+            ConfigError, SerializationError, BrokerError: as ``.delay()``.
+        """
+        known = self.tasks.get(name)
+        if known is not None:
+            return known.apply_async(args, kwargs, **settings)  # type: ignore[arg-type]
+        config = self.config
+        plan = call_plan(
+            settings, where=f"a call of {name}", queue=config.task_default_queue, priority=config.task_default_priority
+        )
+        outgoing, result = prepare(self, name, tuple(args), dict(kwargs or {}), plan)
+        self.send((outgoing,))
+        return result
+
+    def result(self, task_id: str, *, queue: str | None = None) -> Result[Any]:
+        """The handle of a message sent earlier or elsewhere.
+
+        Args:
+            task_id: its id.
+            queue: where it was sent; without it every known queue is asked.
+        """
+        return Result(self, check_id(task_id), queue)
+
+    def get_task(self, name: str) -> BaseTask[Any, Any]:
+        """The task of that name.
+
+        Raises:
+            UnknownTaskError: there is none.
+        """
+        try:
+            return self.tasks[name]
+        except KeyError:
+            raise UnknownTaskError(f"task {name!r} is not registered; known are {', '.join(sorted(self.tasks))}") from None
+
+    @cached_property
+    def dlq(self) -> DeadLetters:
+        """The dead letters of this app's queues."""
+        return DeadLetters(self.sync_broker, self.keys, self.known_queues)
+
+    @cached_property
+    def sync_broker(self) -> SyncBroker:
+        """The connections of ordinary code in this process."""
+        return SyncBroker(self.address, self.config.broker_connection_timeout, self.config.broker_deadline)
+
+    @property
+    def async_client(self) -> AsyncClient:
+        """The connection of the running event loop."""
+        return self._loop_pair()[0]
+
+    @property
+    def listener(self) -> Listener:
+        """The subscriber of this process, through which results arrive."""
+        with self._lock:
+            if self._listener is None or self._listener.pid != os.getpid():
+                self._listener = Listener(self.address, self.keys.client, self.config.broker_connection_timeout)
+            return self._listener
+
+    def known_queues(self) -> list[str]:
+        """The queues of this app's tasks, and every other one that Redis knows in this namespace."""
+        own = {task.settings.queue for task in self.tasks.values()} | {self.config.task_default_queue}
+        return sorted(own.union(read_side.queue_names(self.sync_broker.execute, self.keys)))
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        """Send prepared messages.
+
+        Raises:
+            BrokerError: Redis did not accept a page in time.
+        """
+        for page in pages(messages) if len(messages) > 1 else (messages,):
+            queue = page[0].keys.queue if page else None
+            if queue is not None:
+                if queue not in self._announced:
+                    self.sync_broker.execute("SADD", self.keys.queues, queue)
+                    self._announced.add(queue)
+                send_sync(self.sync_broker, page)
+
+    async def asend(self, message: Outgoing) -> None:
+        """Send one prepared message from the running event loop.
+
+        Raises:
+            BrokerError: Redis did not accept it in time.
+        """
+        client, producer = self._loop_pair()
+        await self._announce(client, message.keys.queue)
+        await producer.send(message)
+
+    async def asend_many(self, messages: Sequence[Outgoing]) -> None:
+        """Send prepared messages from the running event loop.
+
+        Raises:
+            BrokerError: Redis did not accept a page in time.
+        """
+        client, producer = self._loop_pair()
+        for queue in {message.keys.queue for message in messages}:
+            await self._announce(client, queue)
+        await producer.send_many(messages)
+
+    def close(self) -> None:
+        """Close this process's connections; they open again when needed."""
+        self.sync_broker.close()
+        with self._lock:
+            if self._listener is not None and self._listener.pid == os.getpid():
+                self._listener.close()
+            self._listener = None
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop, and what :meth:`close` closes."""
+        pair = self._async.pop(asyncio.get_running_loop(), None)
+        if pair is not None:
+            pair[0].close()
+        await asyncio.to_thread(self.close)
+
+    def load(self) -> None:
+        """Import ``include`` and read ``beat_schedule``: what a worker or beat does before it starts.
+
+        Raises:
+            ConfigError: a schedule definition that cannot be used.
+        """
+        import importlib
+
+        for module in self.include:
+            importlib.import_module(module)
+        for name, definition in self.config.beat_schedule.items():
+            self.add_periodic(_configured_entry(name, definition, self.config.timezone))
+
+    async def _announce(self, client: AsyncClient, queue: str) -> None:
+        if queue not in self._announced:
+            connection = await client.connection(self.config.broker_deadline)
+            await connection.execute("SADD", self.keys.queues, queue, timeout=self.config.broker_deadline)
+            self._announced.add(queue)
+
+    def _loop_pair(self) -> tuple[AsyncClient, AsyncProducer]:
+        loop = asyncio.get_running_loop()
+        pair = self._async.get(loop)
+        if pair is None:
+            client = AsyncClient(self.address, self.config.broker_connection_timeout)
+            pair = self._async[loop] = (client, AsyncProducer(client, self.config.broker_deadline))
+        return pair
+
+    def _register_builtins(self) -> None:
+        def replay_dead_letters() -> int:
+            """Replay the dead letters of every queue that were replayed less often than ``dlq_max_replays``."""
+            return self.dlq.replay(max_replays=self.config.dlq_max_replays)
+
+        settings = {"max_retries": 0, "ignore_result": True}
+        self.register(replay_dead_letters, name="taskq.replay_dead_letters", bind=False, settings=settings)
+        if self.config.dlq_replay_schedule:
+            schedule = cron(self.config.dlq_replay_schedule, tz=self.config.timezone)
+            self.add_periodic(PeriodicEntry("taskq.replay_dead_letters", "taskq.replay_dead_letters", schedule))
+
+
+def _default_name(function: Callable[..., Any]) -> str:
+    module = function.__module__
+    if module == "__main__":
+        # so that `python shop.py` and `taskq worker -A shop:app` mean the same task
+        path = getattr(sys.modules["__main__"], "__file__", None)
+        module = Path(path).stem if path else module
+    return f"{module}.{function.__qualname__}"
+
+
+def _same_source(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Whether two functions are the same definition, as after a module was imported twice."""
+    a, b = getattr(one, "__code__", None), getattr(other, "__code__", None)
+    if a is None or b is None:
+        return one is other
+    return (a.co_filename, a.co_firstlineno) == (b.co_filename, b.co_firstlineno)
+
+
+_ENTRY_KEYS = ("task", "schedule", "args", "kwargs", "options", "catch_up")
+
+
+def _configured_entry(name: str, definition: Mapping[str, Any], zone: str) -> PeriodicEntry:
+    from taskq.schedule import every
+
+    for key in definition:
+        if key not in _ENTRY_KEYS:
+            raise ScheduleError(f"beat_schedule {name!r}: unknown key {key!r}; known are {', '.join(_ENTRY_KEYS)}")
+    if "task" not in definition or "schedule" not in definition:
+        raise ScheduleError(f"beat_schedule {name!r} needs 'task' and 'schedule'")
+    schedule = definition["schedule"]
+    if isinstance(schedule, str):
+        schedule = cron(schedule, tz=zone)
+    elif not hasattr(schedule, "next_after"):
+        schedule = every(schedule)
+    return PeriodicEntry(
+        name,
+        definition["task"],
+        schedule,
+        tuple(definition.get("args", ())),
+        dict(definition.get("kwargs", {})),
+        dict(definition.get("options", {})),
+        definition.get("catch_up", "last"),
+    )
+
+
+_default: TaskQ | None = None
+_default_lock = threading.Lock()
+
+
+def default_app() -> TaskQ:
+    """The app behind the module-level ``task``, configured by the environment; made when first needed."""
+    global _default
+    with _default_lock:
+        if _default is None:
+            _default = TaskQ(os.environ.get("TASKQ_NAME", "taskq"))
+        return _default
+
+
+task = TaskDecorator(default_app)

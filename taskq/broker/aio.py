@@ -1,0 +1,222 @@
+"""The async driver: a pipelined connection on the event loop, for workers and async producers.
+
+An ``asyncio.Protocol`` over hiredis, because a worker's settle-and-fetch call is its hot path: about half the cost
+of redis-py's asyncio client per call (see ``docs/decisions/0002-own-connections.md``). Nothing is re-sent here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+import hiredis
+
+from taskq.broker.address import Address
+from taskq.broker.replies import broker_error, is_noscript
+from taskq.broker.scripts import Call
+from taskq.broker.sync import backoff, gave_up
+from taskq.errors import BrokerUnavailableError
+
+_PUSHED = (b"message", b"subscribe", b"unsubscribe")
+
+
+class AsyncConnection(asyncio.Protocol):
+    """One connection; calls may overlap, replies come in the order of the calls.
+
+    A call that gets no reply within its timeout closes the connection: the peer may be half gone, and a reply
+    that comes later must not be taken for another call's.
+    """
+
+    def __init__(self, address: Address, on_push: Callable[[list[bytes]], None] | None = None) -> None:
+        self._address = address
+        self._on_push = on_push
+        self._reader = hiredis.Reader()
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self.lost = self._loop.create_future()
+        """Done when the connection has ended."""
+
+    @classmethod
+    async def open(
+        cls,
+        address: Address,
+        timeout: float,
+        name: str = "taskq-worker",
+        on_push: Callable[[list[bytes]], None] | None = None,
+    ) -> AsyncConnection:
+        """Connect and greet.
+
+        Raises:
+            BrokerUnavailableError: no connection within *timeout* seconds.
+            BrokerError: Redis refused the greeting.
+        """
+        connection = cls(address, on_push)
+        try:
+            async with asyncio.timeout(timeout):
+                await connection._connect()
+        except OSError as error:  # TimeoutError is one
+            connection.close()
+            raise BrokerUnavailableError(f"Redis at {address}: {error or type(error).__name__}") from error
+        for command in address.greeting(name):
+            await connection.execute(*command, timeout=timeout)
+        return connection
+
+    async def _connect(self) -> None:
+        context = self._address.ssl_context()
+        if self._address.path:
+            await self._loop.create_unix_connection(lambda: self, self._address.path)
+        else:
+            hostname = self._address.host if context else None
+            await self._loop.create_connection(
+                lambda: self, self._address.host, self._address.port, ssl=context, server_hostname=hostname
+            )
+
+    async def execute(self, *command: Any, timeout: float) -> Any:
+        """Send one command and return its reply, within *timeout* seconds.
+
+        Raises:
+            BrokerUnavailableError: the connection ended, or no reply in time. The command may have been executed.
+            BrokerError: what else Redis answered.
+        """
+        reply = await self._exchange(hiredis.pack_command(command), timeout)
+        if isinstance(reply, hiredis.ReplyError):
+            raise broker_error(reply)
+        return reply
+
+    async def run(self, call: Call, timeout: float) -> Any:
+        """Run a script, loading it where the server does not know it. Raises as :meth:`execute`."""
+        reply = await self._exchange(hiredis.pack_command(call.command()), timeout)
+        if is_noscript(reply):
+            reply = await self._exchange(hiredis.pack_command(call.command("EVAL")), timeout)
+        if isinstance(reply, hiredis.ReplyError):
+            raise broker_error(reply)
+        return reply
+
+    def send(self, *command: Any) -> None:
+        """Send a command whose answers are pushed (SUBSCRIBE)."""
+        if self._transport is not None:
+            self._transport.write(hiredis.pack_command(command))
+
+    def close(self) -> None:
+        """Close at once; calls under way fail."""
+        if self._transport is not None:
+            self._transport.abort()
+        if not self.lost.done():
+            self.lost.set_result(None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can still be made."""
+        return self._transport is not None and not self.lost.done()
+
+    async def _exchange(self, packed: bytes, timeout: float) -> Any:
+        transport = self._transport
+        if transport is None or self.lost.done():
+            raise BrokerUnavailableError(f"Redis at {self._address}: the connection is closed")
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        transport.write(packed)
+        timer = self._loop.call_later(timeout, self._expire, future, timeout)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # the reply may still come: it must find nobody to be mistaken for
+            self.close()
+            raise
+        finally:
+            timer.cancel()
+
+    def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
+        if not future.done():
+            future.set_exception(BrokerUnavailableError(f"Redis at {self._address}: no reply within {timeout:g} s"))
+            self.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not False:
+                if self._on_push is not None and isinstance(reply, list) and reply[0] in _PUSHED:
+                    self._on_push(reply)
+                elif self._waiting:
+                    future = self._waiting.popleft()
+                    if not future.done():
+                        future.set_result(reply)
+        except hiredis.ProtocolError:
+            self.close()  # not a Redis, or a corrupted stream: connection_lost fails the calls
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(None)
+        error = BrokerUnavailableError(f"Redis at {self._address}: the connection was lost")
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(error)
+
+
+class AsyncClient:
+    """One shared connection of one event loop, opened when needed, for async producers.
+
+    Args:
+        address: where Redis is.
+        connect_timeout: seconds for one attempt to connect.
+    """
+
+    def __init__(self, address: Address, connect_timeout: float) -> None:
+        self.address = address
+        self._connect_timeout = connect_timeout
+        self._connection: AsyncConnection | None = None
+        self._opening = asyncio.Lock()
+
+    async def connection(self, timeout: float) -> AsyncConnection:
+        """The open connection, within *timeout* seconds.
+
+        Raises:
+            BrokerError: it cannot be opened.
+        """
+        if self._connection is None or not self._connection.is_open:
+            async with self._opening:
+                if self._connection is None or not self._connection.is_open:
+                    limit = min(self._connect_timeout, timeout)
+                    self._connection = await AsyncConnection.open(self.address, limit, "taskq-client")
+        return self._connection
+
+    async def run(self, call: Call, deadline: float) -> Any:
+        """Run one idempotent script call, again after a connection error, for at most *deadline* seconds.
+
+        Raises:
+            BrokerUnavailableError: Redis could not be reached in time.
+            BrokerError: Redis answered with an error.
+        """
+        limit = time.monotonic() + deadline
+        pauses = backoff()
+        while True:
+            try:
+                connection = await self.connection(max(limit - time.monotonic(), 0.001))
+                return await connection.run(call, max(limit - time.monotonic(), 0.001))
+            except BrokerUnavailableError as error:
+                pause = next(pauses)
+                if time.monotonic() + pause >= limit:
+                    raise gave_up(error) from error
+                await asyncio.sleep(pause)
+
+    def close(self) -> None:
+        """Close the connection; the next call opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+

@@ -1,0 +1,127 @@
+"""The read side: what is in Redis, for results, views and metrics. Workers never use it.
+
+Every read is bounded; nothing here scans the key space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from taskq.broker.keys import FRONT, GROUP, Keys, QueueKeys
+from taskq.errors import DecodeError
+from taskq.message import DEFAULT_PRIORITY, TaskState, decode, wire_id
+
+Execute = Callable[..., Any]
+"""Runs one Redis command and returns its reply."""
+
+_SEARCH_PAGE = 500
+"""How many entries a search for one message looks at, per stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """One queue at one moment. Ages in seconds; None where nothing waits."""
+
+    queue: str
+    lag: int
+    """Not yet delivered."""
+    pending: int
+    """Delivered, not settled."""
+    delayed: int
+    dead: int
+    oldest_age: float | None
+    """Of the oldest message that is not yet delivered."""
+    workers: int
+
+    @property
+    def backlog(self) -> int:
+        """All that is to do now: lag and pending."""
+        return self.lag + self.pending
+
+
+def queue_names(execute: Execute, keys: Keys) -> list[str]:
+    """Every queue that was ever used in this namespace."""
+    return sorted(name.decode() for name in execute("SMEMBERS", keys.queues))
+
+
+def levels(execute: Execute, keys: QueueKeys) -> list[int]:
+    """The priority levels in use, high to low."""
+    extra = {int(level) for level in execute("SMEMBERS", keys.levels)}
+    return sorted(extra | {DEFAULT_PRIORITY}, reverse=True)
+
+
+def queue_stats(execute: Execute, keys: QueueKeys) -> QueueStats:
+    """Count one queue.
+
+    Lag is the stream's length less what is pending: exact on every server version, because settled entries are
+    deleted. (Redis's own ``lag`` field turns NULL after some deletions.)
+    """
+    seconds, micros = execute("TIME")
+    now_ms = int(seconds) * 1000 + int(micros) // 1000
+    lag = pending = 0
+    oldest: int | None = None
+    for level in (FRONT, *levels(execute, keys)):
+        stream = keys.stream(level)
+        length = execute("XLEN", stream)
+        if not length:
+            continue
+        delivered, last_delivered = _group(execute, stream)
+        pending += delivered
+        lag += max(length - delivered, 0)
+        if length > delivered:
+            head = execute("XRANGE", stream, b"(" + last_delivered, "+", "COUNT", 1)
+            if head:
+                born = int(head[0][0].split(b"-")[0])
+                oldest = born if oldest is None else min(oldest, born)
+    return QueueStats(
+        queue=keys.queue,
+        lag=lag,
+        pending=pending,
+        delayed=execute("ZCARD", keys.delayed),
+        dead=execute("XLEN", keys.dead),
+        oldest_age=None if oldest is None else max(now_ms - oldest, 0) / 1000,
+        workers=execute("ZCOUNT", keys.consumers, now_ms, "+inf"),
+    )
+
+
+def _group(execute: Execute, stream: bytes) -> tuple[int, bytes]:
+    """Pending count and last delivered id of the stream's group; a stream without group has delivered nothing."""
+    for row in execute("XINFO", "GROUPS", stream):
+        group = dict(zip(row[::2], row[1::2], strict=True))
+        if group[b"name"] == GROUP:
+            return group[b"pending"], group[b"last-delivered-id"]
+    return 0, b"0-0"
+
+
+def locate(execute: Execute, keys: QueueKeys, task_id: str, around_ms: Sequence[int]) -> TaskState:
+    """Where a message without an outcome is: SCHEDULED, PENDING, STARTED, REVOKED or UNKNOWN.
+
+    Messages carry no state key of their own, so this looks at the entries sent about the times *around_ms* (epoch
+    milliseconds) and at the next delayed messages: bounded, and therefore UNKNOWN for one that hides behind more
+    than a few hundred others.
+    """
+    if execute("ZSCORE", keys.revoked, task_id) is not None:
+        return TaskState.REVOKED
+    wanted = wire_id(task_id)
+    starts = [b"-", *(b"%d" % max(ms - 1000, 0) for ms in around_ms)]
+    for level in (FRONT, *levels(execute, keys)):
+        stream = keys.stream(level)
+        for start in starts:
+            for entry, fields in execute("XRANGE", stream, start, "+", "COUNT", _SEARCH_PAGE):
+                if _is(fields[1], wanted):
+                    pending = _group(execute, stream)[0] and execute("XPENDING", stream, GROUP, entry, entry, 1)
+                    return TaskState.STARTED if pending else TaskState.PENDING
+    for bound in ("-inf", *(str(ms - 1000) for ms in around_ms)):
+        rows = execute("ZRANGEBYSCORE", keys.delayed, bound, "+inf", "LIMIT", 0, _SEARCH_PAGE)
+        if any(_is(member[1:], wanted) for member in rows):
+            return TaskState.SCHEDULED
+    return TaskState.UNKNOWN
+
+
+def _is(data: bytes, wanted: bytes | str) -> bool:
+    try:
+        return decode(data).id == wanted
+    except DecodeError:
+        return False

@@ -1,0 +1,106 @@
+"""The data model: every Redis key of taskq, what it holds and how long it lives.
+
+``ns`` is the namespace (``taskq``), ``q`` a queue. The braces are literal: they make all keys of one queue share
+a Redis Cluster slot, so that one script can change them together.
+
+=================================  ======  ===========================================================  =======================
+key                                type    content                                                      life
+=================================  ======  ===========================================================  =======================
+``ns:{q}:stream:<level>``          stream  messages to run: ``m`` the message, ``c`` crashes so far     entry deleted by settle
+``ns:{q}:levels``                  set     priority levels in use besides the default one               kept (at most 9)
+``ns:{q}:delayed``                 zset    score: due ms (Redis's clock); member: level digit, message  until promoted
+``ns:{q}:dead``                    stream  dead letters: ``m`` the message as it was, ``i`` evidence    until replayed or purged
+``ns:{q}:consumers``               zset    consumer -> lease deadline ms (Redis's clock)                removed at stop
+``ns:{q}:retired``                 zset    consumer whose deliveries are being taken over -> charge     gone when taken over
+``ns:{q}:producer:<id>``           string  last sequence number accepted from that producer             TTL
+``ns:{q}:sent:<task id>``          string  marks a task id given by the user as used                    TTL
+``ns:{q}:result:<task id>``        string  state letter, then the packed outcome                        TTL
+``ns:{q}:waiting``                 hash    task id -> channels of the clients that wait for it          TTL, or when it ends
+``ns:{q}:revoked``                 zset    task id -> forget-after ms                                   TTL, or when it is met
+``ns:{q}:fired``                   hash    schedule -> last fire time ms                                kept (one per schedule)
+``ns:queues``                      set     names of the queues ever used, for views                     kept
+=================================  ======  ===========================================================  =======================
+
+Level ``front`` holds what was handed back or taken over; it is read before every priority.
+
+Channels: ``ns:{q}:wake`` tells workers of an earlier delayed head, a new level or a revocation;
+``ns:client:<id>`` carries results to the client that waits for them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+GROUP = b"taskq"
+"""The consumer group of every queue's streams."""
+FRONT = "front"
+
+
+class QueueKeys:
+    """The keys of one queue."""
+
+    __slots__ = (
+        "consumers",
+        "dead",
+        "delayed",
+        "fired",
+        "levels",
+        "producer_prefix",
+        "queue",
+        "result_prefix",
+        "retired",
+        "revoked",
+        "sent_prefix",
+        "stream_prefix",
+        "waiting",
+        "wake",
+    )
+
+    def __init__(self, namespace: str, queue: str) -> None:
+        prefix = f"{namespace}:{{{queue}}}:".encode()
+        self.queue = queue
+        self.consumers = prefix + b"consumers"
+        self.dead = prefix + b"dead"
+        self.delayed = prefix + b"delayed"
+        self.fired = prefix + b"fired"
+        self.levels = prefix + b"levels"
+        self.producer_prefix = prefix + b"producer:"
+        self.result_prefix = prefix + b"result:"
+        self.retired = prefix + b"retired"
+        self.revoked = prefix + b"revoked"
+        self.sent_prefix = prefix + b"sent:"
+        self.stream_prefix = prefix + b"stream:"
+        self.waiting = prefix + b"waiting"
+        self.wake = prefix + b"wake"
+
+    def stream(self, level: int | str) -> bytes:
+        """The stream of one level: a priority 0 to 9, or :data:`FRONT`."""
+        return self.stream_prefix + str(level).encode()
+
+    def producer(self, producer_id: bytes) -> bytes:
+        """Where the last sequence number of one producer connection is kept."""
+        return self.producer_prefix + producer_id
+
+    def result(self, task_id: str) -> bytes:
+        """Where the outcome of one message is kept."""
+        return self.result_prefix + task_id.encode()
+
+    def sent(self, task_id: str) -> bytes:
+        """The mark that a user-given task id is in use."""
+        return self.sent_prefix + task_id.encode()
+
+
+class Keys:
+    """The keys of one namespace."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.queues = f"{namespace}:queues".encode()
+        self.queue = lru_cache(maxsize=4096)(self._queue)
+
+    def _queue(self, name: str) -> QueueKeys:
+        return QueueKeys(self.namespace, name)
+
+    def client(self, client_id: str) -> bytes:
+        """The channel on which results reach one client process."""
+        return f"{self.namespace}:client:{client_id}".encode()

@@ -1,0 +1,100 @@
+-- End deliveries, then fetch the next ones: one round trip for both.
+--
+-- KEYS  1 consumers  2 delayed  3 dead  4 waiting  5 revoked  6.. streams, in the order they are read
+-- ARGV  1 consumer   2 how many entries to fetch (0: none)   3 result key prefix   4 wake channel
+--       5 number of plain runs, then each run: stream number, count n, n entry ids
+--         (completions without a result, in one go)
+--       then items, each: kind, stream number, entry id, task id, state letter and outcome ('' for none), its TTL ms,
+--       and after these six:
+--         'c' complete     -
+--         'r' retry        wait ms, level digit with message
+--         'd' dead letter  message, evidence
+--         'l' release      crashes to write on it        (to the front of the queue, nothing charged)
+-- Returns {0} when STALE: the caller has no lease any more, nothing was changed.
+--         Else {1, entries per stream: {number, entries}, 1 when ids are revoked in this queue, refused entry ids}.
+--         Refused: Redis has no memory left for what the item must write; it is unchanged, send it again.
+-- An item acts only where its XACK answers 1, so the same call may be sent again after a lost reply.
+-- What an item writes comes before its XACK and is taken back when the entry was not ours: an error between
+-- the two leaves a message that is still pending, never one that is gone.
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0} end
+local FIRST = 5
+
+local at = 6
+for _ = 1, tonumber(ARGV[5]) do
+  local stream, n = KEYS[FIRST + ARGV[at]], tonumber(ARGV[at + 1])
+  redis.call('XACK', stream, 'taskq', unpack(ARGV, at + 2, at + 1 + n))
+  redis.call('XDEL', stream, unpack(ARGV, at + 2, at + 1 + n))
+  at = at + 2 + n
+end
+
+local refused, total = {}, #ARGV
+if at <= total then
+  local waiting = redis.call('EXISTS', KEYS[4]) == 1
+  local earlier = false
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  while at <= total do
+    local kind, stream, id, task, outcome = ARGV[at], KEYS[FIRST + ARGV[at + 1]], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+    local ttl = ARGV[at + 5]
+    at = at + 6
+    local wrote, undo
+    if kind == 'r' then
+      local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+      local due = now + ARGV[at]
+      wrote = redis.pcall('ZADD', KEYS[2], string.format('%.0f', due), ARGV[at + 1])
+      undo = {'ZREM', KEYS[2], ARGV[at + 1]}
+      earlier = earlier or not head or due < tonumber(head)
+      at = at + 2
+    elseif kind == 'd' then
+      wrote = redis.pcall('XADD', KEYS[3], '*', 'm', ARGV[at], 'i', ARGV[at + 1])
+      undo = {'XDEL', KEYS[3], wrote}
+      at = at + 2
+    elseif kind == 'l' then
+      local entry = redis.call('XRANGE', stream, id, id)[1]
+      if entry then
+        wrote = redis.pcall('XADD', KEYS[FIRST + 1], '*', 'm', entry[2][2], 'c', ARGV[at])
+        undo = {'XDEL', KEYS[FIRST + 1], wrote}
+      end
+      at = at + 1
+    end
+    if type(wrote) == 'table' and wrote.err then
+      refused[#refused + 1] = id
+    elseif redis.call('XACK', stream, 'taskq', id) == 0 then
+      if undo then redis.call(unpack(undo)) end
+    else
+      redis.call('XDEL', stream, id)
+      if outcome ~= '' then
+        -- without memory the body is dropped and the state kept
+        local kept = redis.pcall('SET', ARGV[3] .. task, outcome, 'PX', ttl)
+        if type(kept) == 'table' and kept.err then
+          redis.pcall('SET', ARGV[3] .. task, string.sub(outcome, 1, 1), 'PX', ttl)
+        end
+      end
+      if kind ~= 'l' and kind ~= 'r' then
+        if waiting then
+          local channels = redis.call('HGET', KEYS[4], task)
+          if channels then
+            for channel in string.gmatch(channels, '%S+') do redis.call('PUBLISH', channel, task .. '\n' .. outcome) end
+            redis.call('HDEL', KEYS[4], task)
+          end
+        end
+        if string.sub(outcome, 1, 1) == 'V' then redis.call('ZREM', KEYS[5], task) end
+      end
+    end
+  end
+  if earlier then redis.call('PUBLISH', ARGV[4], 'delayed') end
+end
+
+local want, got = tonumber(ARGV[2]), {}
+if want == 0 then return {1, got, 0, refused} end
+for i = FIRST + 1, #KEYS do
+  local read = redis.pcall('XREADGROUP', 'GROUP', 'taskq', ARGV[1], 'COUNT', want, 'STREAMS', KEYS[i], '>')
+  if read and read.err then return read end
+  if read then
+    local entries = read[1][2]
+    got[#got + 1] = {i - FIRST, entries}
+    want = want - #entries
+    if want <= 0 then break end
+  end
+end
+return {1, got, redis.call('EXISTS', KEYS[5]), refused}

@@ -1,0 +1,166 @@
+"""A typed builder for every script in ``lua/``: it returns a :class:`Call`, and sends nothing.
+
+The contract of a script stands in its header; a builder only orders keys and arguments. The drivers
+(:mod:`taskq.broker.sync`, :mod:`taskq.broker.aio`) run calls; no logic lives twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from taskq.broker.keys import FRONT, QueueKeys
+from taskq.message import DEFAULT_PRIORITY
+
+Arg = bytes | str | int
+
+_LUA = Path(__file__).parent / "lua"
+
+PRODUCER_TTL_MS = 3_600_000
+"""How long a producer's last sequence number is kept: far longer than any client retries."""
+WAITING_TTL_MS = 3_600_000
+SENT_TTL_MS = 86_400_000
+"""How long a task id given by the user counts as used, after its message was due."""
+MAX_PER_CALL = 1000
+"""Most messages in one call: Lua's ``unpack`` fails near 8,000 values, and a call must stay short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One Lua file, addressed by its content, so that two releases can run side by side."""
+
+    name: str
+    text: str
+    sha: str
+
+
+@dataclass(slots=True)
+class Call:
+    """One script with its keys and arguments, ready to be sent."""
+
+    script: Script
+    keys: Sequence[bytes]
+    args: Sequence[Arg]
+
+    def command(self, verb: str = "EVALSHA") -> tuple[Arg, ...]:
+        """The Redis command; ``EVAL`` carries the text and so loads it too."""
+        body = self.script.sha if verb == "EVALSHA" else self.script.text
+        return (verb, body, len(self.keys), *self.keys, *self.args)
+
+
+def _load(name: str) -> Script:
+    text = (_LUA / f"{name}.lua").read_text("utf-8")
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+ENQUEUE = _load("enqueue")
+DELAY = _load("delay")
+REGISTER = _load("register")
+HEARTBEAT = _load("heartbeat")
+SETTLE = _load("settle")
+RECOVER = _load("recover")
+PROMOTE = _load("promote")
+REVOKE = _load("revoke")
+WAIT = _load("wait")
+REPLAY = _load("replay")
+FIRE = _load("fire")
+
+
+def _announce(level: int) -> str:
+    return "" if level == DEFAULT_PRIORITY else str(level)
+
+
+def enqueue(
+    keys: QueueKeys, producer: bytes, sequence: int, level: int, messages: Sequence[bytes], unique_id: str | None = None
+) -> Call:
+    """Messages of one level into their stream; answers the last entry id, or None when nothing was written."""
+    all_keys = [keys.producer(producer), keys.stream(level), keys.levels]
+    if unique_id is not None:
+        all_keys.append(keys.sent(unique_id))
+    return Call(ENQUEUE, all_keys, (sequence, PRODUCER_TTL_MS, _announce(level), keys.wake, SENT_TTL_MS, *messages))
+
+
+def delay(
+    keys: QueueKeys, producer: bytes, sequence: int, members: Sequence[Arg], unique_id: str | None = None
+) -> Call:
+    """Messages aside until their time; *members* alternates due (``"+ms"`` or epoch ms) and :func:`member`."""
+    all_keys = [keys.producer(producer), keys.delayed]
+    if unique_id is not None:
+        all_keys.append(keys.sent(unique_id))
+    return Call(DELAY, all_keys, (sequence, PRODUCER_TTL_MS, keys.wake, SENT_TTL_MS, *members))
+
+
+def member(level: int, message: bytes) -> bytes:
+    """What the delayed set holds: the level's digit, then the message."""
+    return b"%d%b" % (level, message)
+
+
+def register(keys: QueueKeys, consumer: bytes, lease_ms: int, streams: Sequence[bytes]) -> Call:
+    """A lease for *consumer*, with streams and groups in place; answers the deadline in ms."""
+    return Call(REGISTER, (keys.consumers, *streams), (consumer, lease_ms))
+
+
+def heartbeat(keys: QueueKeys, consumer: bytes, lease_ms: int) -> Call:
+    """Renew the lease; answers 1, or 0 when it is lost."""
+    return Call(HEARTBEAT, (keys.consumers,), (consumer, lease_ms))
+
+
+def settle(
+    keys: QueueKeys,
+    streams: Sequence[bytes],
+    consumer: bytes,
+    want: int,
+    runs: Sequence[Arg] = (),
+    run_count: int = 0,
+    items: Sequence[Arg] = (),
+) -> Call:
+    """End deliveries and fetch up to *want* more; see ``lua/settle.lua`` for the form of *runs* and *items*."""
+    return Call(
+        SETTLE,
+        (keys.consumers, keys.delayed, keys.dead, keys.waiting, keys.revoked, *streams),
+        (consumer, want, keys.result_prefix, keys.wake, run_count, *runs, *items),
+    )
+
+
+def recover(keys: QueueKeys, streams: Sequence[bytes], consumer: bytes, charge: int, page: int = 200) -> Call:
+    """Take over one worker's deliveries; *consumer* ``b""`` means any worker whose lease ran out."""
+    return Call(RECOVER, (keys.consumers, keys.retired, *streams), (consumer, charge, page))
+
+
+def promote(keys: QueueKeys, page: int = 500) -> Call:
+    """Due delayed messages into their streams; answers ``[moved, ms to the next]``."""
+    return Call(PROMOTE, (keys.delayed, keys.levels, keys.stream_prefix), (page, keys.wake, str(DEFAULT_PRIORITY)))
+
+
+def revoke(keys: QueueKeys, task_id: str, remember_ms: int) -> Call:
+    """Mark a message as revoked; answers 1, or 0 when it has ended."""
+    return Call(REVOKE, (keys.result(task_id), keys.revoked), (task_id, remember_ms, keys.wake))
+
+
+def wait(keys: QueueKeys, task_id: str, channel: bytes) -> Call:
+    """The outcome, or None and a promise to publish it on *channel* (``b""`` only reads)."""
+    return Call(WAIT, (keys.result(task_id), keys.waiting), (task_id, channel, WAITING_TTL_MS))
+
+
+def replay(keys: QueueKeys, quads: Sequence[Arg]) -> Call:
+    """Dead letters back into their queue; answers how many moved."""
+    return Call(
+        REPLAY,
+        (keys.dead, keys.stream_prefix, keys.levels, keys.result_prefix),
+        (keys.wake, str(DEFAULT_PRIORITY), *quads),
+    )
+
+
+def fire(keys: QueueKeys, schedule: str, fire_time_ms: int, level: int, message: bytes) -> Call:
+    """The message of one fire time; answers 1, or 0 when it was fired before."""
+    return Call(
+        FIRE,
+        (keys.fired, keys.stream(level), keys.levels),
+        (schedule, fire_time_ms, message, _announce(level), keys.wake),
+    )
+
+
+def streams_of(keys: QueueKeys, levels: Sequence[int]) -> list[bytes]:
+    """The streams of a queue in the order they are read: the front, then priorities from high to low."""
+    return [keys.stream(FRONT), *(keys.stream(level) for level in sorted({*levels, DEFAULT_PRIORITY}, reverse=True))]

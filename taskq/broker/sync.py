@@ -1,0 +1,247 @@
+"""The sync driver: what a producer in ordinary code needs, over one socket per concurrent caller.
+
+Written by hand rather than over redis-py's client because it is the path of every ``.delay()``: packing and
+parsing are hiredis's C code, and nothing is ever re-sent unless it is idempotent (redis-py's own retries would
+send an XADD again after a lost reply).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import hiredis
+
+from taskq.broker.address import Address
+from taskq.broker.replies import broker_error, is_noscript
+from taskq.broker.scripts import Call
+from taskq.errors import BrokerUnavailableError
+
+T = TypeVar("T")
+
+
+def backoff() -> Iterator[float]:
+    """Seconds between tries to reach Redis: the first again at once, then longer, never more than 0.2."""
+    yield from (0.0, 0.02, 0.05, 0.1)
+    yield from itertools.repeat(0.2)
+
+
+def gave_up(error: BrokerUnavailableError) -> BrokerUnavailableError:
+    """The error for a call whose deadline has passed, with what to look at."""
+    return BrokerUnavailableError(f"{error} (gave up at the deadline; is Redis running, is broker_url right?)")
+
+
+class SyncConnection:
+    """One socket to Redis, with the producer identity that makes its enqueues idempotent.
+
+    Used by one thread at a time. A sequence number belongs to one logical call and survives reconnects, so that
+    a call whose reply was lost can be sent again: the script answers without writing twice.
+    """
+
+    def __init__(self, address: Address, connect_timeout: float) -> None:
+        self.producer = os.urandom(8).hex().encode()
+        self._address = address
+        self._connect_timeout = connect_timeout
+        self._sequence = 0
+        self._socket: socket.socket | None = None
+        self._reader = hiredis.Reader()
+
+    def next_sequence(self) -> int:
+        """A number above all before it, for one enqueue call and its retries."""
+        self._sequence += 1
+        return self._sequence
+
+    def execute(self, *command: Any, deadline: float) -> Any:
+        """Send one command and return its reply; *deadline* is on ``time.monotonic()``.
+
+        Raises:
+            BrokerUnavailableError: no connection, or no reply in time. The command may have been executed.
+            BrokerError: what else Redis answered.
+        """
+        reply = self._exchange(hiredis.pack_command(command), deadline)
+        if isinstance(reply, hiredis.ReplyError):
+            raise broker_error(reply)
+        return reply
+
+    def run(self, call: Call, deadline: float) -> Any:
+        """Run a script, loading it where the server does not know it. Raises as :meth:`execute`."""
+        reply = self._exchange(hiredis.pack_command(call.command()), deadline)
+        if is_noscript(reply):
+            reply = self._exchange(hiredis.pack_command(call.command("EVAL")), deadline)
+        if isinstance(reply, hiredis.ReplyError):
+            raise broker_error(reply)
+        return reply
+
+    def close(self) -> None:
+        """Close the socket; the next call opens a new one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._reader = hiredis.Reader()
+
+    def push(self, *command: Any) -> None:
+        """Send a command whose answer is read with :meth:`read_push`.
+
+        Raises:
+            BrokerUnavailableError: the connection is gone.
+        """
+        try:
+            if self._socket is None:
+                raise ConnectionResetError("the connection is closed")
+            self._socket.sendall(hiredis.pack_command(command))
+        except OSError as error:
+            self.close()
+            raise BrokerUnavailableError(f"Redis at {self._address}: {error}") from error
+
+    def read_push(self, timeout: float) -> Any:
+        """The next message of a subscribed connection; None after *timeout* seconds without one.
+
+        Raises:
+            BrokerUnavailableError: the connection is gone.
+        """
+        try:
+            if self._socket is None:
+                raise ConnectionResetError("the connection is closed")
+            self._socket.settimeout(timeout)
+            return self._read(self._socket)
+        except TimeoutError:
+            return None
+        except OSError as error:
+            self.close()
+            raise BrokerUnavailableError(f"Redis at {self._address}: {error}") from error
+
+    def shutdown(self) -> None:
+        """End the connection from another thread: a read under way returns."""
+        sock = self._socket
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _exchange(self, packed: bytes, deadline: float) -> Any:
+        try:
+            sock = self._socket or self._connect(deadline)
+            sock.settimeout(max(deadline - time.monotonic(), 0.001))
+            sock.sendall(packed)
+            return self._read(sock)
+        except OSError as error:
+            self.close()
+            raise BrokerUnavailableError(f"Redis at {self._address}: {error or type(error).__name__}") from error
+        except BaseException:
+            # an interrupt between send and reply: the next caller must not read this call's answer
+            self.close()
+            raise
+
+    def _read(self, sock: socket.socket) -> Any:
+        reader = self._reader
+        while (reply := reader.gets()) is False:
+            data = sock.recv(65536)
+            if not data:
+                raise ConnectionResetError("the connection was closed by Redis")
+            reader.feed(data)
+        return reply
+
+    def _connect(self, deadline: float) -> socket.socket:
+        address = self._address
+        timeout = max(min(self._connect_timeout, deadline - time.monotonic()), 0.001)
+        if address.path:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        else:
+            sock = socket.create_connection((address.host, address.port), timeout)
+        try:
+            sock.settimeout(timeout)
+            if address.path:
+                sock.connect(address.path)
+            else:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            context = address.ssl_context()
+            if context is not None:
+                sock = context.wrap_socket(sock, server_hostname=address.host)
+            for command in address.greeting("taskq-client"):
+                sock.sendall(hiredis.pack_command(command))
+                reply = self._read(sock)
+                if isinstance(reply, hiredis.ReplyError):
+                    raise broker_error(reply)
+        except BaseException:
+            sock.close()
+            self._reader = hiredis.Reader()
+            raise
+        self._socket = sock
+        return sock
+
+
+class SyncBroker:
+    """A pool of connections, and retries up to a deadline.
+
+    Args:
+        address: where Redis is.
+        connect_timeout: seconds for one attempt to connect.
+        deadline: seconds for one call, reconnects included.
+    """
+
+    def __init__(self, address: Address, connect_timeout: float, deadline: float) -> None:
+        self.address = address
+        self._connect_timeout = connect_timeout
+        self._deadline = deadline
+        self._idle: deque[SyncConnection] = deque()
+        self._owner = os.getpid()
+        self._fork_lock = threading.Lock()
+
+    def call(self, work: Callable[[SyncConnection, float], T], *, deadline: float | None = None) -> T:
+        """Run *work* on a connection of its own, again after a connection error, until the deadline.
+
+        *work* gets the connection and the deadline on ``time.monotonic()``; it must be safe to repeat.
+
+        Raises:
+            BrokerUnavailableError: Redis could not be reached in time.
+            BrokerError: Redis answered with an error.
+        """
+        limit = time.monotonic() + (self._deadline if deadline is None else deadline)
+        connection = self._take()
+        pauses = backoff()
+        try:
+            while True:
+                try:
+                    return work(connection, limit)
+                except BrokerUnavailableError as error:
+                    pause = next(pauses)
+                    if time.monotonic() + pause >= limit:
+                        raise gave_up(error) from error
+                    time.sleep(pause)
+        finally:
+            self._idle.append(connection)
+
+    def run(self, call: Call, *, deadline: float | None = None) -> Any:
+        """Run one idempotent script call."""
+        return self.call(lambda connection, limit: connection.run(call, limit), deadline=deadline)
+
+    def execute(self, *command: Any, deadline: float | None = None) -> Any:
+        """Run one idempotent command."""
+        return self.call(lambda connection, limit: connection.execute(*command, deadline=limit), deadline=deadline)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _take(self) -> SyncConnection:
+        if self._owner != os.getpid():
+            self._forget_inherited()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return SyncConnection(self.address, self._connect_timeout)
+
+    def _forget_inherited(self) -> None:
+        # after a fork the sockets (and sequence numbers) belong to the parent: sharing them would mix replies
+        with self._fork_lock:
+            if self._owner != os.getpid():
+                self.close()
+                self._owner = os.getpid()

@@ -1,0 +1,176 @@
+"""What every command shares: finding the app, turning errors into exit codes, and setting up the log.
+
+Commands parse and print; nothing here is imported by library code.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from taskq.errors import BrokerError, ConfigError, ExitCode, TaskqError
+
+if TYPE_CHECKING:
+    from taskq.app import TaskQ
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+FORMATS = ("text", "json")
+
+
+def app_options(command: F) -> F:
+    """Add ``-A/--app``, ``--broker-url`` and ``--namespace``: the parameters of :func:`open_app`.
+
+    ``-A`` may also stand before the command: the root group then keeps it as ``ctx.obj["app"]``.
+    """
+    options = (
+        click.option(
+            "-A",
+            "--app",
+            "app_path",
+            metavar="MODULE:APP",
+            callback=_or_from_root,
+            help="Where the app is, such as shop.tasks:app.",
+        ),
+        click.option("--broker-url", metavar="URL", help="Redis to use instead of the app's."),
+        click.option(
+            "--namespace", metavar="NAME", help="First part of every Redis key, instead of the app's."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def log_options(command: F) -> F:
+    """Add ``-l/--log-level`` and ``--log-format``: the parameters of :func:`setup_logging`."""
+    options = (
+        click.option(
+            "-l",
+            "--log-level",
+            "--loglevel",
+            "log_level",
+            type=click.Choice(LEVELS, case_sensitive=False),
+            default="info",
+            show_default=True,
+            help="Least severe messages to show.",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(FORMATS),
+            default="text",
+            show_default=True,
+            help="text for people, json for one object per line.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def open_app(
+    app_path: str | None,
+    broker_url: str | None = None,
+    namespace: str | None = None,
+    *,
+    needs_code: bool = False,
+) -> TaskQ:
+    """The app that a command works with.
+
+    Args:
+        app_path: ``module:app``; None means an app without tasks, set up by ``TASKQ_*`` in the environment.
+        broker_url, namespace: win over what the app says.
+        needs_code: the command cannot do its work without the app's code.
+
+    Raises:
+        ConfigError: there is no such app, none was named though one is needed, or a setting cannot be used.
+    """
+    if app_path is None and needs_code:
+        raise ConfigError("which app? Write -A module:app, for example -A shop.tasks:app")
+    from taskq.app import TaskQ
+    from taskq.loading import load_app
+
+    given = {"broker_url": broker_url, "namespace": namespace}
+    settings = {name: value for name, value in given.items() if value is not None}
+    if app_path is None:
+        return TaskQ("taskq", **settings)
+    app = load_app(app_path)
+    if settings:
+        app.reconfigure(**settings)
+    return app
+
+
+@contextmanager
+def reporting_errors() -> Iterator[None]:
+    """End the command with one line on stderr and an :class:`ExitCode` when taskq raises an error.
+
+    Works as a decorator too: ``@reporting_errors()`` below the click decorators. Errors that are not taskq's
+    keep their traceback: they are bugs, ours or the app's.
+    """
+    try:
+        yield
+    except TaskqError as error:
+        click.echo(f"taskq: {error}", err=True)
+        raise SystemExit(exit_code(error)) from None
+
+
+def exit_code(error: TaskqError) -> ExitCode:
+    """The exit code that says what kind of error ended a command."""
+    if isinstance(error, ConfigError):
+        return ExitCode.USAGE
+    if isinstance(error, BrokerError):
+        return ExitCode.UNAVAILABLE
+    return ExitCode.FAILED
+
+
+def setup_logging(level: str = "info", fmt: str = "text") -> None:
+    """Send what taskq logs to stderr. The root logger and the app's own loggers stay as they are.
+
+    Args:
+        level: one of :data:`LEVELS`, upper or lower case.
+        fmt: ``text``, or ``json`` for one object per line.
+    """
+    logger = logging.getLogger("taskq")
+    for old in [handler for handler in logger.handlers if isinstance(handler, _StderrHandler)]:
+        logger.removeHandler(old)
+    handler = _StderrHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter() if fmt == "json" else _TextFormatter())
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    logger.propagate = False
+
+
+def _or_from_root(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    root = context.find_root().obj
+    return value or (root.get("app") if isinstance(root, dict) else None)
+
+
+class _StderrHandler(logging.StreamHandler[Any]):
+    """Ours, so that a second set-up replaces it and leaves other people's handlers alone."""
+
+
+class _TextFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("{asctime} {levelname:<7} {name}: {message}", style="{")
+        self.default_msec_format = "%s.%03d"
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)

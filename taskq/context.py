@@ -1,0 +1,115 @@
+"""What a running task can know about itself: ``current_task()``, or the first argument with ``bind=True``."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
+
+from taskq.delivery import Delivery
+from taskq.errors import Retry, TaskqError
+
+current_delivery: ContextVar[Delivery | None] = ContextVar("taskq_delivery", default=None)
+"""Set by the runner around each call. The context object itself is only made when a task asks for it."""
+
+
+class Context:
+    """One attempt of one message, seen from inside the task."""
+
+    __slots__ = ("_delivery", "_limit")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        meta = delivery.message.meta
+        own = meta.time_limit if meta is not None else None
+        self._limit: float | None = own if own is not None else delivery.task.settings.time_limit
+
+    @property
+    def id(self) -> str:
+        """The task id."""
+        return self._delivery.message.task_id
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self._delivery.message.task
+
+    @property
+    def queue(self) -> str:
+        """The queue it came from."""
+        return str(self._delivery.link.queue)
+
+    @property
+    def attempt(self) -> int:
+        """Which run against the retry policy this is, from 1."""
+        return self._delivery.attempt
+
+    @property
+    def retries(self) -> int:
+        """Attempts before this one (Celery's count)."""
+        return self.attempt - 1
+
+    @property
+    def deliveries(self) -> int:
+        """How many times the message was handed to a worker; above 1 after a worker died with it."""
+        return self._delivery.deliveries
+
+    @property
+    def replays(self) -> int:
+        """How many times it came back from the dead letter queue."""
+        meta = self._delivery.message.meta
+        return meta.replays if meta else 0
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """What the caller gave as ``headers=``."""
+        meta = self._delivery.message.meta
+        return (meta.headers if meta else None) or {}
+
+    @property
+    def time_limit(self) -> float | None:
+        """Seconds this attempt may take, or None."""
+        return self._limit
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the hard time limit ends this attempt, or None."""
+        if self._limit is None:
+            return None
+        left = self._delivery.started + self._limit - time.monotonic()
+        return datetime.now(UTC) + timedelta(seconds=left)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task should stop: revoked, or its lease was lost. A loop in a thread task looks at it."""
+        return bool(self._delivery.cancelled)
+
+    @property
+    def lease_lost(self) -> bool:
+        """Whether another worker may already run this message; what this one returns will be dropped."""
+        return self._delivery.cancelled == "lease lost"
+
+    def retry(
+        self,
+        exc: BaseException | None = None,
+        *,
+        countdown: float | timedelta | None = None,
+        eta: datetime | None = None,
+        max_retries: int | None = None,
+    ) -> NoReturn:
+        """Leave the task and run the message again later; see :class:`taskq.Retry`."""
+        reason: str | BaseException = exc if exc is not None else "retry asked for by the task"
+        raise Retry(reason, countdown=countdown, eta=eta, max_retries=max_retries) from exc
+
+
+def current_task() -> Context:
+    """The context of the task that runs here.
+
+    Raises:
+        TaskqError: called outside a task.
+    """
+    delivery = current_delivery.get()
+    if delivery is None:
+        raise TaskqError("current_task() is only known inside a running task")
+    return Context(delivery)

@@ -1,0 +1,40 @@
+"""One handing-over of an entry to this worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taskq.message import Message
+
+
+class Delivery:
+    """A message that this worker holds, with where it came from. One is made per fetched entry; kept small."""
+
+    __slots__ = ("cancelled", "crashes", "entry", "limited", "link", "message", "started", "stream", "task")
+
+    def __init__(self, link: Any, stream: int, entry: bytes, message: Message, task: Any, crashes: int) -> None:
+        self.link = link
+        """The queue it came from: the worker's connection to it."""
+        self.stream = stream
+        """Which of the queue's streams, as the settle script counts them, from 1."""
+        self.entry = entry
+        self.message = message
+        self.task = task
+        self.crashes = crashes
+        """How many workers died while they ran it."""
+        self.started = 0.0
+        """``time.monotonic()`` when it began to run; 0 while it waits for a slot."""
+        self.cancelled: str = ""
+        """Why it should stop: ``revoked``, ``lease lost``, ``soft time limit``, ``time limit``; or empty."""
+        self.limited = False
+        """Whether a time limit may strike while it runs."""
+
+    @property
+    def attempt(self) -> int:
+        """Which run against the retry policy this is, from 1."""
+        return self.message.meta.attempt if self.message.meta else 1
+
+    @property
+    def deliveries(self) -> int:
+        """How many times it was handed to a worker since it was sent or last retried."""
+        return 1 + self.crashes

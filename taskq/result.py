@@ -1,0 +1,224 @@
+"""The handle of one message: its status, its outcome, and ways to wait for it or stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import time
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from taskq import outcome
+from taskq.broker import inspect, scripts
+from taskq.broker.keys import QueueKeys
+from taskq.broker.listener import REREAD
+from taskq.durations import Duration, milliseconds, seconds
+from taskq.errors import ResultTimeoutError, TaskqError
+from taskq.message import TaskState, wire_id
+from taskq.outcome import Ending
+
+if TYPE_CHECKING:
+    from taskq.app import TaskQ
+
+R = TypeVar("R")
+
+
+class Result(Generic[R]):
+    """One message, by its id. Made by ``.delay()`` and by ``app.result(task_id)``.
+
+    Waiting is push: one subscriber connection of this process serves all waiters.
+    """
+
+    __slots__ = ("_app", "_ignored", "_queue", "_when_ms", "id")
+
+    def __init__(
+        self, app: TaskQ, task_id: str, queue: str | None = None, *, when_ms: int = 0, ignored: bool = False
+    ) -> None:
+        self._app = app
+        self.id = task_id
+        """The task id."""
+        self._queue = queue
+        self._when_ms = when_ms
+        self._ignored = ignored
+
+    def __repr__(self) -> str:
+        return f"<Result {self.id}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Result) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def status(self) -> TaskState:
+        """Where the message is now. UNKNOWN: no trace of the id (never sent, expired, or no result was kept).
+
+        Raises:
+            BrokerError: Redis could not be asked.
+        """
+        ending = self._read()
+        if ending is not None:
+            return ending.state
+        execute = self._app.sync_broker.execute
+        around = [ms for ms in (self._when_ms, self._born_ms()) if ms]
+        for keys in self._candidates():
+            state = inspect.locate(execute, keys, self.id, around)
+            if state is not TaskState.UNKNOWN:
+                return state
+        return TaskState.UNKNOWN
+
+    state = status
+
+    def ready(self) -> bool:
+        """Whether the message has ended, in any way."""
+        ending = self._read()
+        return ending is not None and ending.state.final
+
+    def successful(self) -> bool:
+        """Whether it ended SUCCESS."""
+        ending = self._read()
+        return ending is not None and ending.state is TaskState.SUCCESS
+
+    def failed(self) -> bool:
+        """Whether it ended FAILURE."""
+        ending = self._read()
+        return ending is not None and ending.state is TaskState.FAILURE
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback of its last failed attempt, as text; None when there is none."""
+        ending = self._read()
+        return ending.traceback or None if ending is not None else None
+
+    def get(self, timeout: Duration | None = None, *, propagate: bool = True) -> R:
+        """Wait for the outcome and return the task's value.
+
+        Args:
+            timeout: seconds to wait; None waits for as long as it takes.
+            propagate: raise when the task did not succeed; with False, the error is returned instead.
+
+        Raises:
+            ResultTimeoutError: it did not end in time.
+            TaskFailedError: it ended FAILURE (or its subclasses for REVOKED and EXPIRED).
+            TaskqError: the task stores no results.
+            BrokerError: Redis could not be asked for longer than ``broker_deadline``.
+        """
+        return self._value(self._wait(self._limit(timeout)), propagate)
+
+    async def aget(self, timeout: Duration | None = None, *, propagate: bool = True) -> R:
+        """As :meth:`get`, without blocking the event loop. ``await result`` is the same without a timeout."""
+        return self._value(await self._await(self._limit(timeout)), propagate)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.aget().__await__()
+
+    def forget(self) -> None:
+        """Delete the stored outcome."""
+        for keys in self._candidates():
+            self._app.sync_broker.execute("DEL", keys.result(self.id))
+
+    def revoke(self) -> bool:
+        """Stop the message: queued, delayed or waiting for a retry it will never start; what runs is cancelled.
+
+        The mark is kept in Redis, so it also holds for workers that start later. A running async task is
+        cancelled, in the processes pool the child is killed after a grace time, a thread sees ``ctx.cancelled``.
+
+        Returns:
+            Whether there was something to stop: False when it has ended already.
+        """
+        remember = milliseconds(self._app.config.revoke_expires)
+        calls = [scripts.revoke(keys, self.id, remember) for keys in self._candidates()]
+        return all([self._app.sync_broker.run(call) == 1 for call in calls])
+
+    async def arevoke(self) -> bool:
+        """As :meth:`revoke`, without blocking the event loop."""
+        return await asyncio.to_thread(self.revoke)
+
+    def _candidates(self) -> list[QueueKeys]:
+        names = [self._queue] if self._queue else self._app.known_queues()
+        return [self._app.keys.queue(name) for name in names]
+
+    def _born_ms(self) -> int:
+        raw = wire_id(self.id)
+        return int.from_bytes(raw[:6], "big") if isinstance(raw, bytes) else 0
+
+    def _read(self) -> Ending | None:
+        for keys in self._candidates():
+            raw = self._app.sync_broker.execute("GET", keys.result(self.id))
+            if raw is not None:
+                return outcome.unpack(raw)
+        return None
+
+    def _limit(self, timeout: Duration | None) -> float:
+        if self._ignored:
+            raise TaskqError(f"task {self.id} stores no result: it was sent with ignore_result=True")
+        return float("inf") if timeout is None else time.monotonic() + seconds(timeout, "timeout")
+
+    def _value(self, ending: Ending, propagate: bool) -> R:
+        if ending.state is TaskState.SUCCESS:
+            return ending.value  # type: ignore[no-any-return]
+        error = ending.exception(self.id)
+        if propagate:
+            raise error
+        return error  # type: ignore[return-value]
+
+    def _timed_out(self) -> ResultTimeoutError:
+        return ResultTimeoutError(f"task {self.id} did not end in time; its status is {self.status}")
+
+    def _wait(self, limit: float) -> Ending:
+        listener = self._app.listener
+        inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        candidates = self._candidates()
+        listener.add(self.id, inbox.put)
+        try:
+            while True:
+                listener.ready(max(min(REREAD, limit - time.monotonic()), 0))
+                for keys in candidates:
+                    raw = self._app.sync_broker.run(scripts.wait(keys, self.id, listener.channel))
+                    if (ending := _final(raw)) is not None:
+                        return ending
+                remaining = limit - time.monotonic()
+                if remaining <= 0:
+                    raise self._timed_out()
+                with contextlib.suppress(queue.Empty):
+                    if (ending := _final(inbox.get(timeout=min(REREAD, remaining)))) is not None:
+                        return ending
+        finally:
+            listener.remove(self.id, inbox.put)
+
+    async def _await(self, limit: float) -> Ending:
+        listener, client = self._app.listener, self._app.async_client
+        loop = asyncio.get_running_loop()
+        inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+        def notify(raw: bytes | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed while we waited
+                loop.call_soon_threadsafe(inbox.put_nowait, raw)
+
+        listener.add(self.id, notify)
+        try:
+            while True:
+                if not listener.is_ready:
+                    await asyncio.to_thread(listener.ready, max(min(REREAD, limit - time.monotonic()), 0))
+                for keys in self._candidates():
+                    call = scripts.wait(keys, self.id, listener.channel)
+                    raw = await client.run(call, self._app.config.broker_deadline)
+                    if (ending := _final(raw)) is not None:
+                        return ending
+                remaining = limit - time.monotonic()
+                if remaining <= 0:
+                    raise await asyncio.to_thread(self._timed_out)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(REREAD, remaining)):
+                        if (ending := _final(await inbox.get())) is not None:
+                            return ending
+        finally:
+            listener.remove(self.id, notify)
+
+
+def _final(raw: bytes | None) -> Ending | None:
+    if raw is None or raw[:1] == b"R":
+        return None
+    return outcome.unpack(raw)

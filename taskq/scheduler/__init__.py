@@ -1,0 +1,1 @@
+"""Beat: fires schedules. Everything else that happens by time is done by every worker."""

@@ -1,0 +1,475 @@
+"""The task: a registered function, and the ways to send a message that calls it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
+
+from taskq.broker.producer import Outgoing
+from taskq.config import check_name, check_priority
+from taskq.context import Context
+from taskq.durations import Duration, milliseconds, seconds
+from taskq.errors import ConfigError, UnknownOptionError
+from taskq.message import WIRE_VERSION, Message, Meta, check_id, encode, new_id, wire_id
+from taskq.result import Result
+from taskq.retry import RetryPolicy
+from taskq.signature import signature_check
+
+if TYPE_CHECKING:
+    from taskq.app import TaskQ
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Exceptions = type[BaseException] | Iterable[type[BaseException]]
+
+
+class TaskSettings(TypedDict, total=False):
+    """What ``@app.task(...)`` takes besides ``name`` and ``bind``. Durations: seconds, ``timedelta`` or ``"5m"``."""
+
+    queue: str
+    priority: int
+    """0 to 9; higher is sooner."""
+    max_retries: int | None
+    """Retries after the first attempt: attempts = 1 + retries. Default 3; 0 turns them off; None: no limit."""
+    retry_backoff: bool | Duration
+    """First wait; it doubles with each retry. Default 1 s."""
+    retry_backoff_max: Duration
+    """Longest wait. Default 10 min."""
+    retry_jitter: bool
+    """Full jitter: wait between zero and the backoff. Default True."""
+    autoretry_for: Exceptions
+    dont_autoretry_for: Exceptions
+    wait: Any
+    """A tenacity ``wait_*`` object instead of the backoff."""
+    stop: Any
+    """A tenacity ``stop_*`` object instead of ``max_retries``."""
+    retry: Any
+    """A tenacity ``retry_if_*`` object instead of ``autoretry_for``."""
+    ignore_result: bool
+    result_expires: Duration
+    failure_expires: Duration
+    soft_time_limit: Duration
+    time_limit: Duration
+    expires: Duration
+    """A message not started this long after it was sent (or due) ends EXPIRED."""
+
+
+class CallSettings(TypedDict, total=False):
+    """What ``.options(...)`` and ``.apply_async(...)`` take."""
+
+    countdown: Duration
+    """Not before this long from now."""
+    eta: datetime
+    """Not before this instant; timezone-aware."""
+    expires: Duration | datetime
+    """Must not start after this long (counted from when it is due), or after this instant."""
+    queue: str
+    priority: int
+    task_id: str
+    """Your own id. The same id is accepted once within a day, whoever sends it."""
+    headers: Mapping[str, Any]
+    ignore_result: bool
+    soft_time_limit: Duration
+    time_limit: Duration
+    max_retries: int
+
+
+_RETRY_SETTINGS = (
+    "max_retries",
+    "retry_backoff",
+    "retry_backoff_max",
+    "retry_jitter",
+    "autoretry_for",
+    "dont_autoretry_for",
+    "wait",
+    "stop",
+    "retry",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """The checked settings of a task; durations in seconds."""
+
+    queue: str
+    priority: int
+    retry_policy: RetryPolicy
+    ignore_result: bool
+    result_ttl_ms: int
+    failure_ttl_ms: int
+    soft_time_limit: float | None
+    time_limit: float | None
+    expires: float | None
+
+    @classmethod
+    def build(cls, app: TaskQ, settings: Mapping[str, Any], name: str) -> TaskOptions:
+        """Check *settings* of task *name*; what is missing comes from the app's configuration.
+
+        Raises:
+            UnknownOptionError: a setting that does not exist.
+            ConfigError: a value that cannot be used.
+        """
+        for key in settings:
+            if key not in TaskSettings.__annotations__:
+                raise UnknownOptionError(key, [*TaskSettings.__annotations__, "name", "bind"], f"task {name}")
+        config = app.config
+
+        def duration(key: str, default: float | None) -> float | None:
+            value = settings.get(key)
+            return default if value is None else seconds(value, f"task {name}: {key}")
+
+        return cls(
+            queue=check_name(settings.get("queue", config.task_default_queue), "queue"),
+            priority=check_priority(settings.get("priority", config.task_default_priority)),
+            retry_policy=RetryPolicy.build(**{k: settings[k] for k in _RETRY_SETTINGS if k in settings}),
+            ignore_result=bool(settings.get("ignore_result", config.task_ignore_result)),
+            result_ttl_ms=max(milliseconds(settings.get("result_expires", config.result_expires)), 1),
+            failure_ttl_ms=max(milliseconds(settings.get("failure_expires", config.failure_expires)), 1),
+            soft_time_limit=duration("soft_time_limit", config.task_soft_time_limit),
+            time_limit=duration("time_limit", config.task_time_limit),
+            expires=duration("expires", None),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """The checked settings of one call."""
+
+    queue: str
+    priority: int
+    meta: Meta | None = None
+    task_id: str | None = None
+    countdown: float | None = None
+    eta: datetime | None = None
+    expires: float | datetime | None = None
+    ignore_result: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Fields of the meta that the caller set."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether every call with this plan has the same meta and leaves at once."""
+        return self.countdown is None and self.eta is None and self.expires is None and self.task_id is None
+
+
+class BaseTask(Generic[P, R]):
+    """A registered function. Made by ``@app.task``; calling it runs the function here and now."""
+
+    def __init__(
+        self, app: TaskQ, function: Callable[..., Any], name: str, *, bind: bool, is_async: bool, options: TaskOptions
+    ) -> None:
+        self.app = app
+        self.function = function
+        self.name = name
+        self.bind = bind
+        self.is_async = is_async
+        self.settings = options
+        self.limited = options.soft_time_limit is not None or options.time_limit is not None
+        """Whether every run has a time limit."""
+        self.__name__ = getattr(function, "__name__", name)
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+        self._check = signature_check(function, skip_first=bind)
+        self._plan = _call_plan(self, {})
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """Send a message that calls the task with these arguments.
+
+        When this returns, the message is accepted: it will run, or its end will be recorded.
+
+        Raises:
+            TypeError: the arguments do not fit the function.
+            SerializationError: an argument has no wire form.
+            BrokerError: Redis did not accept it within ``broker_deadline``. After BrokerUnavailableError the
+                message may or may not have been accepted, but it never exists twice.
+        """
+        return self._send(args, kwargs, self._plan)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """As :meth:`delay`, without blocking the event loop. Concurrent calls leave together."""
+        return await self._asend(args, kwargs, self._plan)
+
+    def options(self, **settings: Unpack[CallSettings]) -> BoundOptions[P, R]:
+        """The task with other settings for the calls that follow: ``task.options(countdown=60).delay(1)``.
+
+        Raises:
+            UnknownOptionError: a setting that does not exist.
+            ConfigError: a value that cannot be used.
+        """
+        return BoundOptions(self, _call_plan(self, settings))
+
+    def apply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **settings: Unpack[CallSettings],
+    ) -> Result[R]:
+        """Send with arguments as sequence and mapping, as in Celery; prefer the typed ``.options(...).delay(...)``."""
+        return self._send(tuple(args), dict(kwargs or {}), _call_plan(self, settings))
+
+    async def aapply_async(
+        self,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **settings: Unpack[CallSettings],
+    ) -> Result[R]:
+        """As :meth:`apply_async`, without blocking the event loop."""
+        return await self._asend(tuple(args), dict(kwargs or {}), _call_plan(self, settings))
+
+    def delay_many(self, calls: Iterable[Sequence[Any]]) -> list[Result[R]]:
+        """Send one message per argument tuple, a thousand to a round trip.
+
+        Raises:
+            TypeError, SerializationError: a tuple does not fit; then nothing is sent.
+            BrokerError: Redis did not accept a page in time; pages before it were accepted.
+        """
+        outgoing, results = self._prepare_many(calls)
+        self.app.send(outgoing)
+        return results
+
+    async def adelay_many(self, calls: Iterable[Sequence[Any]]) -> list[Result[R]]:
+        """As :meth:`delay_many`, without blocking the event loop."""
+        outgoing, results = self._prepare_many(calls)
+        await self.app.asend_many(outgoing)
+        return results
+
+    def _prepare_many(self, calls: Iterable[Sequence[Any]]) -> tuple[list[Outgoing], list[Result[R]]]:
+        outgoing: list[Outgoing] = []
+        results: list[Result[R]] = []
+        for args in calls:
+            message, result = self._prepare(tuple(args), {}, self._plan)
+            outgoing.append(message)
+            results.append(result)
+        return outgoing, results
+
+    def _send(self, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan) -> Result[R]:
+        message, result = self._prepare(args, kwargs, plan)
+        self.app.send((message,))
+        return result
+
+    async def _asend(self, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan) -> Result[R]:
+        message, result = self._prepare(args, kwargs, plan)
+        await self.app.asend(message)
+        return result
+
+    def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan) -> tuple[Outgoing, Result[R]]:
+        self._check(*args, **kwargs)
+        return prepare(self.app, self.name, args, kwargs, plan)
+
+
+class Task(BaseTask[P, R]):
+    """A task over an ordinary function."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here, without any queue."""
+        return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+class AsyncTask(BaseTask[P, R]):
+    """A task over an ``async def`` function."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run the function here, without any queue."""
+        return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+
+
+class BoundOptions(Generic[P, R]):
+    """A task with settings for its next calls; made by :meth:`BaseTask.options`."""
+
+    __slots__ = ("_plan", "_task")
+
+    def __init__(self, task: BaseTask[P, R], plan: CallPlan) -> None:
+        self._task = task
+        self._plan = plan
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """As :meth:`BaseTask.delay`."""
+        return self._task._send(args, kwargs, self._plan)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
+        """As :meth:`BaseTask.adelay`."""
+        return await self._task._asend(args, kwargs, self._plan)
+
+
+def prepare(
+    app: TaskQ, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], plan: CallPlan
+) -> tuple[Outgoing, Result[Any]]:
+    """The message of one call, encoded, and its handle. Nothing is sent.
+
+    Raises:
+        SerializationError: an argument has no wire form.
+    """
+    raw_id = new_id() if plan.task_id is None else wire_id(plan.task_id)
+    meta, due, when_ms = (plan.meta, None, 0) if plan.plain else _timed(plan)
+    message = Message(WIRE_VERSION, raw_id, name, args, kwargs, meta)  # type: ignore[arg-type]
+    keys = app.keys.queue(plan.queue)
+    outgoing = Outgoing(keys, plan.priority, encode(message), due, plan.task_id)
+    return outgoing, Result(app, message.task_id, plan.queue, when_ms=when_ms, ignored=plan.ignore_result)
+
+
+def _timed(plan: CallPlan) -> tuple[Meta | None, str | None, int]:
+    """Meta, due and expected epoch milliseconds of a message whose meta depends on the present."""
+    now = time.time()
+    start = now + plan.countdown if plan.countdown is not None else plan.eta.timestamp() if plan.eta else now
+    extra = dict(plan.extra)
+    delayed = plan.countdown is not None or plan.eta is not None
+    if delayed:
+        extra["due"] = round(start * 1000)
+    if plan.expires is not None:
+        end = plan.expires.timestamp() if isinstance(plan.expires, datetime) else start + plan.expires
+        extra["expires"] = max(round(end * 1000), 1)
+    due = None
+    if plan.countdown is not None:
+        due = f"+{round(plan.countdown * 1000)}"
+    elif plan.eta is not None:
+        due = str(round(start * 1000))
+    return Meta(**extra) if extra else None, due, extra.get("due", 0)
+
+
+def _call_plan(task: BaseTask[Any, Any], settings: CallSettings | Mapping[str, Any]) -> CallPlan:
+    options = task.settings
+    return call_plan(
+        settings,
+        where=f"a call of {task.name}",
+        queue=options.queue,
+        priority=options.priority,
+        ignore_result=options.ignore_result,
+        expires=options.expires,
+    )
+
+
+def call_plan(
+    settings: CallSettings | Mapping[str, Any],
+    *,
+    where: str,
+    queue: str,
+    priority: int,
+    ignore_result: bool = False,
+    expires: float | None = None,
+) -> CallPlan:
+    """Check the settings of a call; what is missing comes from the keyword arguments.
+
+    Raises:
+        UnknownOptionError: a setting that does not exist.
+        ConfigError: a value that cannot be used.
+    """
+    for key in settings:
+        if key not in CallSettings.__annotations__:
+            raise UnknownOptionError(key, CallSettings.__annotations__, where)
+    given: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
+    level = check_priority(given.get("priority", priority))
+    ignored = bool(given.get("ignore_result", ignore_result))
+    extra = _extra_meta(given, where)
+    if level != Meta().priority:
+        extra["priority"] = level
+    if ignored != ignore_result:
+        extra["ignore_result"] = ignored
+    return CallPlan(
+        queue=check_name(given.get("queue", queue), "queue"),
+        priority=level,
+        meta=Meta(**extra) if extra else None,
+        task_id=check_id(given["task_id"]) if "task_id" in given else None,
+        countdown=seconds(given["countdown"], "countdown") if "countdown" in given else None,
+        eta=_aware(given["eta"], "eta") if "eta" in given else None,
+        expires=_expiry(given.get("expires", expires)),
+        ignore_result=ignored,
+        extra=extra,
+    )
+
+
+def _extra_meta(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    extra: dict[str, Any] = {}
+    if "countdown" in given and "eta" in given:
+        raise ConfigError(f"{where} takes countdown or eta, not both")
+    if "headers" in given:
+        extra["headers"] = dict(given["headers"])
+    if "max_retries" in given:
+        extra["max_retries"] = RetryPolicy.build(max_retries=given["max_retries"]).max_retries
+    for key in ("soft_time_limit", "time_limit"):
+        if key in given:
+            extra[key] = seconds(given[key], key)
+    return extra
+
+
+def _aware(value: object, what: str) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ConfigError(f"{what} must be a timezone-aware datetime such as datetime.now(UTC), not {value!r}")
+    return value.astimezone(UTC)
+
+
+def _expiry(value: Duration | datetime | None) -> float | datetime | None:
+    if value is None:
+        return None
+    return _aware(value, "expires") if isinstance(value, datetime) else seconds(value, "expires")
+
+
+class TaskDecorator:
+    """``@app.task`` and ``@taskq.task``: bare, or with settings.
+
+    Args:
+        app: gives the app when a task is defined.
+    """
+
+    def __init__(self, app: Callable[[], TaskQ]) -> None:
+        self._app = app
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def __call__(
+        self, *, bind: Literal[True], name: str | None = ..., **settings: Unpack[TaskSettings]
+    ) -> BoundRegistrar: ...
+    @overload
+    def __call__(
+        self, *, bind: Literal[False] = ..., name: str | None = ..., **settings: Unpack[TaskSettings]
+    ) -> Registrar: ...
+
+    def __call__(self, function: Any = None, /, *, bind: bool = False, name: str | None = None, **settings: Any) -> Any:
+        """Register a function as a task.
+
+        Args:
+            bind: pass a :class:`taskq.Context` as first argument.
+            name: what messages call it; default ``module.function``.
+            **settings: see :class:`TaskSettings`.
+
+        Raises:
+            UnknownOptionError: a setting that does not exist.
+            ConfigError: a value that cannot be used, a name that is taken.
+        """
+        app = self._app()
+        if function is not None:
+            return app.register(function, name=name, bind=bind, settings=settings)
+        return lambda wrapped: app.register(wrapped, name=name, bind=bind, settings=settings)
+
+
+class Registrar:
+    """What ``@app.task(...)`` returns, for the type checker."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: Any, /) -> Any:  # pragma: no cover - typing only
+        """Register *function*."""
+        raise AssertionError("for the type checker only")
+
+
+class BoundRegistrar:
+    """What ``@app.task(bind=True, ...)`` returns, for the type checker: the context is not part of the call."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
+    def __call__(self, function: Any, /) -> Any:  # pragma: no cover - typing only
+        """Register *function*."""
+        raise AssertionError("for the type checker only")

@@ -1,0 +1,1 @@
+"""The worker process: fetch, run, settle, and keep what it holds."""

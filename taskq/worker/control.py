@@ -1,0 +1,72 @@
+"""The worker's ear: what is published to its queues reaches it here at once.
+
+Nothing depends on it for correctness, since pub/sub forgets what it sends while we are away: a delayed message is
+found by the promoter's sweep, a revocation by the look-up at fetch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from taskq.broker.address import Address
+from taskq.broker.aio import AsyncConnection
+from taskq.errors import BrokerError
+from taskq.worker.link import QueueLink
+
+logger = logging.getLogger("taskq.worker")
+
+
+class Control:
+    """Listens on the wake channels of a worker's queues.
+
+    Args:
+        address: where Redis is.
+        connect_timeout: seconds for one attempt to connect.
+        links: the queues.
+        heard: called with the link and the words of a message.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        connect_timeout: float,
+        links: Sequence[QueueLink],
+        heard: Callable[[QueueLink, list[str]], None],
+    ) -> None:
+        self._address = address
+        self._connect_timeout = connect_timeout
+        self._links = {link.keys.wake: link for link in links}
+        self._heard = heard
+        self._connection: AsyncConnection | None = None
+
+    async def run(self) -> None:
+        """Listen until cancelled, connecting again when needed."""
+        pause = 0.05
+        while True:
+            try:
+                self._connection = await AsyncConnection.open(
+                    self._address, self._connect_timeout, "taskq-control", on_push=self._pushed
+                )
+                self._connection.send("SUBSCRIBE", *self._links)
+                pause = 0.05
+                for link in self._links.values():  # what was said while nobody listened
+                    self._heard(link, ["delayed"])
+                    self._heard(link, ["revoked"])
+                await self._connection.lost
+            except BrokerError as error:
+                logger.debug("control connection: %s", error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _pushed(self, reply: list[bytes]) -> None:
+        if reply[0] == b"message":
+            link = self._links.get(reply[1])
+            if link is not None:
+                self._heard(link, reply[2].decode(errors="replace").split(" ", 1))

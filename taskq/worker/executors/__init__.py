@@ -1,0 +1,69 @@
+"""Where tasks run. Each executor takes deliveries on the event loop's thread and hands back what they came to.
+
+All of them answer to the same small contract, :class:`Executor`; what a cancellation means differs:
+
+* ``coroutines``: the asyncio task is cancelled.
+* ``threads``, ``solo``: Python cannot stop a thread; the task sees ``ctx.cancelled``. Time limits are raised
+  inside the thread at its next bytecode, so a call that blocks in C sees them when it returns.
+* ``processes``: the child is killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from taskq.delivery import Delivery
+from taskq.worker.outcomes import Outcome
+
+Finished = Callable[[], None]
+"""Tells the worker that outcomes were appended to their links; may be called from any thread."""
+
+
+class Executor(Protocol):
+    """A place to run tasks."""
+
+    slots: int
+    """How many run at once."""
+
+    def submit(self, deliveries: list[Delivery]) -> None:
+        """Run these, in order, as slots come free."""
+
+    def load(self) -> int:
+        """How many deliveries it holds, running and waiting."""
+
+    def service_time(self) -> float | None:
+        """Mean seconds one task takes, lately; None before the first."""
+
+    def take_waiting(self, keep: int = 0) -> list[Delivery]:
+        """Give up what has not started, but for the first *keep*."""
+
+    def stop_delivery(self, delivery: Delivery) -> None:
+        """Stop one delivery whose ``cancelled`` has been set, as far as the executor can."""
+
+    def close(self) -> None:
+        """Run nothing more. What runs is left to end with the process."""
+
+
+class ServiceTime:
+    """A moving mean of how long tasks take, cheap enough for every task."""
+
+    __slots__ = ("mean",)
+
+    def __init__(self) -> None:
+        self.mean: float | None = None
+
+    def add(self, total: float, count: int = 1) -> None:
+        """*count* tasks took *total* seconds together."""
+        sample = total / count
+        mean = self.mean
+        if mean is None:
+            self.mean = sample
+        else:
+            # a slow task counts at once, fast ones win trust slowly: holding too much is worse than too little
+            self.mean = mean + (sample - mean) * (0.5 if sample > mean else min(0.05 * count, 0.5))
+
+
+def finish(delivery: Delivery, outcome: Outcome, runtime: float) -> None:
+    """Hand an outcome to its queue's link."""
+    delivery.link.ended.append((delivery, outcome, runtime))

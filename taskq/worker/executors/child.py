@@ -1,0 +1,126 @@
+"""The child of the processes pool: reads messages from its parent, runs them one after the other, answers outcomes.
+
+Frames are four bytes of length and a MessagePack array. The *slate* is two shared numbers, the message that runs
+now and since when: what the parent knows of a child that died without a word.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import threading
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+import msgspec
+
+from taskq.app import TaskQ
+from taskq.delivery import Delivery
+from taskq.errors import SoftTimeLimitExceededError
+from taskq.loading import load_app
+from taskq.message import decode
+from taskq.worker.limits import limits_of
+from taskq.worker.outcomes import Outcome
+from taskq.worker.runner import Runner
+
+FLUSH = 0.001
+"""Seconds of finished work that may wait for company before it is sent."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+_length = struct.Struct("!I")
+
+
+def pack_frame(value: Any) -> bytes:
+    """*value* as one frame."""
+    body = _encode(value)
+    return _length.pack(len(body)) + body
+
+
+def take_frames(buffer: bytearray) -> list[Any]:
+    """The complete frames at the start of *buffer*, which are removed from it."""
+    frames, at = [], 0
+    while len(buffer) - at >= 4:
+        (size,) = _length.unpack_from(buffer, at)
+        if len(buffer) - at - 4 < size:
+            break
+        frames.append(_decode(memoryview(buffer)[at + 4 : at + 4 + size]))
+        at += 4 + size
+    if at:
+        del buffer[:at]
+    return frames
+
+
+class ChildQueue:
+    """Stands where a delivery's link is: the child only knows the queue's name."""
+
+    __slots__ = ("queue",)
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+
+
+def main(app_path: str, worker: str, connection: Connection, lifeline: Connection, slate: Any) -> None:
+    """Serve until the parent closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, _strike)
+    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+    app = load_app(app_path)
+    app.load()
+    runner = Runner(app.config, f"{worker}/{os.getpid()}")
+    with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+        connection.close()
+        sock.sendall(pack_frame([]))  # ready
+        buffer = bytearray()
+        while data := sock.recv(1 << 18):
+            buffer += data
+            for frame in take_frames(buffer):
+                _serve(sock, app, runner, slate, frame)
+
+
+def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: list[Any]) -> None:
+    answers: list[Any] = []
+    flushed = time.monotonic()
+    for number, queue, data, crashes in frame:
+        message = decode(data)
+        delivery = Delivery(ChildQueue(queue), 0, b"", message, app.tasks[message.task], crashes)
+        delivery.started = time.monotonic()
+        slate[1] = delivery.started
+        slate[0] = number
+        outcome = _call(runner, delivery)
+        slate[0] = 0
+        now = time.monotonic()
+        answers.append((number, now - delivery.started, *outcome))
+        if now - flushed > FLUSH:
+            sock.sendall(pack_frame(answers))
+            answers, flushed = [], now
+    if answers:
+        sock.sendall(pack_frame(answers))
+
+
+def _call(runner: Runner, delivery: Delivery) -> Outcome:
+    soft, _ = limits_of(delivery)  # the hard limit is the parent's: it kills
+    if soft is None:
+        return runner.call(delivery)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, soft)
+        return runner.call(delivery)
+    except SoftTimeLimitExceededError as error:
+        return runner.failed(delivery, error)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _strike(signum: int, frame: Any) -> None:
+    raise SoftTimeLimitExceededError("the task ran into its soft time limit")
+
+
+def _die_with_parent(lifeline: Connection) -> None:
+    try:
+        lifeline.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(1)

@@ -1,0 +1,80 @@
+"""Async tasks as asyncio tasks on the worker's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+from taskq.delivery import Delivery
+from taskq.worker.executors import Finished, ServiceTime, finish
+from taskq.worker.limits import TimeLimits
+from taskq.worker.runner import Runner
+
+
+class CoroutineExecutor:
+    """Up to *slots* coroutines at once; the rest waits its turn.
+
+    Args:
+        slots: how many at once.
+        runner: turns deliveries into outcomes.
+        finished: tells the worker.
+        limits: arms the timers of deliveries that have one.
+    """
+
+    def __init__(self, slots: int, runner: Runner, finished: Finished, limits: TimeLimits) -> None:
+        self.slots = slots
+        self._runner = runner
+        self._finished = finished
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Delivery] = deque()
+        self._running: dict[Delivery, asyncio.Task[None]] = {}
+        self._times = ServiceTime()
+
+    def submit(self, deliveries: list[Delivery]) -> None:
+        self._waiting.extend(deliveries)
+        self._fill()
+
+    def load(self) -> int:
+        return len(self._waiting) + len(self._running)
+
+    def service_time(self) -> float | None:
+        return self._times.mean
+
+    def take_waiting(self, keep: int = 0) -> list[Delivery]:
+        taken: list[Delivery] = []
+        while len(self._waiting) > keep:
+            taken.append(self._waiting.pop())
+        return taken[::-1]
+
+    def stop_delivery(self, delivery: Delivery) -> None:
+        task = self._running.get(delivery)
+        if task is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        self._waiting.clear()
+        for task in self._running.values():
+            task.cancel()
+
+    def _fill(self) -> None:
+        waiting, running = self._waiting, self._running
+        while waiting and len(running) < self.slots:
+            delivery = waiting.popleft()
+            running[delivery] = self._loop.create_task(self._run(delivery))
+
+    async def _run(self, delivery: Delivery) -> None:
+        started = delivery.started = time.monotonic()
+        if delivery.limited:
+            self._limits.started(delivery, self)
+        try:
+            outcome = await self._runner.acall(delivery)
+        finally:
+            del self._running[delivery]
+        took = time.monotonic() - started
+        self._times.add(took)
+        finish(delivery, outcome, took)
+        if self._waiting:
+            self._fill()
+        self._finished()

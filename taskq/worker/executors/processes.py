@@ -1,0 +1,250 @@
+"""Sync tasks in child processes: true parallelism, and isolation from crashes.
+
+A child that dies takes one message with it: the one that ran is charged with a crash and put back at once, and
+those that only waited in the child go to another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import socket
+import time
+from collections import deque
+from multiprocessing.connection import Connection
+from typing import Any, cast
+
+from taskq.delivery import Delivery
+from taskq.errors import TimeLimitExceededError
+from taskq.message import encode
+from taskq.worker.executors import Finished, ServiceTime, child, finish
+from taskq.worker.limits import limits_of
+from taskq.worker.outcomes import RELEASE, Outcome
+from taskq.worker.runner import Runner
+
+logger = logging.getLogger("taskq.worker")
+
+AHEAD = 0.004
+"""Seconds of work that a child holds ahead, so that it need not wait for its parent between short tasks."""
+MOST_AHEAD = 200
+REVOKE_GRACE = 1.0
+"""Seconds that a revoked task may still finish in before its child is killed."""
+_RESTART_PAUSES = (0.0, 0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before a child is started again, by how many died in a row before they finished anything."""
+
+
+class _Child(asyncio.Protocol):
+    """The parent's side of one child process."""
+
+    def __init__(self, pool: ProcessExecutor) -> None:
+        self.pool = pool
+        self.slate: Any = None
+        self.process: Any = None
+        self.held: dict[int, Delivery] = {}
+        self.transport: asyncio.Transport | None = None
+        self.ready = False
+        self.lifeline: Connection | None = None
+        self._buffer = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        for answers in child.take_frames(self._buffer):
+            self.ready = True
+            self.pool.answered(self, answers)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.pool.died(self)
+
+    def running(self) -> Delivery | None:
+        """What the child runs now, as it wrote on its slate."""
+        return self.held.get(int(self.slate[0]))
+
+    def kill(self) -> None:
+        """End the child at once; ``connection_lost`` follows."""
+        self.process.kill()
+
+
+class ProcessExecutor:
+    """*slots* child processes.
+
+    Args:
+        slots: how many children.
+        app_path: ``module:attribute`` of the app; every child imports it.
+        runner: for the outcomes of messages whose child was killed.
+        finished: tells the worker.
+    """
+
+    def __init__(self, slots: int, app_path: str, runner: Runner, finished: Finished) -> None:
+        self.slots = slots
+        self._app_path = app_path
+        self._runner = runner
+        self._finished = finished
+        self._loop = asyncio.get_running_loop()
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["taskq.worker.executors.child", app_path.partition(":")[0]])
+        self._waiting: deque[Delivery] = deque()
+        self._children: list[_Child] = []
+        self._times = ServiceTime()
+        self._number = 0
+        self._closed = False
+        self._deaths = 0
+        self._starts: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start the children and wait until each has imported the app.
+
+        Raises:
+            RuntimeError: a child ended before it was ready; its own output says why.
+        """
+        await asyncio.gather(*(self._spawn() for _ in range(self.slots)))
+        while not all(each.ready for each in self._children):
+            if len(self._children) < self.slots:
+                raise RuntimeError("a child process ended while it imported the app; see its error above")
+            await asyncio.sleep(0.005)
+
+    def submit(self, deliveries: list[Delivery]) -> None:
+        self._waiting.extend(deliveries)
+        self._hand_out()
+
+    def load(self) -> int:
+        return len(self._waiting) + sum(len(each.held) for each in self._children)
+
+    def service_time(self) -> float | None:
+        return self._times.mean
+
+    def take_waiting(self, keep: int = 0) -> list[Delivery]:
+        taken: list[Delivery] = []
+        while len(self._waiting) > keep:
+            taken.append(self._waiting.pop())
+        return taken[::-1]
+
+    def stop_delivery(self, delivery: Delivery) -> None:
+        for each in self._children:
+            if each.running() is delivery:
+                self._loop.call_later(REVOKE_GRACE, self._kill_if_running, each, delivery)
+
+    def close(self) -> None:
+        self._closed = True
+        self._waiting.clear()
+        for each in self._children:
+            if each.transport is not None:
+                each.transport.close()
+            if each.held:
+                each.kill()
+
+    async def _spawn(self) -> None:
+        ours, theirs = self._context.Pipe(duplex=True)
+        lifeline_end, lifeline = self._context.Pipe(duplex=False)
+        each = _Child(self)
+        each.lifeline = lifeline
+        each.slate = self._context.RawArray("d", 2)
+        each.process = self._context.Process(
+            target=child.main,
+            args=(self._app_path, self._runner.worker, theirs, lifeline_end, each.slate),
+            daemon=True,
+        )
+        self._children.append(each)
+        await asyncio.to_thread(each.process.start)
+        theirs.close()
+        lifeline_end.close()
+        sock = socket.socket(fileno=os.dup(ours.fileno()))
+        ours.close()
+        sock.setblocking(False)
+        await self._loop.create_connection(lambda: each, sock=sock)
+
+    def answered(self, each: _Child, answers: list[Any]) -> None:
+        """A child has finished some messages."""
+        for number, took, kind, state, stored, ttl_ms, extra in answers:
+            delivery = each.held.pop(number, None)
+            if delivery is not None:
+                finish(delivery, Outcome(kind, state, stored, ttl_ms, tuple(extra)), took)
+                self._times.add(took)
+        if answers:
+            self._deaths = 0
+            self._finished()
+        self._hand_out()
+
+    def died(self, each: _Child) -> None:
+        """A child is gone: settle what it ran, keep what it only held, start another."""
+        self._children.remove(each)
+        if each.lifeline is not None:
+            each.lifeline.close()
+        running = each.running()
+        for delivery in reversed(each.held.values()):
+            if delivery is not running:
+                self._waiting.appendleft(delivery)
+        if self._closed:
+            return
+        self._deaths += 1
+        each.process.join(timeout=1)
+        if running is not None:
+            finish(running, self._verdict(running, each.process.exitcode), time.monotonic() - each.slate[1])
+            self._finished()
+        start = self._loop.create_task(self._respawn())
+        self._starts.add(start)
+        start.add_done_callback(self._starts.discard)
+
+    async def _respawn(self) -> None:
+        await asyncio.sleep(_RESTART_PAUSES[min(self._deaths, len(_RESTART_PAUSES) - 1)])
+        if not self._closed:
+            await self._spawn()
+
+    def _verdict(self, delivery: Delivery, exit_code: int | None) -> Outcome:
+        """What became of the message that a dead child ran."""
+        if delivery.cancelled == "time limit":
+            delivery.cancelled = ""
+            return self._runner.failed(delivery, TimeLimitExceededError("the task was killed at its time limit"))
+        if delivery.cancelled:
+            return self._runner.revoked(delivery)
+        logger.error("%s killed its process (exit code %s)", delivery.message.task, exit_code)
+        return Outcome(RELEASE, "RELEASED", extra=(delivery.crashes + 1,))
+
+    def _hand_out(self) -> None:
+        mean = self._times.mean
+        ahead = 1 if mean is None else max(1, min(MOST_AHEAD, int(AHEAD / max(mean, 1e-6))))
+        children = sorted((c for c in self._children if c.ready and c.transport), key=lambda c: len(c.held))
+        for each in children:
+            room = ahead - len(each.held)
+            # a nearly full child is left alone: a frame per task would cost more than the task
+            if self._waiting and room > 0 and room >= ahead // 2:
+                share = min(room, -(-len(self._waiting) // len(children)))
+                self._give(each, [self._waiting.popleft() for _ in range(min(share, len(self._waiting)))])
+
+    def _give(self, each: _Child, deliveries: list[Delivery]) -> None:
+        frame = []
+        for delivery in deliveries:
+            self._number += 1
+            each.held[self._number] = delivery
+            frame.append((self._number, delivery.link.queue, encode(delivery.message), delivery.crashes))
+            if delivery.limited:
+                self._arm(each, delivery, self._number)
+        assert each.transport is not None
+        each.transport.write(child.pack_frame(frame))
+
+    def _arm(self, each: _Child, delivery: Delivery, number: int) -> None:
+        _, hard = limits_of(delivery)
+        if hard is not None:
+            self._loop.call_later(hard, self._check_limit, each, number, hard)
+
+    def _check_limit(self, each: _Child, number: int, hard: float) -> None:
+        """Kill the child if this message has run for its whole limit; it may have waited before it started."""
+        delivery = each.held.get(number)
+        if delivery is None:
+            return
+        ran = time.monotonic() - each.slate[1] if int(each.slate[0]) == number else 0.0
+        if ran >= hard:
+            delivery.cancelled = "time limit"
+            each.kill()
+        else:
+            self._loop.call_later(hard - ran, self._check_limit, each, number, hard)
+
+    def _kill_if_running(self, each: _Child, delivery: Delivery) -> None:
+        if each.running() is delivery:
+            each.kill()
+
+

@@ -1,0 +1,176 @@
+"""Sync tasks in threads.
+
+Work waits in one deque that every thread pops from: ``deque.popleft`` is atomic, so no lock is taken per task, no
+thread sits on a private share while others idle, and the loop hands over a whole batch in one step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import queue
+import threading
+import time
+from collections import deque
+
+from taskq.delivery import Delivery
+from taskq.errors import SoftTimeLimitExceededError, TimeLimitExceededError
+from taskq.worker.executors import Finished, ServiceTime, finish
+from taskq.worker.limits import TimeLimits
+from taskq.worker.outcomes import Outcome
+from taskq.worker.runner import Runner
+
+SHORT = 0.0005
+"""Seconds: tasks with a mean below this are short."""
+
+
+STALL = 0.005
+"""Seconds without any task ending after which more threads are woken, however short tasks were before."""
+
+
+class ThreadExecutor:
+    """A fixed set of threads, started when first needed.
+
+    Args:
+        slots: how many threads at most.
+        runner: turns deliveries into outcomes.
+        finished: tells the worker.
+        limits: arms the timers of deliveries that have one.
+    """
+
+    def __init__(self, slots: int, runner: Runner, finished: Finished, limits: TimeLimits) -> None:
+        self.slots = slots
+        self._runner = runner
+        self._finished = finished
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._work: deque[Delivery] = deque()
+        self._tokens: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._running: dict[int, Delivery] = {}
+        self._idle = 0
+        self._idle_lock = threading.Lock()
+        self._strike_lock = threading.Lock()
+        self._times = ServiceTime()
+        self._ended = 0
+        self._watching = False
+        self._closed = False
+
+    def submit(self, deliveries: list[Delivery]) -> None:
+        self._work.extend(deliveries)
+        mean = self._times.mean
+        if mean is None or mean > SHORT:
+            self._wake(len(deliveries))
+        elif self._idle == len(self._threads):
+            # short tasks: one awake thread does more than several that fight over the interpreter lock
+            self._wake(1)
+        if not self._watching:
+            self._watching = True
+            self._loop.call_later(STALL, self._watch, self._ended)
+
+    def load(self) -> int:
+        return len(self._work) + len(self._running)
+
+    def service_time(self) -> float | None:
+        return self._times.mean
+
+    def take_waiting(self, keep: int = 0) -> list[Delivery]:
+        taken: list[Delivery] = []
+        while len(self._work) > keep:
+            try:
+                taken.append(self._work.pop())
+            except IndexError:  # a thread was quicker
+                break
+        return taken[::-1]
+
+    def stop_delivery(self, delivery: Delivery) -> None:
+        """A thread cannot be stopped: the task sees ``ctx.cancelled``; only a time limit is raised inside it."""
+        kind = _STRIKES.get(delivery.cancelled)
+        if kind is None:
+            return
+        delivery.cancelled = ""
+        with self._strike_lock:
+            for ident, running in self._running.items():
+                if running is delivery:
+                    _raise_in(ident, kind)
+
+    def close(self) -> None:
+        self._closed = True
+        self._work.clear()
+        for _ in self._threads:
+            self._tokens.put(False)
+
+    def _wake(self, wanted: int) -> None:
+        with self._idle_lock:
+            woken = min(wanted, self._idle)
+            self._idle -= woken
+        for _ in range(woken):
+            self._tokens.put(True)
+        # a thread that is awake finds the work by itself; a new one is only for what they cannot take
+        for _ in range(min(wanted - woken, self.slots - len(self._threads))):
+            thread = threading.Thread(target=self._serve, name=f"taskq-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _watch(self, ended_before: int) -> None:
+        if not self._work or self._closed:
+            self._watching = False
+            return
+        if self._ended == ended_before:
+            self._wake(len(self._work))
+        self._loop.call_later(STALL, self._watch, self._ended)
+
+    def _serve(self) -> None:
+        ident = threading.get_ident()
+        work, running = self._work, self._running
+        while True:
+            try:
+                delivery = work.popleft()
+            except IndexError:
+                if self._rest():
+                    continue
+                return
+            running[ident] = delivery
+            self._run(delivery, ident)
+            running.pop(ident, None)
+
+    def _rest(self) -> bool:
+        """Sleep until there is work; False when the executor was closed."""
+        with self._idle_lock:
+            self._idle += 1
+        # work that came after the failed pop and before this registration had nobody to wake for it
+        if self._work:
+            with self._idle_lock:
+                if self._idle > 0:
+                    self._idle -= 1
+                    return True
+        return self._tokens.get()
+
+    def _run(self, delivery: Delivery, ident: int) -> None:
+        started = delivery.started = time.monotonic()
+        outcome = self._call_limited(delivery, ident) if delivery.limited else self._runner.call(delivery)
+        took = time.monotonic() - started
+        self._times.add(took)
+        self._ended += 1
+        finish(delivery, outcome, took)
+        self._finished()
+
+    def _call_limited(self, delivery: Delivery, ident: int) -> Outcome:
+        self._limits.started(delivery, self)
+        try:
+            return self._runner.call(delivery)
+        except (SoftTimeLimitExceededError, TimeLimitExceededError) as error:
+            return self._runner.failed(delivery, error)  # it struck just outside the task's own frames
+        finally:
+            with self._strike_lock:  # from here on no limit may strike: it would hit the next task
+                self._running.pop(ident, None)
+                _raise_in(ident, None)
+
+
+_STRIKES = {"soft time limit": SoftTimeLimitExceededError, "time limit": TimeLimitExceededError}
+
+
+def _raise_in(ident: int, kind: type[BaseException] | None) -> None:
+    """Have thread *ident* raise *kind* at its next bytecode; None takes back what was not raised yet."""
+    exception = None if kind is None else ctypes.py_object(kind)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), exception)

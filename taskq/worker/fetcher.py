@@ -1,0 +1,378 @@
+"""The exchange loop: settle what has ended, fetch what there are slots for.
+
+Under load one script call does both; batches form by themselves, because outcomes collect while a call is under
+way. Only when a queue has run dry does a second connection block on it, so that an idle worker sends next to
+nothing and still starts a new message at once (a blocked connection could not carry settles).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from taskq.broker import scripts
+from taskq.broker.address import Address
+from taskq.broker.aio import AsyncConnection
+from taskq.broker.keys import GROUP
+from taskq.broker.replies import is_nogroup
+from taskq.broker.scripts import MAX_PER_CALL, Call
+from taskq.config import Config
+from taskq.delivery import Delivery
+from taskq.errors import BrokerError, BrokerUnavailableError
+from taskq.worker.doorbell import Doorbell
+from taskq.worker.executors import Executor
+from taskq.worker.intake import Intake
+from taskq.worker.link import QueueLink, consumer_name
+from taskq.worker.outcomes import Ended, settle_arguments
+
+logger = logging.getLogger("taskq.worker")
+
+BLOCK = 5.0
+"""Seconds of one blocking read."""
+AHEAD = 0.004
+"""Seconds of work held beyond the busy slots: what hides a round trip."""
+MOST_HELD = 5000
+"""Deliveries held at most, settled or not: the bound of the outcome buffer while Redis cannot be reached."""
+LOG_EVERY = 1.0
+"""Seconds between log lines about the same trouble."""
+
+
+class Fetcher:
+    """Fetches and settles for one worker process.
+
+    Args:
+        address: where Redis is.
+        config: for timeouts and limits.
+        links: the queues, in order of preference.
+        intake: takes what was fetched.
+        executors: whose free slots decide how much to fetch.
+        doorbell: rings when there is something to do.
+        settled: told of each batch that Redis accepted.
+        lease_lost: told when our lease was lost, for views.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        config: Config,
+        links: Sequence[QueueLink],
+        intake: Intake,
+        executors: Sequence[Executor],
+        doorbell: Doorbell,
+        settled: Callable[[QueueLink, list[Ended]], None],
+        lease_lost: Callable[[], None],
+    ) -> None:
+        self._address = address
+        self._config = config
+        self._links = list(links)
+        self._intake = intake
+        self._executors = executors
+        self._doorbell = doorbell
+        self._settled = settled
+        self._tell_lease_lost = lease_lost
+        self._connection: AsyncConnection | None = None
+        self._opening = asyncio.Lock()
+        self._reader: AsyncConnection | None = None
+        self._blocked: asyncio.Task[None] | None = None
+        self._logged_at = 0.0
+        self.draining = False
+        """Whether to settle only and fetch nothing more."""
+        self.registered = False
+        """Whether every queue's lease stands under our present name."""
+        self.last_fetch = 0.0
+        """``time.monotonic()`` of the last successful read: what readiness looks at."""
+
+    def restart_blocking(self) -> None:
+        """What the blocking read listens to has changed: begin it anew."""
+        if self._reader is not None:
+            self._reader.close()
+        self._doorbell.wake()
+
+    async def run_call(self, call: Call) -> Any:
+        """Run a script on the worker's connection.
+
+        Raises:
+            BrokerError: it cannot be reached, or refuses.
+        """
+        connection = await self._open()
+        return await connection.run(call, self._config.broker_deadline)
+
+    async def execute(self, *command: Any) -> Any:
+        """Run a command on the worker's connection; raises as :meth:`run_call`."""
+        connection = await self._open()
+        return await connection.execute(*command, timeout=self._config.broker_deadline)
+
+    async def run(self) -> None:
+        """Exchange until cancelled. No trouble with Redis ends it."""
+        pause = 0.0
+        while True:
+            try:
+                await self._turn()
+                pause = 0.0
+            except BrokerError as error:
+                self._report(error)
+                for link in self._links:
+                    link.reclaim = True  # the reply that was lost may have carried deliveries
+                self._close_reader()
+                pause = min(max(pause * 2, 0.02), 1.0)
+                await asyncio.sleep(pause)
+
+    async def register(self) -> None:
+        """Take out the leases under our present name.
+
+        Raises:
+            BrokerError: Redis cannot be reached, or refuses.
+        """
+        lease_ms = round(self._config.lease_timeout * 1000)
+        for link in self._links:
+            link.set_levels(await self._levels(link))
+            link.revocations = True
+            await self.run_call(scripts.register(link.keys, link.consumer, lease_ms, link.streams))
+            link.hot = True
+        self.registered = True
+
+    async def refresh_levels(self, link: QueueLink) -> None:
+        """A priority level came into use: read it from now on."""
+        link.set_levels(await self._levels(link))
+        await self.run_call(
+            scripts.register(link.keys, link.consumer, round(self._config.lease_timeout * 1000), link.streams)
+        )
+        link.hot = True
+        self.restart_blocking()
+
+    def lease_lost(self, consumer: bytes) -> None:
+        """Redis says that *consumer* has no lease: if that is us, stop what we hold and begin again under a new name.
+
+        What we held belongs to others now; whatever it still comes to is dropped.
+        """
+        if consumer != self._links[0].consumer:
+            return  # told already
+        logger.warning("the lease was lost (this process was paused, or Redis lost data): beginning again")
+        for executor in self._executors:
+            executor.take_waiting()
+        name = consumer_name()
+        for link in self._links:
+            for delivery in list(link.held.values()):
+                self._intake.stop_delivery(delivery, "lease lost")
+            link.begin_again(name)
+        self.registered = False
+        self._tell_lease_lost()
+        self.restart_blocking()
+
+    async def hand_back(self) -> None:
+        """Give back all that is still ours, uncharged, and the leases with it.
+
+        Raises:
+            BrokerError: Redis cannot be reached; the leases will run out instead.
+        """
+        for link in self._links:
+            more = 1
+            while more:
+                call = scripts.recover(link.keys, link.streams, link.consumer, 0)
+                moved, more, _, _ = await self.run_call(call)
+                more = more and moved
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._close_reader()
+        if self._connection is not None:
+            self._connection.close()
+
+    def held(self) -> int:
+        """How many deliveries are not settled."""
+        return sum(len(link.held) for link in self._links)
+
+    def idle(self) -> bool:
+        """Whether nothing is held and the last look found nothing more."""
+        return not self.held() and not any(link.hot or link.reclaim for link in self._links)
+
+    async def _turn(self) -> None:
+        if not self.registered:
+            await self.register()
+        busy = False
+        for link in self._links:
+            if link.reclaim and self._blocked is None:
+                await self._reclaim(link)
+            want = self._want(link)
+            if link.ended or want:
+                busy = True
+                await self._exchange(link, want)
+        if self._blocked is None and not self.draining and (credit := self._credit()) > 0 and not self._any_hot():
+            self._blocked = asyncio.create_task(self._block(credit))
+        if not busy:
+            await self._doorbell.wait()
+
+    def _any_hot(self) -> bool:
+        return any(link.hot for link in self._links)
+
+    def _want(self, link: QueueLink) -> int:
+        if self.draining or not link.hot or self._blocked is not None:
+            return 0
+        credit = self._credit()
+        # while there is work at hand, small requests are not worth a call of their own
+        waiting = sum(executor.load() - executor.slots for executor in self._executors)
+        if waiting > 0 and credit < self._config.worker_prefetch // 4:
+            return 0
+        return min(credit, MAX_PER_CALL)
+
+    def _credit(self) -> int:
+        """How many more deliveries there is use for: free slots, and for short tasks a little ahead."""
+        credit = 0
+        for executor in self._executors:
+            mean = executor.service_time()
+            ahead = 0 if mean is None else min(int(executor.slots * AHEAD / max(mean, 1e-6)), self._config.worker_prefetch)
+            room = executor.slots + ahead - executor.load()
+            if room <= -executor.slots:
+                return 0  # one kind is overfull: what we fetch next might be more of it
+            credit = max(credit, room)
+        return min(credit, MOST_HELD - self.held())
+
+    async def _exchange(self, link: QueueLink, want: int) -> None:
+        batch = link.take_ended(MAX_PER_CALL)
+        runs, run_count, items = settle_arguments(batch)
+        call = scripts.settle(link.keys, link.streams, link.consumer, want, runs, run_count, items)
+        try:
+            status, *rest = await self.run_call(call)
+        except BrokerError as error:
+            link.ended.extendleft(reversed(batch))
+            if is_nogroup(error):
+                await self.register()
+                return
+            raise
+        if status == 0:
+            self.lease_lost(call.args[0])  # type: ignore[arg-type]
+            return
+        rows, revoked, refused = rest
+        self._close_batch(link, batch, refused)
+        if want:
+            self.last_fetch = time.monotonic()
+            link.revocations = bool(revoked)
+            link.hot = sum(len(entries) for _, entries in rows) >= want
+        if rows:
+            await self._accept(link, rows, check_revoked=bool(revoked))
+
+    def _close_batch(self, link: QueueLink, batch: list[Ended], refused: list[bytes]) -> None:
+        if refused:
+            self._report(BrokerUnavailableError(f"no memory left in Redis to settle {len(refused)} messages"))
+            again = set(refused)
+            link.ended.extend(item for item in batch if item[0].entry in again)
+            batch = [item for item in batch if item[0].entry not in again]
+        held = link.held
+        for delivery, _, _ in batch:
+            held.pop(delivery.entry, None)
+        if batch:
+            self._settled(link, batch)
+
+    async def _accept(self, link: QueueLink, rows: Any, *, check_revoked: bool) -> None:
+        taken = self._intake.take(link, rows)
+        if check_revoked and taken:
+            await self._mark_revoked(link, taken)
+        self._intake.start(taken)
+
+    async def _mark_revoked(self, link: QueueLink, taken: list[Delivery]) -> None:
+        ids = [delivery.message.task_id for delivery in taken]
+        try:
+            scores = await self.execute("ZMSCORE", link.keys.revoked, *ids)
+        except BrokerError:
+            # what was fetched cannot start unchecked: forget it, our pending list gives it back after the reconnect
+            for delivery in taken:
+                link.held.pop(delivery.entry, None)
+            raise
+        for delivery, score in zip(taken, scores, strict=True):
+            if score is not None:
+                delivery.cancelled = "revoked"
+
+    async def _block(self, credit: int) -> None:
+        """One blocking read over all queues."""
+        try:
+            for link, rows in await self._blocking_read(credit):
+                count = sum(len(entries) for _, entries in rows)
+                link.hot = count >= credit
+                await self._accept(link, rows, check_revoked=link.revocations)
+            self.last_fetch = time.monotonic()
+        except BrokerError as error:
+            self._close_reader()
+            for link in self._links:
+                link.reclaim = True
+            if is_nogroup(error):
+                self.registered = False
+            elif not self.draining:
+                self._report(error)
+                await asyncio.sleep(0.1)
+        finally:
+            self._blocked = None
+            self._doorbell.wake()
+
+    async def _blocking_read(self, credit: int) -> list[tuple[QueueLink, Any]]:
+        if self._reader is None or not self._reader.is_open:
+            self._reader = await AsyncConnection.open(
+                self._address, self._config.broker_connection_timeout, "taskq-reader"
+            )
+        streams = [stream for link in self._links for stream in link.streams]
+        reply = await self._reader.execute(
+            "XREADGROUP", "GROUP", GROUP, self._links[0].consumer, "COUNT", credit, "BLOCK", round(BLOCK * 1000),
+            "STREAMS", *streams, *[">"] * len(streams), timeout=BLOCK + self._config.broker_deadline,
+        )  # fmt: skip
+        where = {stream: (link, n) for link in self._links for n, stream in enumerate(link.streams, 1)}
+        found: dict[str, tuple[QueueLink, list[Any]]] = {}
+        for stream, entries in reply or ():
+            link, number = where[stream]
+            found.setdefault(link.queue, (link, []))[1].append((number, entries))
+        return list(found.values())
+
+    async def _reclaim(self, link: QueueLink) -> None:
+        """Take up entries that are ours but that we never saw, because the reply that carried them was lost."""
+        for number, stream in enumerate(link.streams, 1):
+            last: bytes = b"0"
+            while True:
+                try:
+                    reply = await self.execute(
+                        "XREADGROUP", "GROUP", GROUP, link.consumer, "COUNT", 500, "STREAMS", stream, last
+                    )
+                except BrokerError as error:
+                    if not is_nogroup(error):
+                        raise
+                    self.registered = False
+                    return
+                entries = reply[0][1] if reply else []
+                if not entries:
+                    break
+                gone = [entry for entry, fields in entries if fields is None]
+                if gone:  # deleted under us; on Redis 6.2 they would stay pending for ever
+                    await self.execute("XACK", stream, GROUP, *gone)
+                await self._accept(link, [(number, entries)], check_revoked=True)
+                last = entries[-1][0]
+        link.reclaim = False
+        link.hot = True
+
+    async def _levels(self, link: QueueLink) -> list[int]:
+        extra = await self.execute("SMEMBERS", link.keys.levels)
+        return [int(level) for level in extra]
+
+    async def _open(self) -> AsyncConnection:
+        connection = self._connection
+        if connection is not None and connection.is_open:
+            return connection
+        async with self._opening:
+            if self._connection is None or not self._connection.is_open:
+                again = self._connection is not None
+                timeout = self._config.broker_connection_timeout
+                self._connection = await AsyncConnection.open(self._address, timeout, "taskq-worker")
+                if again:
+                    logger.info("connected to Redis again")
+            return self._connection
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _report(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._logged_at >= LOG_EVERY:
+            self._logged_at = now
+            logger.warning("%s; trying again", error)
+

@@ -1,0 +1,43 @@
+"""``/live`` and ``/ready`` for load balancers and orchestrators."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+Check = Callable[[], bool]
+
+
+def serve_health(host: str, port: int, ready: Check) -> ThreadingHTTPServer:
+    """Answer on *host*:*port*, in a thread of its own, until ``shutdown()`` is called on the returned server.
+
+    ``/live`` says 200 as long as the process can answer; ``/ready`` says 200 while *ready* holds, else 503.
+
+    Raises:
+        OSError: the port cannot be used.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/live":
+                self._answer(200, b"live\n")
+            elif self.path == "/ready":
+                ok = ready()
+                self._answer(200 if ok else 503, b"ready\n" if ok else b"not ready\n")
+            else:
+                self._answer(404, b"/live or /ready\n")
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing: a probe every few seconds is no news."""
+
+    server = ThreadingHTTPServer((host, port), Handler)
+    threading.Thread(target=server.serve_forever, name="taskq-health", daemon=True).start()
+    return server

@@ -1,0 +1,106 @@
+"""From entries to deliveries: decode once, find the task, hand over to the executor that runs its kind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from taskq.app import TaskQ
+from taskq.delivery import Delivery
+from taskq.errors import DecodeError
+from taskq.message import WIRE_VERSION, Message, decode
+from taskq.worker.executors import Executor, finish
+from taskq.worker.limits import limits_of
+from taskq.worker.link import QueueLink
+from taskq.worker.runner import Runner, malformed
+
+logger = logging.getLogger("taskq.worker")
+
+Rows = Sequence[tuple[int, Sequence[tuple[bytes, Sequence[bytes] | None]]]]
+"""Per stream: its number, and its entries with their fields."""
+
+
+class Intake:
+    """Takes what was fetched.
+
+    Args:
+        app: for its registry.
+        runner: for outcomes of what cannot run.
+        sync_executor: runs ordinary tasks.
+        async_executor: runs ``async def`` tasks.
+    """
+
+    def __init__(self, app: TaskQ, runner: Runner, sync_executor: Executor, async_executor: Executor) -> None:
+        self._app = app
+        self._runner = runner
+        self._sync = sync_executor
+        self._async = async_executor
+
+    def take(self, link: QueueLink, rows: Rows) -> list[Delivery]:
+        """Make deliveries of *rows*; what cannot run at all has its outcome at once and is not returned."""
+        tasks, held = self._app.tasks, link.held
+        taken: list[Delivery] = []
+        for stream, entries in rows:
+            for entry, fields in entries:
+                if fields is None or entry in held:
+                    continue
+                if len(fields) == 2 and fields[0] == b"m":
+                    data, crashes = fields[1], 0
+                else:
+                    data, crashes = _unusual(fields)
+                try:
+                    message = decode(data)
+                except DecodeError as error:
+                    self._malformed(link, stream, entry, fields, error)
+                    continue
+                task = tasks.get(message.task)
+                delivery = held[entry] = Delivery(link, stream, entry, message, task, crashes)
+                if task is None:
+                    self._unknown(delivery)
+                else:
+                    taken.append(delivery)
+        return taken
+
+    def start(self, deliveries: Sequence[Delivery]) -> None:
+        """Hand *deliveries* to their executors."""
+        ordinary: list[Delivery] = []
+        coroutines: list[Delivery] = []
+        for delivery in deliveries:
+            meta, task = delivery.message.meta, delivery.task
+            if task.limited or (meta is not None and (meta.soft_time_limit or meta.time_limit)):
+                delivery.limited = limits_of(delivery) != (None, None)
+            (coroutines if task.is_async else ordinary).append(delivery)
+        if ordinary:
+            self._sync.submit(ordinary)
+        if coroutines:
+            self._async.submit(coroutines)
+
+    def stop_delivery(self, delivery: Delivery, why: str) -> None:
+        """Have *delivery* stop, or not start."""
+        delivery.cancelled = why
+        (self._async if delivery.task is not None and delivery.task.is_async else self._sync).stop_delivery(delivery)
+
+    def _malformed(
+        self, link: QueueLink, stream: int, entry: bytes, fields: Sequence[bytes], error: DecodeError
+    ) -> None:
+        logger.error("an entry of queue %s is no message, it goes to the dead letter queue: %s", link.queue, error)
+        data = error.data if fields[0] == b"m" else b"\0".join(fields)
+        nameless = Message(WIRE_VERSION, "malformed", "", [], {})
+        delivery = link.held[entry] = Delivery(link, stream, entry, nameless, None, 0)
+        finish(delivery, malformed(data, str(error), self._runner.worker), 0.0)
+
+    def _unknown(self, delivery: Delivery) -> None:
+        name = delivery.message.task
+        logger.warning("queue %s: task %r is not known to this worker; handed back", delivery.link.queue, name)
+        self._app.events.emit("unknown_task", delivery.link.queue, name)
+        finish(delivery, self._runner.unknown(delivery), 0.0)
+
+
+def _unusual(fields: Sequence[bytes]) -> tuple[bytes, int]:
+    """Message and crash count of an entry that is not just a message; nonsense becomes an undecodable message."""
+    named: dict[bytes, Any] = dict(zip(fields[::2], fields[1::2], strict=False))
+    crashes = named.get(b"c", b"0")
+    return named.get(b"m", b""), int(crashes) if crashes.isdigit() else 0
+
+

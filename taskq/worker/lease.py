@@ -1,0 +1,111 @@
+"""The keeper: a thread of its own that renews this worker's leases and takes over those of dead workers.
+
+It is a thread, with a socket of its own, because a lease must outlive a busy event loop. It recovers too, since a
+renewal already tells when the next lease of others runs out.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from taskq.broker import scripts
+from taskq.broker.address import Address
+from taskq.broker.sync import SyncConnection
+from taskq.config import Config
+from taskq.errors import BrokerError
+from taskq.worker.link import QueueLink
+
+logger = logging.getLogger("taskq.worker")
+
+MAX_PAGES = 50
+"""Pages taken over in a row, so that a huge recovery never delays this worker's own renewals."""
+
+
+class LeaseKeeper:
+    """Keeps the leases of one worker process.
+
+    Args:
+        address: where Redis is.
+        config: for the lease's length.
+        links: the queues.
+        lost: called from this thread with the consumer name whose lease is lost.
+        recovered: called from this thread with a queue and how many messages came back.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        config: Config,
+        links: Sequence[QueueLink],
+        lost: Callable[[bytes], None],
+        recovered: Callable[[str, int], None],
+    ) -> None:
+        self._links = links
+        self._lost = lost
+        self._recovered = recovered
+        self._lease = config.lease_timeout
+        self._connection = SyncConnection(address, config.broker_connection_timeout)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="taskq-lease", daemon=True)
+        self._grace_until = 0.0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread and wait for it; the leases stay as they are."""
+        self._stop.set()
+        self._connection.shutdown()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        self._connection.close()
+
+    def _run(self) -> None:
+        next_recovery = time.monotonic() + random.uniform(0, 0.2)
+        pause = 0.0
+        while not self._stop.wait(pause):
+            began = time.monotonic()
+            try:
+                for link in self._links:
+                    self._renew(link, began)
+                if began >= next_recovery and began >= self._grace_until:
+                    next_recovery = began + self._recover_all(began)
+            except BrokerError as error:
+                if not self._stop.is_set():
+                    logger.debug("lease keeper: %s", error)
+                # others could not renew either: give everybody one lease of time before taking over
+                self._grace_until = time.monotonic() + self._lease
+                pause = min(1.0, self._lease / 6)
+                continue
+            beat = began + self._lease / 3
+            pause = max(min(beat, max(next_recovery, self._grace_until)) - time.monotonic(), 0.01)
+
+    def _renew(self, link: QueueLink, now: float) -> None:
+        consumer = link.consumer
+        call = scripts.heartbeat(link.keys, consumer, round(self._lease * 1000))
+        if self._connection.run(call, now + self._lease / 2) == 0:
+            self._lost(consumer)
+
+    def _recover_all(self, now: float) -> float:
+        """Take over what is due; seconds until there can be more."""
+        soonest = self._lease
+        for link in self._links:
+            for _ in range(MAX_PAGES):
+                call = scripts.recover(link.keys, link.streams, b"", 1)
+                moved, more, next_ms, consumer = self._connection.run(call, now + self._lease / 2)
+                if moved:
+                    logger.warning("recovered %d messages of dead worker %s", moved, consumer.decode())
+                    self._recovered(link.queue, moved)
+                if not more:
+                    if next_ms >= 0:
+                        soonest = min(soonest, next_ms / 1000)
+                    break
+            else:
+                soonest = 0.0
+        # jitter: of many workers, one comes first and finds the work
+        return max(soonest, 0.05) + random.uniform(0, min(1.0, self._lease / 10))

@@ -1,0 +1,66 @@
+"""One queue as this worker sees it: its consumer name, what it holds of it, and what waits to be settled."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Sequence
+
+from taskq.broker import scripts
+from taskq.broker.keys import QueueKeys
+from taskq.delivery import Delivery
+from taskq.message import DEFAULT_PRIORITY
+from taskq.worker.outcomes import Ended
+
+
+def consumer_name() -> bytes:
+    """A name that no other start of any worker has: a stale worker must never be taken for a live one."""
+    return f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}".encode()
+
+
+class QueueLink:
+    """A worker's side of one queue.
+
+    Args:
+        keys: of the queue.
+        consumer: this worker's name in the consumer groups; the same for all its queues.
+    """
+
+    def __init__(self, keys: QueueKeys, consumer: bytes) -> None:
+        self.keys = keys
+        self.queue = keys.queue
+        self.consumer = consumer
+        self.streams: list[bytes] = []
+        self.set_levels([DEFAULT_PRIORITY])
+        self.held: dict[bytes, Delivery] = {}
+        """Every delivery of ours that is not settled, by entry id."""
+        self.ended: deque[Ended] = deque()
+        """Outcomes to settle; executors append from their threads."""
+        self.hot = True
+        """Whether the last fetch got all it asked for, so that there is probably more."""
+        self.revocations = True
+        """Whether ids may be revoked in this queue, so that what is fetched must be looked up."""
+        self.reclaim = False
+        """Whether a reply may have been lost, so that we may own entries we never saw."""
+
+    def set_levels(self, levels: Sequence[int]) -> None:
+        """Read these priority levels from now on."""
+        self.streams = scripts.streams_of(self.keys, levels)
+
+    def begin_again(self, consumer: bytes) -> None:
+        """Go on under a new name, holding nothing: the old one's deliveries belong to others now."""
+        self.consumer = consumer
+        self.held.clear()
+        self.ended.clear()
+        self.reclaim = False
+
+    def take_ended(self, limit: int) -> list[Ended]:
+        """Up to *limit* outcomes to settle; those of deliveries that are no longer ours are dropped."""
+        batch: list[Ended] = []
+        ended, held = self.ended, self.held
+        while ended and len(batch) < limit:
+            item = ended.popleft()
+            if held.get(item[0].entry) is item[0]:
+                batch.append(item)
+        return batch

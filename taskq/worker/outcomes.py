@@ -1,0 +1,57 @@
+"""How a delivery ends, as the settle script is told. One place builds what it is sent."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from taskq.broker.scripts import Arg
+from taskq.delivery import Delivery
+
+COMPLETE, RETRY, DEAD_LETTER, RELEASE = "c", "r", "d", "l"
+
+
+class Outcome(NamedTuple):
+    """What one run came to."""
+
+    kind: str
+    """One of the kinds of ``lua/settle.lua``."""
+    state: str
+    """For events: SUCCESS, FAILURE, RETRY, REVOKED, EXPIRED or RELEASED."""
+    stored: bytes = b""
+    """The packed outcome for whoever waits; empty for none."""
+    ttl_ms: int = 1
+    extra: tuple[Arg, ...] = ()
+    """What the kind needs besides: see ``lua/settle.lua``."""
+
+
+DONE = Outcome(COMPLETE, "SUCCESS")
+"""A success whose result nobody stores: shared, because it is by far the most common."""
+
+
+def released(delivery: Delivery) -> Outcome:
+    """Back to the front of the queue, nothing charged."""
+    return Outcome(RELEASE, "RELEASED", extra=(delivery.crashes,))
+
+
+Ended = tuple[Delivery, Outcome, float]
+"""A delivery, its outcome, and the seconds it ran."""
+
+
+def settle_arguments(batch: list[Ended]) -> tuple[list[Arg], int, list[Arg]]:
+    """The runs, their number and the items of ``lua/settle.lua`` for *batch*."""
+    plain: dict[int, list[Arg]] = {}
+    items: list[Arg] = []
+    for delivery, outcome, _ in batch:
+        if outcome is DONE:
+            entries = plain.get(delivery.stream)
+            if entries is None:
+                plain[delivery.stream] = [delivery.entry]
+            else:
+                entries.append(delivery.entry)
+        else:
+            kind, _, stored, ttl_ms, extra = outcome
+            items += (kind, delivery.stream, delivery.entry, delivery.message.task_id, stored, ttl_ms, *extra)
+    runs: list[Arg] = []
+    for stream, entries in plain.items():
+        runs += (stream, len(entries), *entries)
+    return runs, len(plain), items

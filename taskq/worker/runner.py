@@ -1,0 +1,245 @@
+"""Run one delivery: a few small steps that end in one :class:`Outcome`. Nothing here talks to Redis.
+
+``admit`` says whether it may start; the executor calls the function; ``succeeded`` or ``failed`` says what it came
+to. Executors differ in how they call a function, and in nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+import traceback as tracebacks
+from collections.abc import Callable
+from random import random
+from typing import Any
+
+import msgspec
+
+from taskq.broker.scripts import member
+from taskq.config import Config
+from taskq.context import Context, current_delivery
+from taskq.delivery import Delivery
+from taskq.dlq import Evidence, pack_evidence
+from taskq.durations import milliseconds
+from taskq.errors import (
+    Reject,
+    Retry,
+    SerializationError,
+    SoftTimeLimitExceededError,
+    TaskControl,
+    TimeLimitExceededError,
+    WorkerLostError,
+)
+from taskq.message import PLAIN, Message, Meta, TaskState, encode
+from taskq.outcome import pack_error, pack_success
+from taskq.worker.outcomes import COMPLETE, DEAD_LETTER, DONE, RETRY, Outcome
+
+MAX_TEXT = 20_000
+"""Longest traceback kept, in characters: the end, where the error is."""
+
+
+def now_ms() -> int:
+    """This host's epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Runner:
+    """Turns deliveries into outcomes for one app.
+
+    Args:
+        config: of the app.
+        worker: the name kept in dead letters.
+    """
+
+    def __init__(self, config: Config, worker: str | None = None) -> None:
+        self._config = config
+        self.worker = worker or f"{socket.gethostname()}:{os.getpid()}"
+
+    def admit(self, delivery: Delivery) -> Outcome | None:
+        """The outcome of a delivery that must not start; None when it may."""
+        if delivery.cancelled:
+            return self.revoked(delivery)
+        if delivery.crashes:
+            meta = delivery.message.meta or PLAIN
+            crashes = delivery.crashes + meta.crashes
+            if crashes >= self._config.max_crashes:
+                error = WorkerLostError(f"{crashes} workers died while they ran it")
+                return self._dead(delivery, "crashed", error, "")
+        meta = delivery.message.meta or PLAIN
+        if meta.expires and now_ms() > meta.expires:
+            return self._ended(delivery, TaskState.EXPIRED, "the message expired before it could start")
+        return None
+
+    def call(self, delivery: Delivery) -> Outcome:
+        """Run a sync task here and now; every exception becomes an outcome."""
+        refused = self.admit(delivery)
+        if refused is not None:
+            return refused
+        message, task = delivery.message, delivery.task
+        token = current_delivery.set(delivery)
+        try:
+            if task.bind:
+                value = task.function(Context(delivery), *message.args, **message.kwargs)
+            else:
+                value = task.function(*message.args, **message.kwargs)
+        except BaseException as error:
+            return self.failed(delivery, error)
+        finally:
+            current_delivery.reset(token)
+        return self.succeeded(delivery, value)
+
+    async def acall(self, delivery: Delivery) -> Outcome:
+        """Run an async task on this event loop; every exception becomes an outcome."""
+        refused = self.admit(delivery)
+        if refused is not None:
+            return refused
+        message, task = delivery.message, delivery.task
+        current_delivery.set(delivery)  # this coroutine has a context of its own
+        try:
+            if task.bind:
+                value = await task.function(Context(delivery), *message.args, **message.kwargs)
+            else:
+                value = await task.function(*message.args, **message.kwargs)
+        except BaseException as error:
+            return self.failed(delivery, _meaning_of(delivery, error))
+        return self.succeeded(delivery, value)
+
+    def succeeded(self, delivery: Delivery, value: Any) -> Outcome:
+        """The outcome of a run that returned *value*."""
+        if ignores_result(delivery):
+            return DONE
+        try:
+            stored = pack_success(value, delivery.attempt, f"the result of {delivery.message.task}")
+        except SerializationError as error:
+            # running it again would give the same value, and do its effects twice
+            return self._dead(delivery, "failed", error, str(error))
+        return Outcome(COMPLETE, "SUCCESS", stored, delivery.task.settings.result_ttl_ms)
+
+    def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
+        """The outcome of a run that raised *error*: again later, or the dead letter queue."""
+        if isinstance(error, asyncio.CancelledError) and delivery.cancelled:
+            return self.revoked(delivery)
+        if isinstance(error, (KeyboardInterrupt, SystemExit, asyncio.CancelledError)):
+            error = WorkerLostError(f"the task raised {type(error).__name__}")
+        text = _traceback(error)
+        if isinstance(error, Reject):
+            return self._dead(delivery, "rejected", error, text)
+        wait = self._wait_before_retry(delivery, error)
+        if wait is None:
+            cause = error.reason if isinstance(error, Retry) and isinstance(error.reason, Exception) else error
+            return self._dead(delivery, "failed", cause, text)
+        return self._again(delivery, wait, error, text)
+
+    def revoked(self, delivery: Delivery) -> Outcome:
+        """The outcome of a delivery that was stopped."""
+        return self._ended(delivery, TaskState.REVOKED, "the task was revoked")
+
+    def unknown(self, delivery: Delivery) -> Outcome:
+        """The outcome of a message whose task this worker does not know: back with a delay, nothing charged."""
+        meta = delivery.message.meta or Meta()
+        since = meta.unknown_since or now_ms()
+        if now_ms() - since > self._config.unknown_task_timeout * 1000:
+            error = LookupError(f"no worker knew the task {delivery.message.task!r}")
+            return self._dead(delivery, "unknown task", error, "")
+        changed = msgspec.structs.replace(meta, unknown_since=since, crashes=meta.crashes + delivery.crashes)
+        wait = milliseconds(self._config.unknown_task_delay)
+        return Outcome(RETRY, "RELEASED", extra=(wait, member(meta.priority, _with_meta(delivery.message, changed))))
+
+    def _wait_before_retry(self, delivery: Delivery, error: BaseException) -> float | None:
+        """Seconds until the next attempt, None for none."""
+        meta = delivery.message.meta or PLAIN
+        policy = delivery.task.settings.retry_policy
+        elapsed = (now_ms() - meta.first) / 1000 if meta.first else time.monotonic() - delivery.started
+        limits = {} if meta.max_retries is None else {"max_retries": meta.max_retries}
+        if isinstance(error, Retry):
+            if error.max_retries is not None:
+                limits = {"max_retries": error.max_retries}
+            if policy.exhausted(delivery.attempt, elapsed, **limits):
+                return None
+            if error.eta is not None:
+                return max(error.eta.timestamp() - time.time(), 0.0)
+            if error.countdown is not None:
+                return milliseconds(error.countdown, "Retry countdown") / 1000
+            return policy.delay_for(delivery.attempt, error, elapsed=elapsed)
+        return policy.decide(error, attempt=delivery.attempt, elapsed=elapsed, random=random, **limits)
+
+    def _again(self, delivery: Delivery, wait: float, error: BaseException, text: str) -> Outcome:
+        meta = delivery.message.meta or Meta()
+        first = meta.first or round(now_ms() - (time.monotonic() - delivery.started) * 1000)
+        changed = msgspec.structs.replace(
+            meta,
+            attempt=meta.attempt + 1,
+            first=first,
+            crashes=meta.crashes + delivery.crashes,
+            unknown_since=0,
+        )
+        stored = b""
+        if not ignores_result(delivery):
+            stored = pack_error(TaskState.RETRY, type(error).__qualname__, str(error), text, meta.attempt)
+        data = member(meta.priority, _with_meta(delivery.message, changed))
+        return Outcome(RETRY, "RETRY", stored, delivery.task.settings.failure_ttl_ms, (round(wait * 1000), data))
+
+    def _dead(self, delivery: Delivery, reason: str, error: BaseException, text: str) -> Outcome:
+        message = delivery.message
+        meta = message.meta or PLAIN
+        kind = type(error).__qualname__
+        evidence = Evidence(
+            error_type=kind,
+            error=str(error)[:MAX_TEXT],
+            traceback=text,
+            reason=reason,
+            attempts=meta.attempt,
+            crashes=delivery.crashes + meta.crashes,
+            worker=self.worker,
+            died_at=now_ms(),
+            first_at=meta.first,
+        )
+        stored, ttl_ms = b"", 1
+        if delivery.task is not None and not ignores_result(delivery):
+            stored = pack_error(TaskState.FAILURE, kind, str(error)[:MAX_TEXT], text, meta.attempt)
+            ttl_ms = delivery.task.settings.failure_ttl_ms
+        return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, (encode(message), pack_evidence(evidence)))
+
+    def _ended(self, delivery: Delivery, state: TaskState, reason: str) -> Outcome:
+        """REVOKED and EXPIRED. The outcome is stored even without results: a revoke mark ends with it."""
+        stored = pack_error(state, "", reason, "", delivery.attempt)
+        return Outcome(COMPLETE, state.value, stored, delivery.task.settings.result_ttl_ms if delivery.task else 1)
+
+
+def ignores_result(delivery: Delivery) -> bool:
+    """Whether nobody wants the result: what the call said, else what the task says."""
+    meta = delivery.message.meta
+    if meta is not None and meta.ignore_result is not None:
+        return meta.ignore_result
+    return bool(delivery.task.settings.ignore_result)
+
+
+def malformed(data: bytes, reason: str, worker: str) -> Outcome:
+    """The outcome of an entry that is no message: to the dead letter queue with its bytes."""
+    evidence = Evidence(error_type="DecodeError", error=reason, reason="malformed", worker=worker, died_at=now_ms())
+    return Outcome(DEAD_LETTER, "FAILURE", extra=(data, pack_evidence(evidence)))
+
+
+def _with_meta(message: Message, meta: Meta) -> bytes:
+    return encode(Message(message.version, message.id, message.task, message.args, message.kwargs, meta))
+
+
+def _meaning_of(delivery: Delivery, error: BaseException) -> BaseException:
+    """A cancellation that a time limit caused is that time limit."""
+    if isinstance(error, asyncio.CancelledError):
+        limits: dict[str, Callable[[str], Exception]] = {
+            "soft time limit": SoftTimeLimitExceededError,
+            "time limit": TimeLimitExceededError,
+        }
+        if delivery.cancelled in limits:
+            kind, delivery.cancelled = limits[delivery.cancelled], ""
+            return kind("the task ran into its time limit")
+    return error
+
+
+def _traceback(error: BaseException) -> str:
+    if isinstance(error, TaskControl) and error.__cause__ is None:
+        return ""
+    return "".join(tracebacks.format_exception(error))[-MAX_TEXT:]

@@ -1,0 +1,254 @@
+"""The worker: composes fetcher, executors, keeper and promoters, and stops them in the right order.
+
+It installs no signal handlers (the command does), so it can also run inside a web process or a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from taskq.app import TaskQ
+from taskq.errors import BrokerError, ConfigError
+from taskq.events import Settled
+from taskq.worker.control import Control
+from taskq.worker.doorbell import Doorbell
+from taskq.worker.executors import Executor, finish
+from taskq.worker.executors.coroutines import CoroutineExecutor
+from taskq.worker.executors.processes import ProcessExecutor
+from taskq.worker.executors.solo import SoloExecutor
+from taskq.worker.executors.threads import ThreadExecutor
+from taskq.worker.fetcher import Fetcher
+from taskq.worker.intake import Intake
+from taskq.worker.lease import LeaseKeeper
+from taskq.worker.limits import TimeLimits
+from taskq.worker.link import QueueLink, consumer_name
+from taskq.worker.outcomes import Ended, released
+from taskq.worker.promoter import Promoter
+from taskq.worker.runner import Runner
+
+logger = logging.getLogger("taskq.worker")
+
+POLL = 0.02
+"""Seconds between looks at whether a stopping or bursting worker is done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How one worker process runs; None takes the app's setting."""
+
+    queues: Sequence[str] = ()
+    """In order of preference; empty for every queue of the app's tasks."""
+    pool: str | None = None
+    concurrency: int | None = None
+    async_concurrency: int | None = None
+    shutdown_timeout: float | None = None
+    burst: bool = False
+    """Stop when the queues are empty."""
+    app_path: str | None = None
+    """``module:attribute`` of the app, for the processes pool."""
+
+
+class Worker:
+    """One worker process's work. To be made on the event loop that runs it.
+
+    Args:
+        app: whose tasks to run.
+        options: how.
+
+    Raises:
+        ConfigError: options that do not go together.
+    """
+
+    def __init__(self, app: TaskQ, options: WorkerOptions | None = None) -> None:
+        self.app = app
+        self.options = options or WorkerOptions()
+        self.pool = self.options.pool or app.config.worker_pool
+        self.queues = list(self.options.queues) or own_queues(app)
+        self.started = asyncio.Event()
+        """Set when the worker has its leases and fetches."""
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        config, name = app.config, consumer_name()
+        self._runner = Runner(config, name.decode())
+        self._doorbell = Doorbell()
+        self._links = [QueueLink(app.keys.queue(queue), name) for queue in self.queues]
+        limits = TimeLimits(asyncio.get_running_loop())
+        async_slots = self.options.async_concurrency or config.worker_async_concurrency
+        self._sync = self._sync_executor(limits)
+        self._async = CoroutineExecutor(async_slots, self._runner, self._doorbell.ring, limits)
+        self._intake = Intake(app, self._runner, self._sync, self._async)
+        self._fetcher = Fetcher(
+            app.address,
+            config,
+            self._links,
+            self._intake,
+            self._executors_in_use(),
+            self._doorbell,
+            self._settled,
+            lambda: [app.events.emit("lease_lost", queue) for queue in self.queues],
+        )
+        self._promoters = {link.queue: Promoter(link, self._fetcher.run_call) for link in self._links}
+        self._control = Control(app.address, config.broker_connection_timeout, self._links, self._heard)
+        loop = asyncio.get_running_loop()
+        self._keeper = LeaseKeeper(
+            app.address,
+            config,
+            self._links,
+            lambda consumer: loop.call_soon_threadsafe(self._fetcher.lease_lost, consumer),
+            lambda queue, count: app.events.emit("recovered", queue, count),
+        )
+
+    async def run(self) -> None:
+        """Work until :meth:`stop` (or, with ``burst``, until the queues are empty).
+
+        Raises:
+            BrokerError: Redis could not be reached at the start, or refused.
+        """
+        try:
+            if isinstance(self._sync, ProcessExecutor):
+                await self._sync.start()
+            await self._fetcher.register()
+        except BaseException:
+            self._close()
+            raise
+        self._keeper.start()
+        for promoter in self._promoters.values():
+            promoter.start()
+        services = [asyncio.create_task(self._fetcher.run()), asyncio.create_task(self._control.run())]
+        self.started.set()
+        try:
+            await self._until_stopped(services)
+            await self._drain()
+        finally:
+            await self._tear_down(services)
+
+    def stop(self) -> None:
+        """Stop fetching, give back what has not started, end when what runs has ended. On the loop's thread."""
+        self._stop.set()
+
+    def hurry(self) -> None:
+        """Stop now: hand back also what runs. On the loop's thread."""
+        self._stop.set()
+        self._hurry.set()
+
+    @property
+    def last_fetch(self) -> float:
+        """``time.monotonic()`` of the last successful read of a queue; 0 before the first."""
+        return self._fetcher.last_fetch
+
+    def _sync_executor(self, limits: TimeLimits) -> Executor:
+        slots = self.options.concurrency or self.app.config.worker_concurrency
+        ring = self._doorbell.ring
+        if self.pool == "solo":
+            return SoloExecutor(self._runner, ring)
+        if self.pool == "processes":
+            if not self.options.app_path:
+                raise ConfigError("the processes pool needs the app's path: taskq worker -A module:app -P processes")
+            return ProcessExecutor(slots, self.options.app_path, self._runner, ring)
+        return ThreadExecutor(slots, self._runner, ring, limits)
+
+    def _executors_in_use(self) -> list[Executor]:
+        """The executors whose kind of task this app has on our queues: the others' free slots fetch nothing."""
+        kinds = {task.is_async for task in self.app.tasks.values() if not task.name.startswith("taskq.")}
+        chosen: list[Executor] = [self._sync] if False in kinds or not kinds else []
+        return [*chosen, self._async] if True in kinds else chosen
+
+    async def _until_stopped(self, services: Sequence[asyncio.Task[None]]) -> None:
+        stop = asyncio.create_task(self._stop.wait())
+        waiting = {stop, *services}
+        try:
+            while not stop.done():
+                timeout = POLL if self.options.burst else None
+                done, _ = await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                for service in done - {stop}:
+                    service.result()  # services do not end: this raises what broke it
+                if self.options.burst and self._fetcher.idle() and await self._nothing_due():
+                    break
+        finally:
+            stop.cancel()
+
+    async def _nothing_due(self) -> bool:
+        with contextlib.suppress(BrokerError):
+            for link in self._links:
+                if any([await self._fetcher.execute("XLEN", stream) for stream in link.streams]):
+                    return False
+            return True
+        return False
+
+    async def _drain(self) -> None:
+        """Fetch nothing more, give back what has not started, let what runs end."""
+        fetcher = self._fetcher
+        fetcher.draining = True
+        fetcher.restart_blocking()
+        for executor in (self._sync, self._async):
+            for delivery in executor.take_waiting():
+                finish(delivery, released(delivery), 0.0)
+        self._doorbell.wake()
+        timeout = self.options.shutdown_timeout
+        limit = time.monotonic() + (self.app.config.worker_shutdown_timeout if timeout is None else timeout)
+        while fetcher.held() and not self._hurry.is_set() and time.monotonic() < limit:
+            await asyncio.sleep(POLL / 4)
+        if fetcher.held():
+            logger.warning("handing back %d messages that did not end in time", fetcher.held())
+
+    async def _tear_down(self, services: Sequence[asyncio.Task[None]]) -> None:
+        for service in services:
+            service.cancel()
+        await asyncio.gather(*services, return_exceptions=True)
+        for promoter in self._promoters.values():
+            await promoter.stop()
+        await asyncio.to_thread(self._keeper.stop)
+        try:
+            async with asyncio.timeout(self.app.config.broker_deadline):
+                await self._fetcher.hand_back()
+        except (BrokerError, TimeoutError) as error:
+            logger.warning("could not hand back (%s); the lease will run out instead", error or "no answer in time")
+        self._close()
+
+    def _close(self) -> None:
+        self._control.close()
+        self._fetcher.close()
+        self._sync.close()
+        self._async.close()
+
+    def _settled(self, link: QueueLink, batch: list[Ended]) -> None:
+        events = self.app.events
+        if events.has_listeners("settled"):
+            offset = time.time() - time.monotonic()
+            events.emit("settled", [_event(link.queue, ended, offset) for ended in batch])
+
+    def _heard(self, link: QueueLink, words: list[str]) -> None:
+        match words:
+            case ["delayed"]:
+                self._promoters[link.queue].wake()
+            case ["levels"]:
+                task = asyncio.ensure_future(self._fetcher.refresh_levels(link))
+                task.add_done_callback(lambda done: done.exception() and link.__setattr__("reclaim", True))
+            case ["revoked", *ids]:
+                link.revocations = True
+                self._revoke_held(link, ids)
+
+    def _revoke_held(self, link: QueueLink, ids: Sequence[str]) -> None:
+        for delivery in list(link.held.values()):
+            if delivery.message.task_id in ids and not delivery.cancelled:
+                self._intake.stop_delivery(delivery, "revoked")
+
+
+def own_queues(app: TaskQ) -> list[str]:
+    """The queues of the app's tasks and its default queue."""
+    queues = {task.settings.queue for task in app.tasks.values()} | {app.config.task_default_queue}
+    return sorted(queues)
+
+
+def _event(queue: str, ended: Ended, offset: float) -> Settled:
+    delivery, outcome, runtime = ended
+    wait = 0.0
+    if delivery.started:
+        born = int(delivery.entry.partition(b"-")[0]) / 1000
+        wait = max(delivery.started + offset - born, 0.0)
+    return Settled(delivery.message.task, queue, outcome.state, runtime, wait)

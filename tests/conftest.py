@@ -1,0 +1,139 @@
+"""Fixtures for all tests: our own Redis server, a namespace per test, a look at what a test left behind."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from support import programs
+from support.keys import delete_keys, leaked_keys
+from support.process import Proc
+from support.programs import ServerBinary
+
+from taskq.embedded import EmbeddedRedis
+from taskq.errors import ConfigError
+
+_FAILED = pytest.StashKey[bool]()
+
+
+def _start(directory: Path | None = None, **options: Any) -> EmbeddedRedis:
+    """Start a server, by default the one that the environment names."""
+    options.setdefault("binary", os.environ.get(programs.SERVER))
+    try:
+        server = EmbeddedRedis(directory, **options)
+    except ConfigError as error:
+        if "pip install" in str(error):
+            programs.missing(str(error))
+        raise
+    return server.start()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedRedis]:
+    """The server of this test run (of this xdist worker); never stopped or configured by a test."""
+    with _start() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """URL of ``redis_server``."""
+    return redis_server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A key prefix that no other test uses."""
+    return f"t{secrets.token_hex(6)}"
+
+
+def connect(url: str) -> Any:
+    """Return a plain client: bytes in and out, no retry, no waiting for ever."""
+    # Any: the annotations of redis-py say "maybe awaitable" for every reply.
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=10, protocol=2)
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[Any]:
+    """A client of ``redis_server`` to look at raw data with."""
+    with connect(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def private_redis() -> Iterator[Callable[..., EmbeddedRedis]]:
+    """Start servers that the test may kill, restart and configure: ``private_redis(directory, port=...)``.
+
+    Takes the options of ``EmbeddedRedis``.
+    """
+    with ExitStack() as servers:
+
+        def start(directory: Path | None = None, **options: Any) -> EmbeddedRedis:
+            return servers.enter_context(_start(directory, **options))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def server_binaries() -> tuple[ServerBinary, ...]:
+    """Every Redis or Valkey server program found on this machine, one per version."""
+    return programs.server_binaries() or programs.missing("no Redis server found")
+
+
+@pytest.fixture(params=programs.server_binaries() or [None], ids=lambda found: str(found or "none"))
+def server_binary(request: pytest.FixtureRequest) -> ServerBinary:
+    """Runs the test once on each of ``server_binaries``."""
+    found: ServerBinary | None = request.param
+    return found or programs.missing("no Redis server found")
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Callable[..., Proc]]:
+    """Start Python processes: ``spawn("-m", "taskq", "worker", "-A", "app", path=tmp_path, env={...})``.
+
+    ``path`` (default: the test's ``tmp_path``) is the working directory and is on PYTHONPATH.
+    """
+    with ExitStack() as processes:
+        started: list[Proc] = []
+
+        def start(*arguments: str, path: Path = tmp_path, env: dict[str, str] | None = None) -> Proc:
+            output = tmp_path / f"output-{len(started)}.txt"
+            started.append(Proc(arguments, output, path, env or {}))
+            processes.callback(started[-1].close)
+            return started[-1]
+
+        yield start
+
+
+@pytest.fixture(autouse=True)
+def _no_key_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test on the shared server: no key without TTL, nothing pending, no consumer."""
+    if not {"namespace", "redis_server"} <= set(request.fixturenames):
+        yield
+        return
+    # Asked for before the test's other fixtures, so that those have ended when we look.
+    namespace: str = request.getfixturevalue("namespace")
+    client = request.getfixturevalue("redis_client")
+    yield
+    leaks = leaked_keys(client, namespace)
+    delete_keys(client, namespace)
+    excused = request.node.get_closest_marker("leaves_keys") or request.node.stash.get(_FAILED, False)
+    if leaks and not excused:
+        pytest.fail("the test left behind:\n" + "\n".join(leaks))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Note a failed test: what it leaves behind would only hide the failure."""
+    report: Any = yield
+    if report.when == "call":
+        item.stash[_FAILED] = report.failed
+    return report

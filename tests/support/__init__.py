@@ -1,0 +1,1 @@
+"""Helpers of the test suite; import them as ``support.<module>``."""

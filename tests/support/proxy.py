@@ -1,0 +1,205 @@
+"""A TCP proxy in front of a Redis server that breaks connections on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+_CHUNK = 65536
+
+
+class FaultProxy:
+    """Passes bytes between clients and a server, until it is told to misbehave.
+
+    A context manager. The switches may be used from any thread, and act on open and later connections.
+    It knows nothing of Redis's protocol: a chunk is what one read of the socket returned.
+
+    Args:
+        target: ``redis://`` URL of the server; ``url`` is the same with the proxy's address.
+    """
+
+    def __init__(self, target: str) -> None:
+        parts = urlsplit(target)
+        self._upstream = (parts.hostname or "127.0.0.1", parts.port or 6379)
+        self._listener: socket.socket | None = _listen(0)
+        self.port: int = self._listener.getsockname()[1]
+        login, at, _ = parts.netloc.rpartition("@")
+        self.url = urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{self.port}"))
+        self.connections = 0
+        """Connections accepted so far."""
+        self.requests = 0
+        """Chunks that came from clients, passed on or not."""
+        self.replies = 0
+        """Chunks that came from the server, passed on or not."""
+        self.dropped = 0
+        """Replies swallowed."""
+        self._state = threading.Condition()
+        self._links: set[_Link] = set()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+        self._stalled = False
+        self._delay = 0.0
+        self._to_drop = 0
+
+    def __enter__(self) -> Self:
+        assert self._listener
+        self._accept_from(self._listener)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.refuse()
+        with self._state:
+            self._closed = True
+        self.cut()
+        for thread in self._threads:
+            thread.join()
+
+    def drop_replies(self, chunks: int = 1) -> None:
+        """Swallow the next *chunks* replies, then cut the connections that missed one.
+
+        The server has then done what it was asked, and the client cannot know.
+        """
+        with self._state:
+            self._to_drop = chunks
+
+    def cut(self) -> int:
+        """Cut every open connection; returns how many."""
+        with self._state:
+            links = list(self._links)
+            for link in links:
+                link.cut()
+            self._state.notify_all()
+        return len(links)
+
+    def refuse(self) -> None:
+        """Refuse new connections; open ones go on (see ``cut``)."""
+        listener, self._listener = self._listener, None
+        if listener:
+            # Wakes the thread in accept(), which close() alone would not.
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+    def accept(self) -> None:
+        """Take new connections again, on the same port."""
+        if self._listener is None:
+            self._listener = _listen(self.port)
+            self._accept_from(self._listener)
+
+    def stall(self) -> None:
+        """Hold everything back in both directions; new connections are accepted and hang too."""
+        with self._state:
+            self._stalled = True
+
+    def resume(self) -> None:
+        """End ``stall``: what was held back is passed on."""
+        with self._state:
+            self._stalled = False
+            self._state.notify_all()
+
+    def delay(self, seconds: float) -> None:
+        """Pass every chunk on only after *seconds*; 0 ends it."""
+        with self._state:
+            self._delay = seconds
+
+    def _run(self, target: object, *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept_from(self, listener: socket.socket) -> None:
+        self._run(self._accept_loop, listener)
+
+    def _accept_loop(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                link = _Link(client, socket.create_connection(self._upstream, timeout=5))
+            except OSError:
+                client.close()
+                continue
+            with self._state:
+                self.connections += 1
+                self._links.add(link)
+                if self._closed:
+                    link.cut()
+            self._run(self._pump, link, link.client, link.server)
+            self._run(self._pump, link, link.server, link.client)
+
+    def _pump(self, link: _Link, source: socket.socket, sink: socket.socket) -> None:
+        """Pass bytes on in one direction until either end closes."""
+        with contextlib.suppress(OSError):
+            while data := source.recv(_CHUNK):
+                if self._passes(link, from_server=source is link.server):
+                    sink.sendall(data)
+        with self._state:
+            link.cut()
+            self._links.discard(link)
+            self._state.notify_all()
+        link.leave()
+
+    def _passes(self, link: _Link, *, from_server: bool) -> bool:
+        """Count a chunk, hold it as long as it must wait, and say whether to pass it on."""
+        with self._state:
+            self.replies += from_server
+            self.requests += not from_server
+            delay = self._delay
+        if delay:
+            time.sleep(delay)
+        with self._state:
+            self._state.wait_for(lambda: not self._stalled or link.is_cut)
+            if not from_server or not self._to_drop:
+                return not link.is_cut
+            self._to_drop -= 1
+            self.dropped += 1
+            link.missed_reply = True
+            if not self._to_drop:
+                for other in self._links:
+                    if other.missed_reply:
+                        other.cut()
+            return False
+
+
+class _Link:
+    """A client's connection and the one to the server that belongs to it."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self.client = client
+        self.server = server
+        self.is_cut = False
+        self.missed_reply = False
+        self._pumps = 2
+        self._lock = threading.Lock()
+        server.settimeout(None)
+        for end in (client, server):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def cut(self) -> None:
+        """Shut both ends down; the last pump closes them, so that no descriptor is reused under the other."""
+        self.is_cut = True
+        for end in (self.client, self.server):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def leave(self) -> None:
+        """Called by each pump at its end."""
+        with self._lock:
+            self._pumps -= 1
+            last = not self._pumps
+        if last:
+            self.client.close()
+            self.server.close()
+
+
+def _listen(port: int) -> socket.socket:
+    return socket.create_server(("127.0.0.1", port), backlog=128)

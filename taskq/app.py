@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import inspect
 import os
 import sys
@@ -84,24 +83,6 @@ class TaskQ:
 
     def __repr__(self) -> str:
         return f"<TaskQ {self.name} at {self.address}>"
-
-    def reconfigure(self, **settings: Any) -> None:
-        """Replace settings, as a command line does for an app that was just imported.
-
-        Before anything was sent: tasks keep the defaults they were defined with.
-
-        Raises:
-            UnknownOptionError: a setting that does not exist.
-            ConfigError: a value that cannot be used.
-        """
-        current = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(self.config)}
-        self.config = Config.build({**current, **settings}, environ={})
-        self.close()
-        self.address = addresses.parse(self.config.broker_url)
-        self.keys = Keys(self.config.namespace)
-        self._announced = set()
-        for name in ("sync_broker", "dlq"):  # made again, for the new address, when needed
-            self.__dict__.pop(name, None)
 
     def reconfigure(self, **settings: Any) -> None:
         """Change settings before anything was sent or served: what command line flags do.

@@ -120,7 +120,7 @@ class RetryPolicy:
         """
         if not self.retries(error, attempt=attempt, elapsed=elapsed):
             return None
-        wait = self.delay_for(attempt, elapsed=elapsed, error=error, random=random)
+        wait = self.delay_for(attempt, error, elapsed=elapsed, random=random)
         given_up = self.exhausted(attempt, elapsed, max_retries, error=error, wait=wait)
         return None if given_up else wait
 
@@ -137,9 +137,9 @@ class RetryPolicy:
     def delay_for(
         self,
         attempt: int,
+        error: BaseException | None = None,
         *,
         elapsed: float = 0.0,
-        error: BaseException | None = None,
         random: Callable[[], float] = random.random,
     ) -> float:
         """Seconds to wait after *attempt*: 0 to :data:`LONGEST_WAIT`.
@@ -148,8 +148,8 @@ class RetryPolicy:
 
         Args:
             attempt: the attempt that failed, from 1.
-            elapsed: seconds since the first attempt started.
             error: what the attempt raised; a ``Retry`` if not given.
+            elapsed: seconds since the first attempt started.
             random: returns a float in [0, 1).
         """
         if self.wait is not None:

@@ -436,7 +436,7 @@ def _named_zone(name: str) -> ZoneInfo:
 
 def _wall(instant: datetime, zone: tzinfo) -> datetime:
     """What a clock in *zone* shows at *instant*, as a naive datetime."""
-    return instant.astimezone(zone).replace(tzinfo=None, fold=0)
+    return instant.astimezone(zone).replace(tzinfo=None)
 
 
 def _offset(instant: datetime, zone: tzinfo) -> timedelta:

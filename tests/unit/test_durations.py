@@ -79,3 +79,8 @@ def test_milliseconds_are_rounded_but_never_to_zero(value: timedelta) -> None:
     found = milliseconds(value)
     assert abs(found - value / timedelta(milliseconds=1)) <= 1
     assert (found == 0) == (value == timedelta(0))
+
+
+def test_the_shortest_duration_is_one_millisecond() -> None:
+    assert milliseconds(0.0001) == milliseconds(timedelta(microseconds=1)) == 1
+    assert milliseconds(0) == 0

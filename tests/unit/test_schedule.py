@@ -419,6 +419,13 @@ def test_a_repeated_time_does_not_ring_again_for_a_question_asked_in_the_second_
         assert berlin.next_after(utc(after)) == utc("2024-10-28 01:30")
 
 
+def test_a_repeated_day_rings_once() -> None:
+    # Kwajalein moved across the date line: at 13:00 UTC its clock went back 23 hours, to 01:00 of that day
+    kwajalein = cron("0 6,23 * * *", "Pacific/Kwajalein")
+    for after in ("1969-09-30 13:00", "1969-09-30 20:00", "1969-10-01 09:00"):
+        assert kwajalein.next_after(utc(after)) == utc("1969-10-01 18:00"), after
+
+
 # The reference: it reads a cron line by itself, and walks through real time minute by minute.
 
 
@@ -511,7 +518,7 @@ WEEKDAYS = st.sampled_from(["*", "*", "*", "0", "1-5", "6"])
 @given(
     change=st.sampled_from(CHANGES),
     fields=st.tuples(MINUTES, HOURS, DAYS, MONTHS, WEEKDAYS),
-    before=st.integers(1, 40 * 60),
+    before=st.integers(-30 * 60, 40 * 60),
     length=st.integers(1, 48 * 60),
 )
 def test_cron_agrees_with_a_walk_through_real_time(

@@ -1,0 +1,146 @@
+"""The parent of several worker processes: starts them, starts them again, and passes on signals.
+
+Children are fresh interpreters (``spawn``), not forks of a process that has already imported the app: no threads,
+sockets or locks are inherited half way.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from taskq.errors import ExitCode
+
+logger = logging.getLogger("taskq.supervisor")
+
+RESTART_PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds before a worker is started again, by how many have ended soon after their start, in a row."""
+SETTLED_AFTER = 10.0
+"""Seconds after which a worker counts as well started."""
+GIVE_UP_AFTER = 10
+"""Quick ends in a row after which the supervisor ends too: something is wrong that restarts do not mend."""
+
+Target = Callable[..., Any]
+
+
+class _Member:
+    """One worker process and its history."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.process: SpawnProcess | None = None
+        self.started_at = 0.0
+        self.start_after = 0.0
+        self.quick_ends = 0
+
+
+class Supervisor:
+    """Runs *count* processes of *target* until told to stop.
+
+    Args:
+        target: what each process runs: a function of a module, called as ``target(index, *args)``.
+        args: passed on; must be picklable.
+        count: how many processes.
+    """
+
+    def __init__(self, target: Target, args: tuple[Any, ...], count: int) -> None:
+        self._target = target
+        self._args = args
+        self._members = [_Member(index) for index in range(count)]
+        self._context = multiprocessing.get_context("spawn")
+        self._signals = 0
+        self._woken = threading.Event()
+
+    def run(self) -> ExitCode:
+        """Supervise until a signal, or until every process has ended by itself (burst)."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        try:
+            while True:
+                alive = [member for member in self._members if self._look_after(member)]
+                if not alive:
+                    return self._verdict()
+                self._woken.wait(self._next_look())
+                self._woken.clear()
+        finally:
+            self._kill_all()
+
+    @property
+    def alive(self) -> int:
+        """How many processes run now."""
+        return sum(1 for m in self._members if m.process is not None and m.process.is_alive())
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._signals += 1
+        for member in self._members:
+            if member.process is not None and member.process.pid and member.process.is_alive():
+                os.kill(member.process.pid, signal.SIGTERM)
+        self._woken.set()
+
+    def _look_after(self, member: _Member) -> bool:
+        """Keep one process going; False when it has ended for good."""
+        process = member.process
+        if process is not None and process.is_alive():
+            return True
+        if process is not None and member.started_at:
+            self._note_end(member, process)
+        if self._signals or member.quick_ends >= GIVE_UP_AFTER or member.start_after == float("inf"):
+            return False
+        if time.monotonic() >= member.start_after:
+            self._start(member)
+        return True
+
+    def _start(self, member: _Member) -> None:
+        process = self._context.Process(
+            target=self._target, args=(member.index, *self._args), name=f"taskq-worker-{member.index}"
+        )
+        process.start()
+        member.process, member.started_at = process, time.monotonic()
+        threading.Thread(target=self._watch, args=(process,), daemon=True).start()
+
+    def _watch(self, process: SpawnProcess) -> None:
+        process.join()
+        self._woken.set()
+
+    def _note_end(self, member: _Member, process: SpawnProcess) -> None:
+        lived = time.monotonic() - member.started_at
+        member.started_at = 0.0
+        if process.exitcode in (ExitCode.OK, ExitCode.USAGE) or self._signals:
+            member.start_after = float("inf")
+            return
+        member.quick_ends = member.quick_ends + 1 if lived < SETTLED_AFTER else 1
+        pause = RESTART_PAUSES[min(member.quick_ends - 1, len(RESTART_PAUSES) - 1)]
+        member.start_after = time.monotonic() + pause
+        logger.error("worker process %d ended with %s; starting it again", member.index, _cause(process.exitcode))
+
+    def _next_look(self) -> float:
+        now = time.monotonic()
+        waits = [m.start_after - now for m in self._members if m.process is None or not m.process.is_alive()]
+        return max(min([*waits, 1.0]), 0.01)
+
+    def _verdict(self) -> ExitCode:
+        codes = {m.process.exitcode for m in self._members if m.process is not None}
+        if codes <= {0}:
+            return ExitCode.OK
+        if self._signals > 1:
+            return ExitCode.INTERRUPTED
+        return ExitCode.USAGE if ExitCode.USAGE in codes else ExitCode.FAILED
+
+    def _kill_all(self) -> None:
+        for member in self._members:
+            if member.process is not None and member.process.is_alive():
+                member.process.kill()
+                member.process.join()
+
+
+def _cause(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"signal {signal.Signals(-exit_code).name}"
+    return f"exit code {exit_code}"

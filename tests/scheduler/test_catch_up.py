@@ -1,0 +1,67 @@
+"""Which fire times are due: a table, no Redis."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from taskq.scheduler.catch_up import MAX_AT_ONCE, MAX_MADE_UP, due_times, latest_times
+from taskq.schedule import at, cron, every
+
+NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
+
+
+def minutes(*offsets: int) -> list[datetime]:
+    return [NOON + timedelta(minutes=offset) for offset in offsets]
+
+
+@pytest.mark.parametrize(
+    ("last", "watched_since", "now", "catch_up", "expected"),
+    [
+        # last, watched_since and now are minutes from noon; the schedule fires every minute
+        pytest.param(0, 0, 1, "last", [1], id="on time"),
+        pytest.param(0, 0, 0, "all", [], id="nothing due"),
+        pytest.param(0, 0, 3, "none", [1, 2, 3], id="a late look loses nothing, whatever the policy"),
+        pytest.param(0, 3, 3, "none", [], id="missed, none"),
+        pytest.param(0, 3, 3, "last", [3], id="missed, last"),
+        pytest.param(0, 3, 3, "all", [1, 2, 3], id="missed, all"),
+        pytest.param(0, 3, 5, "none", [4, 5], id="missed and on time, none"),
+        pytest.param(0, 3, 5, "last", [3, 4, 5], id="missed and on time, last"),
+        pytest.param(4, 3, 5, "all", [5], id="another beat was faster"),
+        pytest.param(9, 3, 5, "all", [], id="the clock went back: nothing twice"),
+    ],
+)
+def test_due_times(last: int, watched_since: int, now: int, catch_up: str, expected: list[int]) -> None:
+    at_last, at_since, at_now = minutes(last, watched_since, now)
+    assert due_times(every(60), at_last, at_since, at_now, catch_up) == minutes(*expected)
+
+
+def test_all_makes_up_for_the_latest_thousand() -> None:
+    found = due_times(every(60), NOON - timedelta(days=30), NOON, NOON, "all")
+    assert found == minutes(*range(-MAX_MADE_UP + 1, 1))
+
+
+def test_on_time_fires_come_in_bounded_portions() -> None:
+    found = due_times(every(0.1), NOON, NOON, NOON + timedelta(hours=1), "last")
+    assert (len(found), found[0]) == (MAX_AT_ONCE, NOON + timedelta(seconds=0.1))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (cron("0 2 * * *"), datetime(2025, 3, 1, 2, tzinfo=UTC)),
+        (cron("0 0 29 2 *"), datetime(2024, 2, 29, tzinfo=UTC)),
+        (at(datetime(2020, 1, 1, tzinfo=UTC)), datetime(2020, 1, 1, tzinfo=UTC)),
+    ],
+    ids=lambda value: getattr(value, "spec", ""),
+)
+def test_the_latest_time_of_a_rare_schedule(schedule: object, expected: datetime) -> None:
+    assert latest_times(schedule, NOON - timedelta(days=5000), NOON, 1) == [expected]  # type: ignore[arg-type]
+
+
+def test_a_decade_without_beat_is_quick() -> None:
+    began = time.monotonic()
+    assert len(latest_times(every(0.1), NOON - timedelta(days=3650), NOON, 1)) == 1
+    assert time.monotonic() - began < 1

@@ -184,7 +184,7 @@ class TaskQ:
         """
         known = self.tasks.get(name)
         if known is not None:
-            return known.apply_async(args, kwargs, **settings)  # type: ignore[arg-type]
+            return known.apply_async(args, kwargs, **settings)
         config = self.config
         plan = call_plan(
             settings, where=f"a call of {name}", queue=config.task_default_queue, priority=config.task_default_priority
@@ -211,7 +211,9 @@ class TaskQ:
         try:
             return self.tasks[name]
         except KeyError:
-            raise UnknownTaskError(f"task {name!r} is not registered; known are {', '.join(sorted(self.tasks))}") from None
+            raise UnknownTaskError(
+                f"task {name!r} is not registered; known are {', '.join(sorted(self.tasks))}"
+            ) from None
 
     @cached_property
     def dlq(self) -> DeadLetters:

@@ -102,7 +102,7 @@ class Config:
 
     @classmethod
     def build(cls, settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Config:
-        """The configuration from *settings*, then ``TASKQ_<NAME>`` in *environ* (default ``os.environ``), then defaults.
+        """The configuration from *settings*, ``TASKQ_<NAME>`` in *environ* (default ``os.environ``), then defaults.
 
         Raises:
             UnknownOptionError: a setting that does not exist.

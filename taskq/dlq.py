@@ -21,6 +21,9 @@ from taskq.message import Message, Meta, decode, encode
 
 _PAGE = 500
 
+Quads = list[scripts.Arg]
+"""Dead letter id, level, message, task id; then the next."""
+
 
 class Evidence(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What is known of a final failure."""
@@ -146,7 +149,7 @@ class DeadLetters:
         """
         wanted = None if ids is None else set(ids)
         total = 0
-        page: dict[str, list[scripts.Arg]] = {}
+        page: dict[str, Quads] = {}
         for letter in self._iterate(queue):
             if letter.message is None or (task is not None and letter.task != task):
                 continue
@@ -172,8 +175,8 @@ class DeadLetters:
     def _replay_page(self, queue: str, quads: Sequence[scripts.Arg]) -> int:
         return int(self._broker.run(scripts.replay(self._keys.queue(queue), quads)))
 
-    def _of(self, queue: str | None) -> list[QueueKeys]:
-        return [self._keys.queue(name) for name in ([queue] if queue else self._queues())]
+    def _of(self, queue: str | None) -> Iterator[QueueKeys]:
+        return (self._keys.queue(name) for name in ([queue] if queue else self._queues()))
 
     def _iterate(self, queue: str | None) -> Iterator[DeadLetter]:
         """Every dead letter there is now, page by page, so that memory stays flat."""
@@ -203,7 +206,7 @@ def _letter(keys: QueueKeys, entry: bytes, fields: Sequence[bytes]) -> DeadLette
     return DeadLetter(keys.queue, entry.decode(), data, message, evidence)
 
 
-def _revived(letter: DeadLetter) -> list[scripts.Arg]:
+def _revived(letter: DeadLetter) -> Quads:
     message = letter.message
     assert message is not None
     old = message.meta or Meta()
@@ -212,5 +215,3 @@ def _revived(letter: DeadLetter) -> list[scripts.Arg]:
     )
     revived = msgspec.structs.replace(message, meta=meta)
     return [letter.entry, str(meta.priority), encode(revived), message.task_id]
-
-

@@ -455,9 +455,7 @@ def _free_port() -> int:
 
 def _quoted(value: str) -> str:
     r"""Return a value in the server's own quoting: printable ASCII, everything else as ``\xHH``."""
-    plain = (
-        chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in value.encode()
-    )
+    plain = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in value.encode())
     return f'"{"".join(plain)}"'
 
 

@@ -144,7 +144,7 @@ class WorkerLostError(TaskqError):
     """The process that ran the task died."""
 
 
-class TaskControl(Exception):  # noqa: N818 - control flow, not a failure
+class TaskControl(Exception):
     """Base of what a task raises to steer taskq."""
 
 

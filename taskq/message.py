@@ -162,8 +162,6 @@ def decode(data: bytes) -> Message:
         raise DecodeError(f"not a taskq message: {error}", data) from error
     if message.version != WIRE_VERSION:
         raise DecodeError(f"wire version {message.version} is not known to this release", data)
-    if not isinstance(message.id, str) and not (
-        isinstance(message.id, bytes) and len(message.id) == ID_BYTES
-    ):
+    if not isinstance(message.id, str) and not (isinstance(message.id, bytes) and len(message.id) == ID_BYTES):
         raise DecodeError(f"not a taskq message: its id is neither text nor {ID_BYTES} bytes", data)
     return message

@@ -129,8 +129,8 @@ class Result(Generic[R]):
             Whether there was something to stop: False when it has ended already.
         """
         remember = milliseconds(self._app.config.revoke_expires)
-        calls = [scripts.revoke(keys, self.id, remember) for keys in self._candidates()]
-        return all([self._app.sync_broker.run(call) == 1 for call in calls])
+        marked = [self._app.sync_broker.run(scripts.revoke(k, self.id, remember)) for k in self._candidates()]
+        return 0 not in marked
 
     async def arevoke(self) -> bool:
         """As :meth:`revoke`, without blocking the event loop."""

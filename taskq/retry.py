@@ -258,9 +258,7 @@ def _check_max_retries(value: object, what: str) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(
-            f"{what}: write 0 (never), a positive whole number or None (no limit), not {value!r}"
-        )
+        raise ConfigError(f"{what}: write 0 (never), a positive whole number or None (no limit), not {value!r}")
     return value
 
 

@@ -235,9 +235,9 @@ class Cron:
         from croniter import croniter
 
         try:
-            found: datetime = croniter(
-                _croniter_line(self.expression), wall, day_or=not self.both_days
-            ).get_next(datetime)
+            found: datetime = croniter(_croniter_line(self.expression), wall, day_or=not self.both_days).get_next(
+                datetime
+            )
         except (ValueError, OverflowError):  # nothing within 50 years, or past the year 9999
             return None
         return found
@@ -330,15 +330,11 @@ def _field_text(value: CronField, name: str) -> str:
     """One argument of :func:`crontab` as the field of a cron line."""
     if isinstance(value, Iterable) and not isinstance(value, str):
         # sets have no order, and equal schedules must compare equal; by length first puts 9 before 10
-        text = ",".join(
-            sorted({_field_text(item, name) for item in value}, key=lambda item: (len(item), item))
-        )
+        text = ",".join(sorted({_field_text(item, name) for item in value}, key=lambda item: (len(item), item)))
     elif isinstance(value, (int, str)) and not isinstance(value, bool):
         text = "".join(str(value).split())
     else:
-        raise ScheduleError(
-            f"crontab {name}: write a number, text such as '*/5' or several of these, not {value!r}"
-        )
+        raise ScheduleError(f"crontab {name}: write a number, text such as '*/5' or several of these, not {value!r}")
     if not text:
         raise ScheduleError(f"crontab {name} is empty; write '*' for any")
     return _FULL_NAMES.sub(lambda name: name[0][:3], text)
@@ -353,9 +349,7 @@ def _fields(expression: str) -> list[str]:
     if expression.startswith("@"):
         if expression.lower() not in _ALIASES:
             known = " ".join(_ALIASES)
-            raise ScheduleError(
-                f"cron line {expression!r} is unknown; write one of {known}, or use every('5m')"
-            )
+            raise ScheduleError(f"cron line {expression!r} is unknown; write one of {known}, or use every('5m')")
         expression = _ALIASES[expression.lower()]
     found = expression.split()
     if len(found) not in (5, 6):

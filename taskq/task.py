@@ -6,7 +6,19 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from taskq.broker.producer import Outgoing
 from taskq.config import check_name, check_priority
@@ -410,6 +422,28 @@ def _expiry(value: Duration | datetime | None) -> float | datetime | None:
     return _aware(value, "expires") if isinstance(value, datetime) else seconds(value, "expires")
 
 
+class Registrar(Protocol):
+    """What ``@app.task(...)`` returns: registers a function, and keeps its types."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap] # a coroutine function is the narrower case, and comes first
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class BoundRegistrar(Protocol):
+    """What ``@app.task(bind=True, ...)`` returns: the context is no part of the call."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap] # as above
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
+
+
 class TaskDecorator:
     """``@app.task`` and ``@taskq.task``: bare, or with settings.
 
@@ -421,7 +455,9 @@ class TaskDecorator:
         self._app = app
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap] # as above
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
@@ -433,7 +469,7 @@ class TaskDecorator:
         self, *, bind: Literal[False] = ..., name: str | None = ..., **settings: Unpack[TaskSettings]
     ) -> Registrar: ...
 
-    def __call__(self, function: Any = None, /, *, bind: bool = False, name: str | None = None, **settings: Any) -> Any:
+    def __call__(self, function: Any = None, /, *, name: str | None = None, **settings: Any) -> Any:
         """Register a function as a task.
 
         Args:
@@ -446,30 +482,7 @@ class TaskDecorator:
             ConfigError: a value that cannot be used, a name that is taken.
         """
         app = self._app()
+        bind = bool(settings.pop("bind", False))
         if function is not None:
             return app.register(function, name=name, bind=bind, settings=settings)
         return lambda wrapped: app.register(wrapped, name=name, bind=bind, settings=settings)
-
-
-class Registrar:
-    """What ``@app.task(...)`` returns, for the type checker."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    def __call__(self, function: Any, /) -> Any:  # pragma: no cover - typing only
-        """Register *function*."""
-        raise AssertionError("for the type checker only")
-
-
-class BoundRegistrar:
-    """What ``@app.task(bind=True, ...)`` returns, for the type checker: the context is not part of the call."""
-
-    @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Task[P, R]: ...
-    def __call__(self, function: Any, /) -> Any:  # pragma: no cover - typing only
-        """Register *function*."""
-        raise AssertionError("for the type checker only")

@@ -19,6 +19,7 @@ from taskq.broker.address import Address
 from taskq.broker.replies import broker_error, is_noscript
 from taskq.broker.scripts import Call
 from taskq.broker.sync import backoff, gave_up
+from taskq.broker.wire import pack
 from taskq.errors import BrokerUnavailableError
 
 _PUSHED = (b"message", b"subscribe", b"unsubscribe")
@@ -83,16 +84,16 @@ class AsyncConnection(asyncio.Protocol):
             BrokerUnavailableError: the connection ended, or no reply in time. The command may have been executed.
             BrokerError: what else Redis answered.
         """
-        reply = await self._exchange(hiredis.pack_command(command), timeout)
+        reply = await self._exchange(pack(command), timeout)
         if isinstance(reply, hiredis.ReplyError):
             raise broker_error(reply)
         return reply
 
     async def run(self, call: Call, timeout: float) -> Any:
         """Run a script, loading it where the server does not know it. Raises as :meth:`execute`."""
-        reply = await self._exchange(hiredis.pack_command(call.command()), timeout)
+        reply = await self._exchange(pack(call.command()), timeout)
         if is_noscript(reply):
-            reply = await self._exchange(hiredis.pack_command(call.command("EVAL")), timeout)
+            reply = await self._exchange(pack(call.command("EVAL")), timeout)
         if isinstance(reply, hiredis.ReplyError):
             raise broker_error(reply)
         return reply
@@ -100,7 +101,7 @@ class AsyncConnection(asyncio.Protocol):
     def send(self, *command: Any) -> None:
         """Send a command whose answers are pushed (SUBSCRIBE)."""
         if self._transport is not None:
-            self._transport.write(hiredis.pack_command(command))
+            self._transport.write(pack(command))
 
     def close(self) -> None:
         """Close at once; calls under way fail."""
@@ -218,5 +219,3 @@ class AsyncClient:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-

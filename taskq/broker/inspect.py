@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from taskq.broker.keys import FRONT, GROUP, Keys, QueueKeys
+from taskq.broker import scripts
+from taskq.broker.keys import GROUP, Keys, QueueKeys
 from taskq.errors import DecodeError
 from taskq.message import DEFAULT_PRIORITY, TaskState, decode, wire_id
 
@@ -62,8 +63,7 @@ def queue_stats(execute: Execute, keys: QueueKeys) -> QueueStats:
     now_ms = int(seconds) * 1000 + int(micros) // 1000
     lag = pending = 0
     oldest: int | None = None
-    for level in (FRONT, *levels(execute, keys)):
-        stream = keys.stream(level)
+    for stream in scripts.streams_of(keys, levels(execute, keys)):
         length = execute("XLEN", stream)
         if not length:
             continue
@@ -106,8 +106,7 @@ def locate(execute: Execute, keys: QueueKeys, task_id: str, around_ms: Sequence[
         return TaskState.REVOKED
     wanted = wire_id(task_id)
     starts = [b"-", *(b"%d" % max(ms - 1000, 0) for ms in around_ms)]
-    for level in (FRONT, *levels(execute, keys)):
-        stream = keys.stream(level)
+    for stream in scripts.streams_of(keys, levels(execute, keys)):
         for start in starts:
             for entry, fields in execute("XRANGE", stream, start, "+", "COUNT", _SEARCH_PAGE):
                 if _is(fields[1], wanted):

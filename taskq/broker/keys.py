@@ -3,23 +3,23 @@
 ``ns`` is the namespace (``taskq``), ``q`` a queue. The braces are literal: they make all keys of one queue share
 a Redis Cluster slot, so that one script can change them together.
 
-=================================  ======  ===========================================================  =======================
-key                                type    content                                                      life
-=================================  ======  ===========================================================  =======================
-``ns:{q}:stream:<level>``          stream  messages to run: ``m`` the message, ``c`` crashes so far     entry deleted by settle
-``ns:{q}:levels``                  set     priority levels in use besides the default one               kept (at most 9)
-``ns:{q}:delayed``                 zset    score: due ms (Redis's clock); member: level digit, message  until promoted
-``ns:{q}:dead``                    stream  dead letters: ``m`` the message as it was, ``i`` evidence    until replayed or purged
-``ns:{q}:consumers``               zset    consumer -> lease deadline ms (Redis's clock)                removed at stop
-``ns:{q}:retired``                 zset    consumer whose deliveries are being taken over -> charge     gone when taken over
-``ns:{q}:producer:<id>``           string  last sequence number accepted from that producer             TTL
-``ns:{q}:sent:<task id>``          string  marks a task id given by the user as used                    TTL
-``ns:{q}:result:<task id>``        string  state letter, then the packed outcome                        TTL
-``ns:{q}:waiting``                 hash    task id -> channels of the clients that wait for it          TTL, or when it ends
-``ns:{q}:revoked``                 zset    task id -> forget-after ms                                   TTL, or when it is met
-``ns:{q}:fired``                   hash    schedule -> last fire time ms                                kept (one per schedule)
-``ns:queues``                      set     names of the queues ever used, for views                     kept
-=================================  ======  ===========================================================  =======================
+===========================  ======  =================================================  ========================
+key                          type    content                                            life
+===========================  ======  =================================================  ========================
+``ns:{q}:stream:<level>``    stream  messages to run: ``m`` the message, ``c`` crashes  entry deleted by settle
+``ns:{q}:levels``            set     priority levels in use besides the default         kept (at most 9)
+``ns:{q}:delayed``           zset    due ms (Redis's clock): level digit and message    until promoted
+``ns:{q}:dead``              stream  dead letters: ``m`` the message, ``i`` evidence    until replayed or purged
+``ns:{q}:consumers``         zset    consumer -> lease deadline ms (Redis's clock)      removed at stop
+``ns:{q}:retired``           zset    consumer that is being taken over -> charge        gone when taken over
+``ns:{q}:producer:<id>``     string  last sequence number accepted from a producer      TTL
+``ns:{q}:sent:<task id>``    string  marks a task id given by the user as used          TTL
+``ns:{q}:result:<task id>``  string  state letter, then the packed outcome              TTL
+``ns:{q}:waiting``           hash    task id -> channels of the clients waiting for it  TTL, or when it ends
+``ns:{q}:revoked``           zset    task id -> forget-after ms                         TTL, or when it is met
+``ns:{q}:fired``             hash    schedule -> last fire time ms                      kept (one per schedule)
+``ns:queues``                set     names of the queues ever used, for views           kept
+===========================  ======  =================================================  ========================
 
 Level ``front`` holds what was handed back or taken over; it is read before every priority.
 

@@ -42,9 +42,7 @@ def pages(messages: Iterable[Outgoing]) -> list[list[Outgoing]]:
     for message in messages:
         groups.setdefault((id(message.keys), message.level, message.due is None, message.unique_id), []).append(message)
     return [
-        group[start : start + MAX_PER_CALL]
-        for group in groups.values()
-        for start in range(0, len(group), MAX_PER_CALL)
+        group[start : start + MAX_PER_CALL] for group in groups.values() for start in range(0, len(group), MAX_PER_CALL)
     ]
 
 

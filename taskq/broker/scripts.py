@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
 from taskq.broker.keys import FRONT, QueueKeys
 from taskq.message import DEFAULT_PRIORITY
 

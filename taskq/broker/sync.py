@@ -22,6 +22,7 @@ import hiredis
 from taskq.broker.address import Address
 from taskq.broker.replies import broker_error, is_noscript
 from taskq.broker.scripts import Call
+from taskq.broker.wire import pack
 from taskq.errors import BrokerUnavailableError
 
 T = TypeVar("T")
@@ -65,16 +66,16 @@ class SyncConnection:
             BrokerUnavailableError: no connection, or no reply in time. The command may have been executed.
             BrokerError: what else Redis answered.
         """
-        reply = self._exchange(hiredis.pack_command(command), deadline)
+        reply = self._exchange(pack(command), deadline)
         if isinstance(reply, hiredis.ReplyError):
             raise broker_error(reply)
         return reply
 
     def run(self, call: Call, deadline: float) -> Any:
         """Run a script, loading it where the server does not know it. Raises as :meth:`execute`."""
-        reply = self._exchange(hiredis.pack_command(call.command()), deadline)
+        reply = self._exchange(pack(call.command()), deadline)
         if is_noscript(reply):
-            reply = self._exchange(hiredis.pack_command(call.command("EVAL")), deadline)
+            reply = self._exchange(pack(call.command("EVAL")), deadline)
         if isinstance(reply, hiredis.ReplyError):
             raise broker_error(reply)
         return reply
@@ -95,7 +96,7 @@ class SyncConnection:
         try:
             if self._socket is None:
                 raise ConnectionResetError("the connection is closed")
-            self._socket.sendall(hiredis.pack_command(command))
+            self._socket.sendall(pack(command))
         except OSError as error:
             self.close()
             raise BrokerUnavailableError(f"Redis at {self._address}: {error}") from error
@@ -165,7 +166,7 @@ class SyncConnection:
             if context is not None:
                 sock = context.wrap_socket(sock, server_hostname=address.host)
             for command in address.greeting("taskq-client"):
-                sock.sendall(hiredis.pack_command(command))
+                sock.sendall(pack(command))
                 reply = self._read(sock)
                 if isinstance(reply, hiredis.ReplyError):
                     raise broker_error(reply)

@@ -41,9 +41,7 @@ def app_options(command: F) -> F:
             help="Where the app is, such as shop.tasks:app.",
         ),
         click.option("--broker-url", metavar="URL", help="Redis to use instead of the app's."),
-        click.option(
-            "--namespace", metavar="NAME", help="First part of every Redis key, instead of the app's."
-        ),
+        click.option("--namespace", metavar="NAME", help="First part of every Redis key, instead of the app's."),
     )
     for option in reversed(options):
         command = option(command)

@@ -38,14 +38,18 @@ class Flags:
 
 @click.command()
 @app_options
-@click.option("-Q", "--queues", metavar="A,B", help="Queues to read, the preferred first. Default: those of the app's tasks.")
+@click.option(
+    "-Q", "--queues", metavar="A,B", help="Queues to read, the preferred first. Default: those of the app's tasks."
+)
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Slots for ordinary tasks, per process. [8]")
 @click.option("--async-concurrency", type=click.IntRange(min=1), help="Slots for async tasks, per process. [100]")
 @click.option("-P", "--pool", type=click.Choice(POOLS), help="Where ordinary tasks run. [threads]")
 @click.option("-w", "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
 @click.option("-B", "--beat", is_flag=True, help="Send scheduled tasks too; safe in any number of workers.")
 @click.option("--burst", is_flag=True, help="Stop when the queues are empty.")
-@click.option("--shutdown-timeout", type=float, metavar="SECONDS", help="How long running tasks may finish after SIGTERM. [30]")
+@click.option(
+    "--shutdown-timeout", type=float, metavar="SECONDS", help="How long running tasks may finish after SIGTERM. [30]"
+)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics of this worker.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address of the metrics endpoint.")
 @click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /live and /ready.")

@@ -190,9 +190,7 @@ class Beat:
         """Check that *entry* can be sent, now rather than at its first fire time."""
         for option in _NOT_FOR_SCHEDULES:
             if entry.options.get(option) is not None:
-                raise ScheduleError(
-                    f"schedule {entry.name!r} cannot have {option!r}: each fire time has its own"
-                )
+                raise ScheduleError(f"schedule {entry.name!r} cannot have {option!r}: each fire time has its own")
         task = self._app.tasks.get(entry.task)
         try:
             if task is not None:

@@ -134,13 +134,9 @@ class Fetcher:
             link.hot = True
         self.registered = True
 
-    async def refresh_levels(self, link: QueueLink) -> None:
-        """A priority level came into use: read it from now on."""
-        link.set_levels(await self._levels(link))
-        await self.run_call(
-            scripts.register(link.keys, link.consumer, round(self._config.lease_timeout * 1000), link.streams)
-        )
-        link.hot = True
+    def refresh_levels(self) -> None:
+        """A priority level came into use: register anew, and read it from now on."""
+        self.registered = False
         self.restart_blocking()
 
     def lease_lost(self, consumer: bytes) -> None:
@@ -223,7 +219,9 @@ class Fetcher:
         credit = 0
         for executor in self._executors:
             mean = executor.service_time()
-            ahead = 0 if mean is None else min(int(executor.slots * AHEAD / max(mean, 1e-6)), self._config.worker_prefetch)
+            ahead = (
+                0 if mean is None else min(int(executor.slots * AHEAD / max(mean, 1e-6)), self._config.worker_prefetch)
+            )
             room = executor.slots + ahead - executor.load()
             if room <= -executor.slots:
                 return 0  # one kind is overfull: what we fetch next might be more of it
@@ -375,4 +373,3 @@ class Fetcher:
         if now - self._logged_at >= LOG_EVERY:
             self._logged_at = now
             logger.warning("%s; trying again", error)
-

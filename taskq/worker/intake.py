@@ -102,5 +102,3 @@ def _unusual(fields: Sequence[bytes]) -> tuple[bytes, int]:
     named: dict[bytes, Any] = dict(zip(fields[::2], fields[1::2], strict=False))
     crashes = named.get(b"c", b"0")
     return named.get(b"m", b""), int(crashes) if crashes.isdigit() else 0
-
-

@@ -162,7 +162,7 @@ class Runner:
                 return max(error.eta.timestamp() - time.time(), 0.0)
             if error.countdown is not None:
                 return milliseconds(error.countdown, "Retry countdown") / 1000
-            return policy.delay_for(delivery.attempt, error, elapsed=elapsed)
+            return float(policy.delay_for(delivery.attempt, error, elapsed=elapsed))
         return policy.decide(error, attempt=delivery.attempt, elapsed=elapsed, random=random, **limits)
 
     def _again(self, delivery: Delivery, wait: float, error: BaseException, text: str) -> Outcome:

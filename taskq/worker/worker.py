@@ -90,16 +90,16 @@ class Worker:
             self._executors_in_use(),
             self._doorbell,
             self._settled,
-            lambda: [app.events.emit("lease_lost", queue) for queue in self.queues],
+            self._tell_lease_lost,
         )
         self._promoters = {link.queue: Promoter(link, self._fetcher.run_call) for link in self._links}
         self._control = Control(app.address, config.broker_connection_timeout, self._links, self._heard)
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._keeper = LeaseKeeper(
             app.address,
             config,
             self._links,
-            lambda consumer: loop.call_soon_threadsafe(self._fetcher.lease_lost, consumer),
+            self._keeper_lost,
             lambda queue, count: app.events.emit("recovered", queue, count),
         )
 
@@ -128,7 +128,7 @@ class Worker:
             await self._tear_down(services)
 
     def stop(self) -> None:
-        """Stop fetching, give back what has not started, end when what runs has ended. On the loop's thread."""
+        """Stop fetching, give back what has not started, end when the rest has ended. On the loop's thread."""
         self._stop.set()
 
     def hurry(self) -> None:
@@ -191,8 +191,11 @@ class Worker:
         self._doorbell.wake()
         timeout = self.options.shutdown_timeout
         limit = time.monotonic() + (self.app.config.worker_shutdown_timeout if timeout is None else timeout)
-        while fetcher.held() and not self._hurry.is_set() and time.monotonic() < limit:
-            await asyncio.sleep(POLL / 4)
+        while fetcher.held() and time.monotonic() < limit:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL / 4):
+                    await self._hurry.wait()
+                    break
         if fetcher.held():
             logger.warning("handing back %d messages that did not end in time", fetcher.held())
 
@@ -222,13 +225,19 @@ class Worker:
             offset = time.time() - time.monotonic()
             events.emit("settled", [_event(link.queue, ended, offset) for ended in batch])
 
+    def _keeper_lost(self, consumer: bytes) -> None:
+        self._loop.call_soon_threadsafe(self._fetcher.lease_lost, consumer)
+
+    def _tell_lease_lost(self) -> None:
+        for queue in self.queues:
+            self.app.events.emit("lease_lost", queue)
+
     def _heard(self, link: QueueLink, words: list[str]) -> None:
         match words:
             case ["delayed"]:
                 self._promoters[link.queue].wake()
             case ["levels"]:
-                task = asyncio.ensure_future(self._fetcher.refresh_levels(link))
-                task.add_done_callback(lambda done: done.exception() and link.__setattr__("reclaim", True))
+                self._fetcher.refresh_levels()
             case ["revoked", *ids]:
                 link.revocations = True
                 self._revoke_held(link, ids)

@@ -99,7 +99,7 @@ def test_any_number_of_beats_fires_once(shop: Fixture) -> None:
         beats.append(Beat(app))
     with ThreadPoolExecutor(len(beats)) as pool:
         for second in range(0, 100, 5):
-            list(pool.map(lambda beat, now=later(second): beat.tick(now), beats))
+            list(pool.map(Beat.tick, beats, [later(second)] * len(beats)))
     ids = shop.ids()
     assert len(ids) == 18
     assert len(set(ids)) == 18

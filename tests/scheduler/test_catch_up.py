@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from taskq.scheduler.catch_up import MAX_AT_ONCE, MAX_MADE_UP, due_times, latest_times
 from taskq.schedule import at, cron, every
+from taskq.scheduler.catch_up import MAX_AT_ONCE, MAX_MADE_UP, due_times, latest_times
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 

@@ -246,5 +246,3 @@ class ProcessExecutor:
     def _kill_if_running(self, each: _Child, delivery: Delivery) -> None:
         if each.running() is delivery:
             each.kill()
-
-

@@ -469,7 +469,9 @@ class TaskDecorator:
         self, *, bind: Literal[False] = ..., name: str | None = ..., **settings: Unpack[TaskSettings]
     ) -> Registrar: ...
 
-    def __call__(self, function: Any = None, /, *, name: str | None = None, **settings: Any) -> Any:
+    def __call__(  # type: ignore[misc] # mypy does not see that **settings takes the unpacked TypedDict
+        self, function: Any = None, /, *, bind: bool = False, name: str | None = None, **settings: Any
+    ) -> Any:
         """Register a function as a task.
 
         Args:
@@ -482,7 +484,6 @@ class TaskDecorator:
             ConfigError: a value that cannot be used, a name that is taken.
         """
         app = self._app()
-        bind = bool(settings.pop("bind", False))
         if function is not None:
             return app.register(function, name=name, bind=bind, settings=settings)
         return lambda wrapped: app.register(wrapped, name=name, bind=bind, settings=settings)

@@ -16,7 +16,7 @@ from taskq.errors import BrokerError
 logger = logging.getLogger("taskq.metrics")
 
 SCRAPE_DEADLINE = 5.0
-"""Seconds for all of one scrape: well below Prometheus's own limit of 10, so that an outage shows as ``taskq_up 0``."""
+"""Seconds for all of one scrape: below Prometheus's own limit of 10, so that an outage is seen as one."""
 
 _GAUGES = {
     "lag": "Entries not yet delivered.",

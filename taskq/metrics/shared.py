@@ -1,4 +1,4 @@
-"""One endpoint for several worker processes: each child keeps its numbers in a file, the supervisor sums them.
+"""One endpoint for several worker processes: each keeps its numbers in a file, the supervisor sums them.
 
 A file outlives its process, so the totals never go down when a child dies (Prometheus would take that for a
 restart and count everything again). A killed child takes at most the last second of counting with it.
@@ -6,6 +6,7 @@ restart and count everything again). A killed child takes at most the last secon
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from prometheus_client.core import CollectorRegistry, Metric
 
 from taskq.metrics.snapshot import Snapshot, families, merge
 from taskq.metrics.worker import WorkerMetrics
+
+logger = logging.getLogger("taskq.metrics")
 
 INTERVAL = 1.0
 """Seconds between two writes of a busy child; an idle one does not write."""
@@ -64,6 +67,8 @@ class SharedMetrics:
             draft.replace(self._file)  # a reader sees the old numbers or the new ones
         except FileNotFoundError:
             pass  # the supervisor has ended and removed its directory
+        except OSError as error:
+            logger.warning("cannot write metrics: %s", error)
 
 
 class ChildrenCollector:

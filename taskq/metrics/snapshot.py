@@ -1,4 +1,4 @@
-"""The numbers of one worker process as plain data: summed over processes, and turned into Prometheus families."""
+"""The numbers of one worker process as plain data: summed over processes, and shown to Prometheus."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BUCKETS = (
 """Upper bounds in seconds of both histograms."""
 
 Snapshot = dict[str, dict[tuple[str, ...], list[float]]]
-"""Metric -> label values -> numbers: ``[count]`` of a counter; of a histogram the count of each bucket, of what is
-beyond the last one, and the sum."""
+"""Metric -> label values -> numbers. A counter: ``[count]``. A histogram: the count of each bucket, the count of
+what is beyond the last one, and the sum."""
 
 _LABELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "taskq_tasks": ("Deliveries that ended, by how they ended.", ("task", "queue", "state")),

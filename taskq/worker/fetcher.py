@@ -23,10 +23,10 @@ from taskq.config import Config
 from taskq.delivery import Delivery
 from taskq.errors import BrokerError, BrokerUnavailableError
 from taskq.worker.doorbell import Doorbell
-from taskq.worker.executors import Executor
+from taskq.worker.executors import Executor, finish
 from taskq.worker.intake import Intake
 from taskq.worker.link import QueueLink, consumer_name
-from taskq.worker.outcomes import Ended, settle_arguments
+from taskq.worker.outcomes import RELEASE, Ended, released, settle_arguments
 
 logger = logging.getLogger("taskq.worker")
 
@@ -36,6 +36,8 @@ AHEAD = 0.004
 """Seconds of work held beyond the busy slots: what hides a round trip."""
 MOST_HELD = 5000
 """Deliveries held at most, settled or not: the bound of the outcome buffer while Redis cannot be reached."""
+STALL = 0.25
+"""Seconds without any outcome after which deliveries that only wait are given back."""
 LOG_EVERY = 1.0
 """Seconds between log lines about the same trouble."""
 
@@ -78,6 +80,7 @@ class Fetcher:
         self._reader: AsyncConnection | None = None
         self._blocked: asyncio.Task[None] | None = None
         self._logged_at = 0.0
+        self._stalled = False
         self.draining = False
         """Whether to settle only and fetch nothing more."""
         self.registered = False
@@ -190,7 +193,7 @@ class Fetcher:
             await self.register()
         busy = False
         for link in self._links:
-            if link.reclaim and self._blocked is None:
+            if link.reclaim and self._blocked is None and not self.draining:
                 await self._reclaim(link)
             want = self._want(link)
             if link.ended or want:
@@ -199,7 +202,7 @@ class Fetcher:
         if self._blocked is None and not self.draining and (credit := self._credit()) > 0 and not self._any_hot():
             self._blocked = asyncio.create_task(self._block(credit))
         if not busy:
-            await self._doorbell.wait()
+            await self._rest()
 
     def _any_hot(self) -> bool:
         return any(link.hot for link in self._links)
@@ -207,26 +210,43 @@ class Fetcher:
     def _want(self, link: QueueLink) -> int:
         if self.draining or not link.hot or self._blocked is not None:
             return 0
-        credit = self._credit()
-        # while there is work at hand, small requests are not worth a call of their own
-        waiting = sum(executor.load() - executor.slots for executor in self._executors)
-        if waiting > 0 and credit < self._config.worker_prefetch // 4:
-            return 0
-        return min(credit, MAX_PER_CALL)
+        return min(self._credit(), MAX_PER_CALL)
 
     def _credit(self) -> int:
         """How many more deliveries there is use for: free slots, and for short tasks a little ahead."""
         credit = 0
         for executor in self._executors:
-            mean = executor.service_time()
-            ahead = (
-                0 if mean is None else min(int(executor.slots * AHEAD / max(mean, 1e-6)), self._config.worker_prefetch)
-            )
+            ahead = self._ahead(executor)
             room = executor.slots + ahead - executor.load()
             if room <= -executor.slots:
                 return 0  # one kind is overfull: what we fetch next might be more of it
-            credit = max(credit, room)
+            if room > ahead // 4:  # below that there is work at hand, and small requests are not worth their call
+                credit = max(credit, room)
         return min(credit, MOST_HELD - self.held())
+
+    def _ahead(self, executor: Executor) -> int:
+        """How many deliveries the executor may hold beyond its slots."""
+        mean = executor.service_time()
+        if mean is None or self._stalled:
+            return 0
+        return min(int(executor.slots * AHEAD / max(mean, 1e-6)), self._config.worker_prefetch)
+
+    async def _rest(self) -> None:
+        """Wait until there is something to do."""
+        waiting = any(executor.load() > executor.slots for executor in self._executors)
+        try:
+            async with asyncio.timeout(STALL if waiting and not self.draining else None):
+                await self._doorbell.wait()
+        except TimeoutError:
+            self._give_back_waiting()
+
+    def _give_back_waiting(self) -> None:
+        """Nothing has ended for a while: what waits behind long tasks here may run elsewhere meanwhile."""
+        self._stalled = True
+        for executor in self._executors:
+            for delivery in executor.take_waiting():
+                finish(delivery, released(delivery), 0.0)
+        self._doorbell.wake()
 
     async def _exchange(self, link: QueueLink, want: int) -> None:
         batch = link.take_ended(MAX_PER_CALL)
@@ -262,6 +282,7 @@ class Fetcher:
         for delivery, _, _ in batch:
             held.pop(delivery.entry, None)
         if batch:
+            self._stalled = self._stalled and all(outcome.kind == RELEASE for _, outcome, _ in batch)
             self._settled(link, batch)
 
     async def _accept(self, link: QueueLink, rows: Any, *, check_revoked: bool) -> None:
@@ -285,8 +306,11 @@ class Fetcher:
 
     async def _block(self, credit: int) -> None:
         """One blocking read over all queues."""
+        consumer = self._links[0].consumer
         try:
             for link, rows in await self._blocking_read(credit):
+                if link.consumer != consumer:
+                    return  # the lease was lost meanwhile: these belong to others
                 count = sum(len(entries) for _, entries in rows)
                 link.hot = count >= credit
                 await self._accept(link, rows, check_revoked=link.revocations)

@@ -114,7 +114,7 @@ class Runner:
             stored = pack_success(value, delivery.attempt, f"the result of {delivery.message.task}")
         except SerializationError as error:
             # running it again would give the same value, and do its effects twice
-            return self._dead(delivery, "failed", error, str(error))
+            return self._dead(delivery, "failed", error, "")
         return Outcome(COMPLETE, "SUCCESS", stored, delivery.task.settings.result_ttl_ms)
 
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
@@ -124,6 +124,13 @@ class Runner:
         if isinstance(error, (KeyboardInterrupt, SystemExit, asyncio.CancelledError)):
             error = WorkerLostError(f"the task raised {type(error).__name__}")
         text = _traceback(error)
+        try:
+            return self._judge(delivery, error, text)
+        except Exception as trouble:  # a Retry with a nonsensical countdown, say: a worker outlives every task
+            return self._dead(delivery, "failed", trouble, text + _traceback(trouble))
+
+    def _judge(self, delivery: Delivery, error: BaseException, text: str) -> Outcome:
+        """Again later, or the dead letter queue."""
         if isinstance(error, Reject):
             return self._dead(delivery, "rejected", error, text)
         wait = self._wait_before_retry(delivery, error)
@@ -163,7 +170,8 @@ class Runner:
             if error.countdown is not None:
                 return milliseconds(error.countdown, "Retry countdown") / 1000
             return float(policy.delay_for(delivery.attempt, error, elapsed=elapsed))
-        return policy.decide(error, attempt=delivery.attempt, elapsed=elapsed, random=random, **limits)
+        wait: float | None = policy.decide(error, attempt=delivery.attempt, elapsed=elapsed, random=random, **limits)
+        return wait
 
     def _again(self, delivery: Delivery, wait: float, error: BaseException, text: str) -> Outcome:
         meta = delivery.message.meta or Meta()
@@ -177,7 +185,7 @@ class Runner:
         )
         stored = b""
         if not ignores_result(delivery):
-            stored = pack_error(TaskState.RETRY, type(error).__qualname__, str(error), text, meta.attempt)
+            stored = pack_error(TaskState.RETRY, type(error).__qualname__, describe(error), text, meta.attempt)
         data = member(meta.priority, _with_meta(delivery.message, changed))
         return Outcome(RETRY, "RETRY", stored, delivery.task.settings.failure_ttl_ms, (round(wait * 1000), data))
 
@@ -187,7 +195,7 @@ class Runner:
         kind = type(error).__qualname__
         evidence = Evidence(
             error_type=kind,
-            error=str(error)[:MAX_TEXT],
+            error=describe(error),
             traceback=text,
             reason=reason,
             attempts=meta.attempt,
@@ -198,7 +206,7 @@ class Runner:
         )
         stored, ttl_ms = b"", 1
         if delivery.task is not None and not ignores_result(delivery):
-            stored = pack_error(TaskState.FAILURE, kind, str(error)[:MAX_TEXT], text, meta.attempt)
+            stored = pack_error(TaskState.FAILURE, kind, describe(error), text, meta.attempt)
             ttl_ms = delivery.task.settings.failure_ttl_ms
         return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, (encode(message), pack_evidence(evidence)))
 
@@ -206,6 +214,14 @@ class Runner:
         """REVOKED and EXPIRED. The outcome is stored even without results: a revoke mark ends with it."""
         stored = pack_error(state, "", reason, "", delivery.attempt)
         return Outcome(COMPLETE, state.value, stored, delivery.task.settings.result_ttl_ms if delivery.task else 1)
+
+
+def describe(error: BaseException) -> str:
+    """The text of *error*, also of one whose own ``__str__`` fails."""
+    try:
+        return str(error)[:MAX_TEXT]
+    except Exception:
+        return f"<{type(error).__qualname__} whose text cannot be read>"
 
 
 def ignores_result(delivery: Delivery) -> bool:
@@ -242,4 +258,7 @@ def _meaning_of(delivery: Delivery, error: BaseException) -> BaseException:
 def _traceback(error: BaseException) -> str:
     if isinstance(error, TaskControl) and error.__cause__ is None:
         return ""
-    return "".join(tracebacks.format_exception(error))[-MAX_TEXT:]
+    try:
+        return "".join(tracebacks.format_exception(error))[-MAX_TEXT:]
+    except Exception:
+        return ""

@@ -1,0 +1,55 @@
+"""``taskq metrics``: the queues' state for Prometheus."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from taskq.cli.session import app_options, log_options, open_app, reporting_errors, setup_logging
+from taskq.cli.signals import stop_on_signal
+
+DEFAULT_PORT = 9818
+
+logger = logging.getLogger("taskq.metrics")
+
+
+@click.command()
+@app_options
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 lets other machines scrape.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True)
+@log_options
+@reporting_errors()
+def metrics(
+    app_path: str | None,
+    broker_url: str | None,
+    namespace: str | None,
+    host: str,
+    port: int,
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Serve the state of all queues to Prometheus, read at each scrape.
+
+    Without -A the address of Redis comes from --broker-url or the environment. While Redis is away the endpoint
+    answers with taskq_up 0.
+    """
+    setup_logging(log_level, log_format)
+    app = open_app(app_path, broker_url, namespace)
+    from prometheus_client.core import CollectorRegistry
+
+    from taskq.metrics import QueueCollector, serve
+
+    registry = CollectorRegistry()
+    QueueCollector(app, registry)
+    stop = stop_on_signal()
+    endpoint = serve(registry, host, port)
+    logger.info("metrics of %s at %s on %s", app.keys.namespace, app.address, endpoint.url)
+    stop.wait()
+    endpoint.close()
+    app.close()

@@ -1,0 +1,47 @@
+"""How commands print: tables for people, JSON for programs, and nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+_PIPE_WIDTH = 220
+"""Columns of a table that goes into a file or a pipe, where no window says how wide it may be."""
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[str] = ()) -> None:
+    """Print a table on stdout.
+
+    Args:
+        columns: the headings.
+        rows: one value per column.
+        numbers: headings of the columns that are aligned to the right.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(str(value), keep="")) for value in row))
+    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+
+
+def print_json(value: object) -> None:
+    """Print *value* as JSON on stdout; what JSON cannot hold, such as bytes, is described as text."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_described))
+
+
+def printable(text: str, *, keep: str = "\n\t") -> str:
+    """*text* without control characters: error messages come from anywhere, and terminals obey escape codes."""
+    return "".join(char if char.isprintable() or char in keep else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _described(value: Any) -> str:
+    return repr(value)

@@ -10,14 +10,30 @@ from taskq.message import Message
 class Delivery:
     """A message that this worker holds, with where it came from. One is made per fetched entry; kept small."""
 
-    __slots__ = ("cancelled", "crashes", "entry", "limited", "link", "message", "started", "stream", "task")
+    __slots__ = (
+        "cancelled",
+        "crashes",
+        "data",
+        "entry",
+        "key",
+        "limited",
+        "link",
+        "message",
+        "started",
+        "stream",
+        "task",
+    )
 
-    def __init__(self, link: Any, stream: int, entry: bytes, message: Message, task: Any, crashes: int) -> None:
+    def __init__(
+        self, link: Any, key: tuple[bytes, bytes], data: bytes, message: Message, task: Any, crashes: int
+    ) -> None:
         self.link = link
         """The queue it came from: the worker's connection to it."""
-        self.stream = stream
-        """Which of the queue's streams, as the settle script counts them, from 1."""
-        self.entry = entry
+        self.key = key
+        """Stream and entry id: an entry id alone is not unique, each stream counts its own."""
+        self.stream, self.entry = key
+        self.data = data
+        """The message's bytes as they were: what a task does to its arguments must not change its next attempt."""
         self.message = message
         self.task = task
         self.crashes = crashes

@@ -18,6 +18,7 @@ from support.keys import delete_keys, leaked_keys
 from support.process import Proc
 from support.programs import ServerBinary
 
+from taskq import TaskQ
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import ConfigError
 
@@ -111,6 +112,25 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., Proc]]:
             return started[-1]
 
         yield start
+
+
+@pytest.fixture
+def make_app(redis_url: str, namespace: str) -> Iterator[Callable[..., TaskQ]]:
+    """Make apps on the test's server and namespace: ``make_app(lease_timeout=1)``; closed at the end."""
+    with ExitStack() as apps:
+
+        def make(**settings: Any) -> TaskQ:
+            app = TaskQ("test", **{"broker_url": redis_url, "namespace": namespace} | settings)
+            apps.callback(app.close)
+            return app
+
+        yield make
+
+
+@pytest.fixture
+def app(make_app: Callable[..., TaskQ]) -> TaskQ:
+    """An app with default settings."""
+    return make_app()
 
 
 @pytest.fixture(autouse=True)

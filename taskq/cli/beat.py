@@ -22,4 +22,3 @@ def beat(app_path: str | None, broker_url: str | None, namespace: str | None, lo
     runner = Beat(app)
     app.sync_broker.execute("PING")  # a wrong address or password ends it here, an outage later does not
     runner.run(stop_on_signal())
-    app.close()

@@ -23,10 +23,10 @@ from taskq.errors import ExitCode
 @click.option("--keep", is_flag=True, help="Leave it running for a look around, with metrics, until Ctrl-C.")
 @click.option(
     "--metrics-port",
-    type=click.IntRange(1, 65535),
+    type=click.IntRange(1, 65534),
     default=DEFAULT_PORT,
     show_default=True,
-    help="Port of the metrics, with --keep.",
+    help="With --keep: port of the queues' metrics; those of the workers are one above.",
 )
 @reporting_errors()
 def demo(folder: Path | None, keep: bool, metrics_port: int) -> None:

@@ -52,4 +52,3 @@ def metrics(
     logger.info("metrics of %s at %s on %s", app.keys.namespace, app.address, endpoint.url)
     stop.wait()
     endpoint.close()
-    app.close()

@@ -57,9 +57,10 @@ def log_options(command: F) -> F:
             "--loglevel",
             "log_level",
             type=click.Choice(LEVELS, case_sensitive=False),
+            metavar="LEVEL",
             default="info",
             show_default=True,
-            help="Least severe messages to show.",
+            help=f"Least severe messages to show: {', '.join(LEVELS)}.",
         ),
         click.option(
             "--log-format",
@@ -81,7 +82,7 @@ def open_app(
     *,
     needs_code: bool = False,
 ) -> TaskQ:
-    """The app that a command works with.
+    """The app that a command works with; its connections are closed when the command ends.
 
     Args:
         app_path: ``module:app``; None means an app without tasks, set up by ``TASKQ_*`` in the environment.
@@ -99,10 +100,14 @@ def open_app(
     given = {"broker_url": broker_url, "namespace": namespace}
     settings = {name: value for name, value in given.items() if value is not None}
     if app_path is None:
-        return TaskQ("taskq", **settings)
-    app = load_app(app_path)
-    if settings:
-        app.reconfigure(**settings)
+        app = TaskQ("taskq", **settings)
+    else:
+        app = load_app(app_path)
+        if settings:
+            app.reconfigure(**settings)
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.call_on_close(app.close)
     return app
 
 

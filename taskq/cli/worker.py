@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +15,7 @@ from taskq.cli.session import app_options, log_options, open_app, reporting_erro
 from taskq.config import POOLS
 
 if TYPE_CHECKING:
+    from taskq.app import TaskQ
     from taskq.errors import ExitCode
 
 
@@ -83,9 +88,9 @@ def worker(queues: str | None, workers: int, **given: object) -> None:
     raise SystemExit(supervise(flags, workers))
 
 
-def serve(flags: Flags, *, banner: bool = True) -> ExitCode:
-    """Run one worker in this process."""
-    from taskq.worker.process import Endpoints, run_worker
+def serve(flags: Flags, member: Member | None = None) -> ExitCode:
+    """Run one worker in this process, alone or as one of several."""
+    from taskq.worker.process import Process, run_worker
     from taskq.worker.worker import WorkerOptions
 
     app = open_app(flags.app_path, flags.broker_url, flags.namespace, needs_code=True)
@@ -99,25 +104,115 @@ def serve(flags: Flags, *, banner: bool = True) -> ExitCode:
         burst=flags.burst,
         app_path=flags.app_path,
     )
-    return run_worker(
-        app, options, Endpoints(health_host=flags.health_host, health_port=flags.health_port), banner=banner
-    )
+    process = Process(banner=member is None or member.index == 0)
+    with contextlib.ExitStack() as beside:
+        if flags.beat and (member is None or member.index == 0):
+            beside.enter_context(beating(app))
+        if member is not None:
+            process.report = member.report
+            process.parent = member.parent
+            if member.metrics_directory is not None:
+                beside.enter_context(sharing_metrics(app, member.metrics_directory))
+        else:
+            process.health = address(flags.health_host, flags.health_port)
+            if flags.metrics_port is not None:
+                beside.enter_context(serving_metrics(app, flags.metrics_host, flags.metrics_port))
+        return run_worker(app, options, process)
 
 
-def serve_member(index: int, flags: Flags) -> None:
+def supervise(flags: Flags, workers: int) -> ExitCode:
+    """Run several workers under a supervisor, with one endpoint for all of them."""
+    from taskq.worker.health import serve_health
+    from taskq.worker.supervisor import Supervisor
+
+    with contextlib.ExitStack() as beside:
+        directory = retire = None
+        if flags.metrics_port is not None:
+            directory = beside.enter_context(tempfile.TemporaryDirectory(prefix="taskq-metrics-"))
+            retire = beside.enter_context(serving_sum(directory, flags.metrics_host, flags.metrics_port))
+        supervisor = Supervisor(serve_member, (flags, directory), workers, ended=retire)
+        if flags.health_port is not None:
+            server = serve_health(flags.health_host, flags.health_port, supervisor.is_ready)
+            beside.callback(server.server_close)
+            beside.callback(server.shutdown)
+        return supervisor.run()
+
+
+def serve_member(index: int, parent: int, slate: Any, flags: Flags, metrics_directory: str | None) -> None:
     """Run one of several workers; the supervisor calls this in a process of its own."""
     from taskq.worker.process import exit_with
 
     setup_logging(flags.log_level, flags.log_format)
     with reporting_errors():
-        exit_with(serve(flags, banner=index == 0))
+        exit_with(serve(flags, Member(index, parent, slate, metrics_directory)))
 
 
-def supervise(flags: Flags, workers: int) -> ExitCode:
-    """Run several workers under a supervisor."""
-    import os
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What one of several workers knows of its place."""
 
-    from taskq.worker.supervisor import Supervisor
+    index: int
+    parent: int
+    """Process id of the supervisor."""
+    slate: Any
+    """Shared with the supervisor: when each member last read its queues."""
+    metrics_directory: str | None
 
-    os.environ["TASKQ_SUPERVISED"] = str(os.getpid())
-    return Supervisor(serve_member, (flags,), workers).run()
+    def report(self, last_fetch: float) -> None:
+        """Tell the supervisor when this worker last read its queues (``time.monotonic()``)."""
+        self.slate[self.index] = last_fetch
+
+
+def address(host: str, port: int | None) -> tuple[str, int] | None:
+    """Where to listen, if at all."""
+    return None if port is None else (host, port)
+
+
+@contextlib.contextmanager
+def beating(app: TaskQ) -> Iterator[None]:
+    """Fire the app's schedules from a thread meanwhile."""
+    from taskq.scheduler.beat import Beat
+
+    stop = threading.Event()
+    thread = threading.Thread(target=Beat(app).run, args=(stop,), name="taskq-beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=5)
+
+
+@contextlib.contextmanager
+def serving_metrics(app: TaskQ, host: str, port: int) -> Iterator[None]:
+    """Serve the metrics of this process meanwhile."""
+    from prometheus_client.core import CollectorRegistry
+
+    from taskq.metrics import WorkerMetrics, serve
+
+    registry = CollectorRegistry()
+    WorkerMetrics(app, registry)
+    with contextlib.closing(serve(registry, host, port)):
+        yield
+
+
+@contextlib.contextmanager
+def sharing_metrics(app: TaskQ, directory: str) -> Iterator[None]:
+    """Leave this process's metrics where the supervisor sums them, meanwhile."""
+    from taskq.metrics import SharedMetrics, WorkerMetrics
+
+    with contextlib.closing(SharedMetrics(WorkerMetrics(app), directory)):
+        yield
+
+
+@contextlib.contextmanager
+def serving_sum(directory: str, host: str, port: int) -> Iterator[Callable[[int], None]]:
+    """Serve the sum of the members' metrics meanwhile; yields what to call with the pid of one that has ended."""
+    from prometheus_client.core import CollectorRegistry
+
+    from taskq.metrics import aggregate, serve
+
+    registry = CollectorRegistry()
+    children = aggregate(directory, registry)
+    with contextlib.closing(serve(registry, host, port)):
+        yield children.retire

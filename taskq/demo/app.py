@@ -1,4 +1,7 @@
-"""The demo's app, as a user would write one. Redis comes from ``TASKQ_BROKER_URL``, the table from ``TASKQ_DEMO_DIR``."""
+"""The demo's app, as a user would write one.
+
+Redis is where ``TASKQ_BROKER_URL`` says, the table where ``TASKQ_DEMO_DIR`` says.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,10 +11,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from taskq.demo.table import WORKSPACE
 from taskq.errors import TaskqError
 
 _STOP_SECONDS = 15.0
 _TAIL_LINES = 20
+
+
+def set_environment(url: str, workspace: Path) -> None:
+    """Set the environment of this process and of those that it starts.
+
+    Settings of the user's own app must not reach the demo's.
+    """
+    for name in [name for name in os.environ if name.startswith("TASKQ_")]:
+        del os.environ[name]
+    # what the parsed files do is not ours to warn about
+    os.environ |= {"TASKQ_BROKER_URL": url, WORKSPACE: str(workspace), "PYTHONWARNINGS": "ignore"}
 
 
 class DemoError(TaskqError):
@@ -32,12 +45,10 @@ class Processes:
 
     Args:
         folder: their working directory, where their logs go too.
-        environment: their environment.
     """
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._environment = environment
         self._children: list[_Child] = []
 
     def __enter__(self) -> Self:
@@ -62,7 +73,6 @@ class Processes:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
-                env=self._environment,
                 start_new_session=True,  # Ctrl-C at the terminal is for the demo, which stops them in order
             )
         self._children.append(_Child(arguments[0], process, log))

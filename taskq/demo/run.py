@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sysconfig
 import tempfile
 import time
@@ -13,16 +12,18 @@ from pathlib import Path
 from rich.console import Console
 
 from taskq.broker.inspect import queue_stats
-from taskq.demo.processes import DemoError, Processes
+from taskq.demo.processes import DemoError, Processes, set_environment
 from taskq.demo.source import package_of, python_files
-from taskq.demo.table import WORKSPACE, Table
-from taskq.demo.view import Snapshot, View, summary_table, view_for
+from taskq.demo.table import Table
+from taskq.demo.view import Snapshot, summary_table, view_for
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import ConfigError, ExitCode
 from taskq.result import Result
 
 WORKERS = 2
 APP = ("-A", "taskq.demo.app:app")
+WORKER_FLAGS = ("-Q", "reports,files", "-w", str(WORKERS), "-c", "2", "--async-concurrency", "8")
+"""More threads would not parse faster: parsing holds the interpreter lock."""
 _LOOK_EVERY = 0.1
 _STALLED_AFTER = 60.0
 """Seconds without any progress after which the demo fails."""
@@ -36,7 +37,7 @@ def run_demo(folder: Path | None, *, keep: bool, metrics_port: int, console: Con
     Args:
         folder: whose Python files to work on; None for the standard library.
         keep: leave it running until Ctrl-C, with metrics.
-        metrics_port: of the metrics.
+        metrics_port: of the queues' metrics; the workers' are one above.
         console: where to show it.
 
     Returns:
@@ -55,30 +56,18 @@ def run_demo(folder: Path | None, *, keep: bool, metrics_port: int, console: Con
         EmbeddedRedis() as server,
     ):
         workspace = Path(name)
-        environment = _environment(server.url, workspace)
+        set_environment(server.url, workspace)
         with (
-            Processes(workspace, environment) as processes,
+            Processes(workspace) as processes,
             closing(Demo(workspace, processes, console)) as demo,
         ):
             demo.view.say(f"Redis {server.version} on port {server.port}, {WORKERS} worker processes, 1 beat")
-            demo.start()
+            demo.start(metrics_port + 1 if keep else None)
             demo.work_on(files, folder)
             ok = demo.report()
             if keep:
                 demo.keep(server.url, metrics_port)
     return ExitCode.OK if ok else ExitCode.FAILED
-
-
-def _environment(url: str, workspace: Path) -> dict[str, str]:
-    """Set this process's environment for the demo, and return it for the others.
-
-    Settings of the user's own app must not reach the demo's, here or there.
-    """
-    for name in [name for name in os.environ if name.startswith("TASKQ_")]:
-        del os.environ[name]
-    # what the parsed files do is not ours to warn about
-    os.environ |= {"TASKQ_BROKER_URL": url, WORKSPACE: str(workspace), "PYTHONWARNINGS": "ignore"}
-    return dict(os.environ)
 
 
 class Demo:
@@ -105,10 +94,11 @@ class Demo:
         self._began = time.monotonic()
         self.view = view_for(console)
 
-    def start(self) -> None:
-        """Make the table and start the processes."""
+    def start(self, metrics_port: int | None) -> None:
+        """Make the table, start the worker (with metrics, if a port is given) and the beat."""
         self._table.create()
-        self._processes.start("worker", *APP, "-w", str(WORKERS), "-c", "2", "--async-concurrency", "8")
+        metrics = () if metrics_port is None else ("--metrics-port", str(metrics_port))
+        self._processes.start("worker", *APP, *WORKER_FLAGS, *metrics)
         self._processes.start("beat", *APP)
 
     def work_on(self, files: list[Path], folder: Path) -> None:
@@ -118,7 +108,9 @@ class Demo:
             self.view.say(f"sent {len(files)} Python files of {folder}, and one that is broken on purpose")
             self._wait_for(lambda now: now.ended >= now.sent and not now.stats.backlog + now.stats.delayed)
             dead = self._app.dlq.count(self._keys.queue)
-            self.view.say(f"{dead} do not parse: each was tried {self._tasks.ATTEMPTS} times and is a dead letter now")
+            self.view.say(
+                f"{dead} cannot be parsed: each was tried {self._tasks.ATTEMPTS} times and is a dead letter now"
+            )
             self._replay(broken)
             self._wait_for(lambda now: now.summarised == now.succeeded)
 
@@ -146,8 +138,9 @@ class Demo:
             DemoError: one of the processes ended.
         """
         self._processes.start("metrics", *APP, "--port", str(metrics_port))
-        self.view.say(f"metrics: http://127.0.0.1:{metrics_port}/metrics")
-        self.view.say(f"look around: TASKQ_BROKER_URL={url} taskq queues")
+        self.view.say(f"metrics of the queues   http://127.0.0.1:{metrics_port}/metrics")
+        self.view.say(f"metrics of the workers  http://127.0.0.1:{metrics_port + 1}/metrics")
+        self.view.say(f"a look around           taskq queues --broker-url {url}")
         self.view.say("Ctrl-C ends it")
         try:
             while True:

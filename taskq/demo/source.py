@@ -25,12 +25,12 @@ class Counts(NamedTuple):
 
 
 def python_files(folder: Path) -> list[Path]:
-    """Every ``*.py`` below *folder*, sorted, but for hidden directories and installed packages."""
-    found = []
+    """Every ``*.py`` below *folder*, sorted, but for those in hidden directories and installed packages."""
+    found: list[Path] = []
     for here, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in _NOT_ENTERED and not name.startswith(".")]
         found += [Path(here, name) for name in names if name.endswith(".py")]
-    return sorted(found)
+    return sorted(file for file in found if file.is_file())
 
 
 def package_of(file: Path, folder: Path) -> str:

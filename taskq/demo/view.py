@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -141,7 +142,7 @@ def _figures(snapshot: Snapshot) -> str:
 
 def summary_table(rows: Sequence[PackageRow]) -> Table:
     """The biggest packages, and the sum of all."""
-    table = Table("package", title="what the scheduled job has summed up", title_justify="left")
+    table = Table("package", box=box.SIMPLE, title="summed up by the scheduled job", title_justify="left")
     for name in PackageRow._fields[1:]:
         table.add_column(name, justify="right")
     for row in rows[:_BIGGEST]:

@@ -15,7 +15,7 @@ from taskq.errors import BrokerError
 
 logger = logging.getLogger("taskq.metrics")
 
-SCRAPE_DEADLINE = 5.0
+SCRAPE_DEADLINE = 3.0
 """Seconds for all of one scrape: below Prometheus's own limit of 10, so that an outage is seen as one."""
 
 _GAUGES = {

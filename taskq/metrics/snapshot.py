@@ -42,11 +42,8 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
     """Every metric, those without numbers too, so that a scrape always shows what there is."""
     for name, (text, labels) in _LABELS.items():
         series = snapshot.get(name, {}).items()
-        yield (
-            _histogram(name, text, labels, series)
-            if name.endswith("_seconds")
-            else _counter(name, text, labels, series)
-        )
+        build = _histogram if name.endswith("_seconds") else _counter
+        yield build(name, text, labels, series)
 
 
 def _counter(

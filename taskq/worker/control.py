@@ -17,6 +17,9 @@ from taskq.worker.link import QueueLink
 
 logger = logging.getLogger("taskq.worker")
 
+WORDS = ("delayed", "levels", "revoked")
+"""What can be published: an earlier delayed message, a new priority level, a revocation (and its id)."""
+
 
 class Control:
     """Listens on the wake channels of a worker's queues.
@@ -51,9 +54,6 @@ class Control:
                 )
                 self._connection.send("SUBSCRIBE", *self._links)
                 pause = 0.05
-                for link in self._links.values():  # what was said while nobody listened
-                    self._heard(link, ["delayed"])
-                    self._heard(link, ["revoked"])
                 await self._connection.lost
             except BrokerError as error:
                 logger.debug("control connection: %s", error)
@@ -66,7 +66,11 @@ class Control:
             self._connection.close()
 
     def _pushed(self, reply: list[bytes]) -> None:
+        link = self._links.get(reply[1])
+        if link is None:
+            return
         if reply[0] == b"message":
-            link = self._links.get(reply[1])
-            if link is not None:
-                self._heard(link, reply[2].decode(errors="replace").split(" ", 1))
+            self._heard(link, reply[2].decode(errors="replace").split(" ", 1))
+        elif reply[0] == b"subscribe":
+            for word in WORDS:  # what was said until now, nobody heard
+                self._heard(link, [word])

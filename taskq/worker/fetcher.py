@@ -81,6 +81,8 @@ class Fetcher:
         self._blocked: asyncio.Task[None] | None = None
         self._logged_at = 0.0
         self._stalled = False
+        self._restarting = False
+        self._levels_stale = False
         self.draining = False
         """Whether to settle only and fetch nothing more."""
         self.registered = False
@@ -90,6 +92,7 @@ class Fetcher:
 
     def restart_blocking(self) -> None:
         """What the blocking read listens to has changed: begin it anew."""
+        self._restarting = self._blocked is not None
         if self._reader is not None:
             self._reader.close()
         self._doorbell.wake()
@@ -138,9 +141,9 @@ class Fetcher:
         self.registered = True
 
     def refresh_levels(self) -> None:
-        """A priority level came into use: register anew, and read it from now on."""
-        self.registered = False
-        self.restart_blocking()
+        """A priority level may have come into use: look, and read it from now on."""
+        self._levels_stale = True
+        self._doorbell.wake()
 
     def lease_lost(self, consumer: bytes) -> None:
         """Redis says that *consumer* has no lease: if that is us, stop what we hold and begin again under a new name.
@@ -152,12 +155,12 @@ class Fetcher:
         logger.warning("the lease was lost (this process was paused, or Redis lost data): beginning again")
         for executor in self._executors:
             executor.take_waiting()
+        self.registered = False  # before the name changes: the keeper must not ask for a name not yet registered
         name = consumer_name()
         for link in self._links:
             for delivery in list(link.held.values()):
                 self._intake.stop_delivery(delivery, "lease lost")
             link.begin_again(name)
-        self.registered = False
         self._tell_lease_lost()
         self.restart_blocking()
 
@@ -189,6 +192,8 @@ class Fetcher:
         return not self.held() and not any(link.hot or link.reclaim for link in self._links)
 
     async def _turn(self) -> None:
+        if self._levels_stale:
+            await self._look_at_levels()
         if not self.registered:
             await self.register()
         busy = False
@@ -249,9 +254,9 @@ class Fetcher:
         self._doorbell.wake()
 
     async def _exchange(self, link: QueueLink, want: int) -> None:
-        batch = link.take_ended(MAX_PER_CALL)
-        runs, run_count, items = settle_arguments(batch)
-        call = scripts.settle(link.keys, link.streams, link.consumer, want, runs, run_count, items)
+        batch, streams = link.take_ended(MAX_PER_CALL), link.streams
+        runs, run_count, items = settle_arguments(batch, streams)
+        call = scripts.settle(link.keys, streams, link.consumer, want, runs, run_count, items)
         try:
             status, *rest = await self.run_call(call)
         except BrokerError as error:
@@ -270,7 +275,9 @@ class Fetcher:
             link.revocations = bool(revoked)
             link.hot = sum(len(entries) for _, entries in rows) >= want
         if rows:
-            await self._accept(link, rows, check_revoked=bool(revoked))
+            # by key from here on: the numbers hold for this call's streams only
+            fetched = [(streams[number - 1], entries) for number, entries in rows]
+            await self._accept(link, fetched, check_revoked=bool(revoked))
 
     def _close_batch(self, link: QueueLink, batch: list[Ended], refused: list[bytes]) -> None:
         if refused:
@@ -280,7 +287,7 @@ class Fetcher:
             batch = [item for item in batch if item[0].entry not in again]
         held = link.held
         for delivery, _, _ in batch:
-            held.pop(delivery.entry, None)
+            held.pop(delivery.key, None)
         if batch:
             self._stalled = self._stalled and all(outcome.kind == RELEASE for _, outcome, _ in batch)
             self._settled(link, batch)
@@ -298,7 +305,7 @@ class Fetcher:
         except BrokerError:
             # what was fetched cannot start unchecked: forget it, our pending list gives it back after the reconnect
             for delivery in taken:
-                link.held.pop(delivery.entry, None)
+                link.held.pop(delivery.key, None)
             raise
         for delivery, score in zip(taken, scores, strict=True):
             if score is not None:
@@ -321,11 +328,12 @@ class Fetcher:
                 link.reclaim = True
             if is_nogroup(error):
                 self.registered = False
-            elif not self.draining:
+            elif not self.draining and not self._restarting:
                 self._report(error)
                 await asyncio.sleep(0.1)
         finally:
             self._blocked = None
+            self._restarting = False
             self._doorbell.wake()
 
     async def _blocking_read(self, credit: int) -> list[tuple[QueueLink, Any]]:
@@ -338,16 +346,16 @@ class Fetcher:
             "XREADGROUP", "GROUP", GROUP, self._links[0].consumer, "COUNT", credit, "BLOCK", round(BLOCK * 1000),
             "STREAMS", *streams, *[">"] * len(streams), timeout=BLOCK + self._config.broker_deadline,
         )  # fmt: skip
-        where = {stream: (link, n) for link in self._links for n, stream in enumerate(link.streams, 1)}
+        where = {stream: link for link in self._links for stream in link.streams}
         found: dict[str, tuple[QueueLink, list[Any]]] = {}
         for stream, entries in reply or ():
-            link, number = where[stream]
-            found.setdefault(link.queue, (link, []))[1].append((number, entries))
+            link = where[stream]
+            found.setdefault(link.queue, (link, []))[1].append((stream, entries))
         return list(found.values())
 
     async def _reclaim(self, link: QueueLink) -> None:
         """Take up entries that are ours but that we never saw, because the reply that carried them was lost."""
-        for number, stream in enumerate(link.streams, 1):
+        for stream in link.streams:
             last: bytes = b"0"
             while True:
                 try:
@@ -365,10 +373,24 @@ class Fetcher:
                 gone = [entry for entry, fields in entries if fields is None]
                 if gone:  # deleted under us; on Redis 6.2 they would stay pending for ever
                     await self.execute("XACK", stream, GROUP, *gone)
-                await self._accept(link, [(number, entries)], check_revoked=True)
+                await self._accept(link, [(stream, entries)], check_revoked=True)
                 last = entries[-1][0]
         link.reclaim = False
         link.hot = True
+
+    async def _look_at_levels(self) -> None:
+        self._levels_stale = False
+        try:
+            for link in self._links:
+                before = link.streams
+                link.set_levels(await self._levels(link))
+                if link.streams != before:
+                    self.registered = False
+        except BrokerError:
+            self._levels_stale = True
+            raise
+        if not self.registered:
+            self.restart_blocking()
 
     async def _levels(self, link: QueueLink) -> list[int]:
         extra = await self.execute("SMEMBERS", link.keys.levels)

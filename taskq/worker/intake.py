@@ -17,8 +17,8 @@ from taskq.worker.runner import Runner, malformed
 
 logger = logging.getLogger("taskq.worker")
 
-Rows = Sequence[tuple[int, Sequence[tuple[bytes, Sequence[bytes] | None]]]]
-"""Per stream: its number, and its entries with their fields."""
+Rows = Sequence[tuple[bytes, Sequence[tuple[bytes, Sequence[bytes] | None]]]]
+"""Per stream: its key, and its entries with their fields."""
 
 
 class Intake:
@@ -43,7 +43,8 @@ class Intake:
         taken: list[Delivery] = []
         for stream, entries in rows:
             for entry, fields in entries:
-                if fields is None or entry in held:
+                key = (stream, entry)
+                if fields is None or key in held:
                     continue
                 if len(fields) == 2 and fields[0] == b"m":
                     data, crashes = fields[1], 0
@@ -52,10 +53,10 @@ class Intake:
                 try:
                     message = decode(data)
                 except DecodeError as error:
-                    self._malformed(link, stream, entry, fields, error)
+                    self._malformed(link, key, fields, error)
                     continue
                 task = tasks.get(message.task)
-                delivery = held[entry] = Delivery(link, stream, entry, message, task, crashes)
+                delivery = held[key] = Delivery(link, key, data, message, task, crashes)
                 if task is None:
                     self._unknown(delivery)
                 else:
@@ -82,12 +83,12 @@ class Intake:
         (self._async if delivery.task is not None and delivery.task.is_async else self._sync).stop_delivery(delivery)
 
     def _malformed(
-        self, link: QueueLink, stream: int, entry: bytes, fields: Sequence[bytes], error: DecodeError
+        self, link: QueueLink, key: tuple[bytes, bytes], fields: Sequence[bytes], error: DecodeError
     ) -> None:
         logger.error("an entry of queue %s is no message, it goes to the dead letter queue: %s", link.queue, error)
         data = error.data if fields[0] == b"m" else b"\0".join(fields)
         nameless = Message(WIRE_VERSION, "malformed", "", [], {})
-        delivery = link.held[entry] = Delivery(link, stream, entry, nameless, None, 0)
+        delivery = link.held[key] = Delivery(link, key, data, nameless, None, 0)
         finish(delivery, malformed(data, str(error), self._runner.worker), 0.0)
 
     def _unknown(self, delivery: Delivery) -> None:

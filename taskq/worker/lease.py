@@ -32,6 +32,7 @@ class LeaseKeeper:
         address: where Redis is.
         config: for the lease's length.
         links: the queues.
+        registered: whether the links' present name has its leases.
         lost: called from this thread with the consumer name whose lease is lost.
         recovered: called from this thread with a queue and how many messages came back.
     """
@@ -41,10 +42,12 @@ class LeaseKeeper:
         address: Address,
         config: Config,
         links: Sequence[QueueLink],
+        registered: Callable[[], bool],
         lost: Callable[[bytes], None],
         recovered: Callable[[str, int], None],
     ) -> None:
         self._links = links
+        self._registered = registered
         self._lost = lost
         self._recovered = recovered
         self._lease = config.lease_timeout
@@ -87,6 +90,8 @@ class LeaseKeeper:
 
     def _renew(self, link: QueueLink, now: float) -> None:
         consumer = link.consumer
+        if not self._registered():
+            return  # about to be; to ask now would look like a lost lease
         call = scripts.heartbeat(link.keys, consumer, round(self._lease * 1000))
         if self._connection.run(call, now + self._lease / 2) == 0:
             self._lost(consumer)

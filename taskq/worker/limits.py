@@ -38,6 +38,6 @@ class TimeLimits:
 
     def _strike(self, delivery: Delivery, executor: Executor, why: str) -> None:
         # settled already: the entry is gone, and its slot runs something else
-        if delivery.link.held.get(delivery.entry) is delivery and not delivery.cancelled:
+        if delivery.link.held.get(delivery.key) is delivery and not delivery.cancelled:
             delivery.cancelled = why
             executor.stop_delivery(delivery)

@@ -31,10 +31,11 @@ class QueueLink:
         self.keys = keys
         self.queue = keys.queue
         self.consumer = consumer
+        self._levels: set[int] = set()
         self.streams: list[bytes] = []
         self.set_levels([DEFAULT_PRIORITY])
-        self.held: dict[bytes, Delivery] = {}
-        """Every delivery of ours that is not settled, by entry id."""
+        self.held: dict[tuple[bytes, bytes], Delivery] = {}
+        """Every delivery of ours that is not settled, by :attr:`Delivery.key`."""
         self.ended: deque[Ended] = deque()
         """Outcomes to settle; executors append from their threads."""
         self.hot = True
@@ -45,8 +46,9 @@ class QueueLink:
         """Whether a reply may have been lost, so that we may own entries we never saw."""
 
     def set_levels(self, levels: Sequence[int]) -> None:
-        """Read these priority levels from now on."""
-        self.streams = scripts.streams_of(self.keys, levels)
+        """Read these priority levels from now on, and those read before: deliveries of theirs may be held."""
+        self._levels.update(levels)
+        self.streams = scripts.streams_of(self.keys, sorted(self._levels))
 
     def begin_again(self, consumer: bytes) -> None:
         """Go on under a new name, holding nothing: the old one's deliveries belong to others now."""
@@ -61,6 +63,6 @@ class QueueLink:
         ended, held = self.ended, self.held
         while ended and len(batch) < limit:
             item = ended.popleft()
-            if held.get(item[0].entry) is item[0]:
+            if held.get(item[0].key) is item[0]:
                 batch.append(item)
         return batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from taskq.broker.scripts import Arg
@@ -37,9 +38,10 @@ Ended = tuple[Delivery, Outcome, float]
 """A delivery, its outcome, and the seconds it ran."""
 
 
-def settle_arguments(batch: list[Ended]) -> tuple[list[Arg], int, list[Arg]]:
-    """The runs, their number and the items of ``lua/settle.lua`` for *batch*."""
-    plain: dict[int, list[Arg]] = {}
+def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list[Arg], int, list[Arg]]:
+    """The runs, their number and the items of ``lua/settle.lua`` for *batch*, in a call with these *streams*."""
+    number = {stream: n for n, stream in enumerate(streams, 1)}
+    plain: dict[bytes, list[Arg]] = {}
     items: list[Arg] = []
     for delivery, outcome, _ in batch:
         if outcome is DONE:
@@ -50,8 +52,9 @@ def settle_arguments(batch: list[Ended]) -> tuple[list[Arg], int, list[Arg]]:
                 entries.append(delivery.entry)
         else:
             kind, _, stored, ttl_ms, extra = outcome
-            items += (kind, delivery.stream, delivery.entry, delivery.message.task_id, stored, ttl_ms, *extra)
+            stream = number[delivery.stream]
+            items += (kind, stream, delivery.entry, delivery.message.task_id, stored, ttl_ms, *extra)
     runs: list[Arg] = []
     for stream, entries in plain.items():
-        runs += (stream, len(entries), *entries)
+        runs += (number[stream], len(entries), *entries)
     return runs, len(plain), items

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -17,22 +18,31 @@ from taskq.app import TaskQ
 from taskq.broker.aio import AsyncConnection
 from taskq.broker.durability import ServerSettings, server_settings
 from taskq.errors import ConfigError, ExitCode
-from taskq.worker.fetcher import BLOCK
 from taskq.worker.health import serve_health
+from taskq.worker.supervisor import READY_WITHIN
 from taskq.worker.worker import Worker, WorkerOptions
 
 logger = logging.getLogger("taskq.worker")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
-    """What a worker process serves besides its work."""
-
-    health_host: str = "127.0.0.1"
-    health_port: int | None = None
+SWITCH_INTERVAL = 0.0005
+"""Seconds a thread may hold the interpreter lock while others want it. Python's own 0.005 would let one task that
+computes keep the event loop waiting ten times as long before it can fetch, settle or start another."""
 
 
-def run_worker(app: TaskQ, options: WorkerOptions, endpoints: Endpoints, *, banner: bool = True) -> ExitCode:
+@dataclass(slots=True, kw_only=True)
+class Process:
+    """What a worker process does besides its work."""
+
+    banner: bool = True
+    health: tuple[str, int] | None = None
+    """Where to serve ``/live`` and ``/ready``."""
+    report: Callable[[float], None] | None = None
+    """Told every second when the worker last read its queues."""
+    parent: int | None = None
+    """The supervisor; when it is gone the worker drains."""
+
+
+def run_worker(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCode:
     """Run one worker in this process until a signal.
 
     SIGTERM and SIGINT drain; a second one hands back at once.
@@ -41,30 +51,32 @@ def run_worker(app: TaskQ, options: WorkerOptions, endpoints: Endpoints, *, bann
         ConfigError: settings that cannot be used, or that ``strict_durability`` refuses.
         BrokerError: Redis could not be reached at the start, or refused.
     """
-    _die_with_parent()
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    if process.parent is not None:
+        _drain_without(process.parent)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_main(app, options, endpoints, banner))
+        return runner.run(_main(app, options, process))
 
 
-async def _main(app: TaskQ, options: WorkerOptions, endpoints: Endpoints, banner: bool) -> ExitCode:
+async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCode:
     settings = await check_server(app)
     worker = Worker(app, options)
-    if banner:
+    if process.banner:
         for line in banner_lines(app, worker, settings):
             logger.info("%s", line)
-    for danger in settings.dangers():
-        logger.warning("%s", danger)
+        for danger in settings.dangers():
+            logger.warning("%s", danger)
     signals = _Signals(worker)
     signals.install()
-    server = None
-    if endpoints.health_port is not None:
-        server = serve_health(endpoints.health_host, endpoints.health_port, lambda: is_ready(worker))
-    try:
+    async with contextlib.AsyncExitStack() as beside:
+        if process.health is not None:
+            server = serve_health(*process.health, lambda: is_ready(worker))
+            beside.callback(server.server_close)
+            beside.push_async_callback(asyncio.to_thread, server.shutdown)
+        if process.report is not None:
+            reporter = asyncio.create_task(_report(worker, process.report))
+            beside.callback(reporter.cancel)
         await worker.run()
-    finally:
-        if server is not None:
-            await asyncio.to_thread(server.shutdown)
-            server.server_close()
     logger.info("stopped")
     return ExitCode.INTERRUPTED if signals.count > 1 else ExitCode.OK
 
@@ -93,7 +105,7 @@ class _Signals:
 
 def is_ready(worker: Worker) -> bool:
     """Whether the worker has read its queues lately."""
-    return worker.started.is_set() and time.monotonic() - worker.last_fetch < 3 * BLOCK
+    return worker.started.is_set() and time.monotonic() - worker.last_fetch < READY_WITHIN
 
 
 async def check_server(app: TaskQ) -> ServerSettings:
@@ -144,11 +156,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-def _die_with_parent() -> None:
-    """A supervised worker whose supervisor was killed drains: nobody else would ever stop it."""
-    parent = os.getppid()
-    if os.environ.get("TASKQ_SUPERVISED") != str(parent):
-        return
+async def _report(worker: Worker, report: Callable[[float], None]) -> None:
+    while True:
+        report(worker.last_fetch)
+        await asyncio.sleep(1)
+
+
+def _drain_without(parent: int) -> None:
+    """Drain when the supervisor is gone: nobody else would ever stop this worker."""
 
     def watch() -> None:
         while os.getppid() == parent:

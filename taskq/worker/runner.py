@@ -32,7 +32,7 @@ from taskq.errors import (
     TimeLimitExceededError,
     WorkerLostError,
 )
-from taskq.message import PLAIN, Message, Meta, TaskState, encode
+from taskq.message import PLAIN, Meta, TaskState, decode, encode
 from taskq.outcome import pack_error, pack_success
 from taskq.worker.outcomes import COMPLETE, DEAD_LETTER, DONE, RETRY, Outcome
 
@@ -152,7 +152,7 @@ class Runner:
             return self._dead(delivery, "unknown task", error, "")
         changed = msgspec.structs.replace(meta, unknown_since=since, crashes=meta.crashes + delivery.crashes)
         wait = milliseconds(self._config.unknown_task_delay)
-        return Outcome(RETRY, "RELEASED", extra=(wait, member(meta.priority, _with_meta(delivery.message, changed))))
+        return Outcome(RETRY, "RELEASED", extra=(wait, member(meta.priority, _with_meta(delivery, changed))))
 
     def _wait_before_retry(self, delivery: Delivery, error: BaseException) -> float | None:
         """Seconds until the next attempt, None for none."""
@@ -185,8 +185,8 @@ class Runner:
         )
         stored = b""
         if not ignores_result(delivery):
-            stored = pack_error(TaskState.RETRY, type(error).__qualname__, describe(error), text, meta.attempt)
-        data = member(meta.priority, _with_meta(delivery.message, changed))
+            stored = pack_error(TaskState.RETRY, type(error).__qualname__, _text(error), text, meta.attempt)
+        data = member(meta.priority, _with_meta(delivery, changed))
         return Outcome(RETRY, "RETRY", stored, delivery.task.settings.failure_ttl_ms, (round(wait * 1000), data))
 
     def _dead(self, delivery: Delivery, reason: str, error: BaseException, text: str) -> Outcome:
@@ -195,7 +195,7 @@ class Runner:
         kind = type(error).__qualname__
         evidence = Evidence(
             error_type=kind,
-            error=describe(error),
+            error=_text(error),
             traceback=text,
             reason=reason,
             attempts=meta.attempt,
@@ -206,22 +206,14 @@ class Runner:
         )
         stored, ttl_ms = b"", 1
         if delivery.task is not None and not ignores_result(delivery):
-            stored = pack_error(TaskState.FAILURE, kind, describe(error), text, meta.attempt)
+            stored = pack_error(TaskState.FAILURE, kind, _text(error), text, meta.attempt)
             ttl_ms = delivery.task.settings.failure_ttl_ms
-        return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, (encode(message), pack_evidence(evidence)))
+        return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, (delivery.data, pack_evidence(evidence)))
 
     def _ended(self, delivery: Delivery, state: TaskState, reason: str) -> Outcome:
         """REVOKED and EXPIRED. The outcome is stored even without results: a revoke mark ends with it."""
         stored = pack_error(state, "", reason, "", delivery.attempt)
         return Outcome(COMPLETE, state.value, stored, delivery.task.settings.result_ttl_ms if delivery.task else 1)
-
-
-def describe(error: BaseException) -> str:
-    """The text of *error*, also of one whose own ``__str__`` fails."""
-    try:
-        return str(error)[:MAX_TEXT]
-    except Exception:
-        return f"<{type(error).__qualname__} whose text cannot be read>"
 
 
 def ignores_result(delivery: Delivery) -> bool:
@@ -238,8 +230,11 @@ def malformed(data: bytes, reason: str, worker: str) -> Outcome:
     return Outcome(DEAD_LETTER, "FAILURE", extra=(data, pack_evidence(evidence)))
 
 
-def _with_meta(message: Message, meta: Meta) -> bytes:
-    return encode(Message(message.version, message.id, message.task, message.args, message.kwargs, meta))
+def _with_meta(delivery: Delivery, meta: Meta) -> bytes:
+    # from the bytes, not from delivery.message: the task may have changed its arguments in place
+    message = decode(delivery.data)
+    message.meta = meta
+    return encode(message)
 
 
 def _meaning_of(delivery: Delivery, error: BaseException) -> BaseException:
@@ -259,6 +254,20 @@ def _traceback(error: BaseException) -> str:
     if isinstance(error, TaskControl) and error.__cause__ is None:
         return ""
     try:
-        return "".join(tracebacks.format_exception(error))[-MAX_TEXT:]
-    except Exception:
-        return ""
+        text = "".join(tracebacks.format_exception(error))
+    except Exception:  # a cause, note or source loader of the user's that fails in turn
+        text = "".join(tracebacks.format_tb(error.__traceback__))
+    return _encodable(text[-MAX_TEXT:])
+
+
+def _text(error: BaseException) -> str:
+    """What *error* says; its ``__str__`` is the user's code and may fail."""
+    try:
+        return _encodable(str(error)[:MAX_TEXT])
+    except Exception as failure:
+        return f"(its text cannot be shown: {type(failure).__name__})"
+
+
+def _encodable(text: str) -> str:
+    """*text* without lone surrogates, as in the name of a file that is not UTF-8: they have no wire form."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

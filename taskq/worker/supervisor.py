@@ -27,6 +27,9 @@ SETTLED_AFTER = 10.0
 GIVE_UP_AFTER = 10
 """Quick ends in a row after which the supervisor ends too: something is wrong that restarts do not mend."""
 
+READY_WITHIN = 20.0
+"""Seconds without a successful read of the queues after which a worker is not ready."""
+
 Target = Callable[..., Any]
 
 
@@ -45,16 +48,23 @@ class Supervisor:
     """Runs *count* processes of *target* until told to stop.
 
     Args:
-        target: what each process runs: a function of a module, called as ``target(index, *args)``.
+        target: what each process runs: a function of a module, called as ``target(index, parent, slate, *args)``
+            with the supervisor's pid, and shared numbers: ``slate[index]`` is for ``time.monotonic()`` of its
+            last read of a queue.
         args: passed on; must be picklable.
         count: how many processes.
+        ended: called with the pid of a process that has ended.
     """
 
-    def __init__(self, target: Target, args: tuple[Any, ...], count: int) -> None:
+    def __init__(
+        self, target: Target, args: tuple[Any, ...], count: int, ended: Callable[[int], None] | None = None
+    ) -> None:
+        self._ended = ended
         self._target = target
         self._args = args
         self._members = [_Member(index) for index in range(count)]
         self._context = multiprocessing.get_context("spawn")
+        self._slate = self._context.RawArray("d", count)
         self._signals = 0
         self._woken = threading.Event()
 
@@ -72,10 +82,10 @@ class Supervisor:
         finally:
             self._kill_all()
 
-    @property
-    def alive(self) -> int:
-        """How many processes run now."""
-        return sum(1 for m in self._members if m.process is not None and m.process.is_alive())
+    def is_ready(self) -> bool:
+        """Whether every process has read its queues lately."""
+        oldest = min(self._slate)
+        return bool(oldest > 0 and time.monotonic() - oldest < READY_WITHIN)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self._signals += 1
@@ -99,7 +109,9 @@ class Supervisor:
 
     def _start(self, member: _Member) -> None:
         process = self._context.Process(
-            target=self._target, args=(member.index, *self._args), name=f"taskq-worker-{member.index}"
+            target=self._target,
+            args=(member.index, os.getpid(), self._slate, *self._args),
+            name=f"taskq-worker-{member.index}",
         )
         process.start()
         member.process, member.started_at = process, time.monotonic()
@@ -112,6 +124,8 @@ class Supervisor:
     def _note_end(self, member: _Member, process: SpawnProcess) -> None:
         lived = time.monotonic() - member.started_at
         member.started_at = 0.0
+        if self._ended is not None and process.pid is not None:
+            self._ended(process.pid)
         if process.exitcode in (ExitCode.OK, ExitCode.USAGE) or self._signals:
             member.start_after = float("inf")
             return

@@ -99,6 +99,7 @@ class Worker:
             app.address,
             config,
             self._links,
+            lambda: self._fetcher.registered,
             self._keeper_lost,
             lambda queue, count: app.events.emit("recovered", queue, count),
         )

@@ -34,8 +34,7 @@ def fired(client: Any, keys: QueueKeys, level: int = 5) -> list[bytes]:
 
 def test_one_message_per_fire_time(broker: SyncBroker, keys: QueueKeys, redis_client: Any) -> None:
     answers = [
-        broker.run(scripts.fire(keys, "job", time_ms, 5, b"%d" % time_ms))
-        for time_ms in (1000, 1000, 2000, 1000)
+        broker.run(scripts.fire(keys, "job", time_ms, 5, b"%d" % time_ms)) for time_ms in (1000, 1000, 2000, 1000)
     ]
     assert answers == [1, 0, 1, 0]
     assert fired(redis_client, keys) == [b"1000", b"2000"]
@@ -47,18 +46,14 @@ def test_schedules_do_not_share_fire_times(broker: SyncBroker, keys: QueueKeys, 
     assert fired(redis_client, keys) == [b"a", b"b"]
 
 
-def test_nothing_up_to_the_first_sight_is_fired(
-    broker: SyncBroker, keys: QueueKeys, redis_client: Any
-) -> None:
+def test_nothing_up_to_the_first_sight_is_fired(broker: SyncBroker, keys: QueueKeys, redis_client: Any) -> None:
     redis_client.hset(keys.fired, "job", 1500)
     answers = [broker.run(scripts.fire(keys, "job", ms, 5, b"m")) for ms in (1000, 1500, 1501)]
     assert answers == [0, 0, 1]
     assert fired(redis_client, keys) == [b"m"]
 
 
-def test_another_level_is_announced_to_the_workers(
-    broker: SyncBroker, keys: QueueKeys, redis_client: Any
-) -> None:
+def test_another_level_is_announced_to_the_workers(broker: SyncBroker, keys: QueueKeys, redis_client: Any) -> None:
     with redis_client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(keys.wake)
         assert channel.get_message(timeout=5) is None  # the confirmation

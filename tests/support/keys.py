@@ -11,13 +11,13 @@ PERMANENT_KEYS = {
     r"queues": "registry: the queues that were ever used, for views",
     r"workers": "registry: workers and their last sign of life, for views",
     r"schedules": "registry: the schedules that beat knows",
-    rf"{_QUEUE}:stream:\d+": "the queue, kept for its consumer group; must be empty, with nothing pending",
+    rf"{_QUEUE}:stream:(\d|front)": "the queue, kept for its consumer group; must be empty, with nothing pending",
     rf"{_QUEUE}:levels": "the priority levels that the queue has a stream for",
     rf"{_QUEUE}:fired": "last fire time of each schedule: what makes a fire time happen once",
     rf"{_QUEUE}:dead": "the dead letter queue never drops by itself",
 }
 
-_STREAM = re.compile(rf"{_QUEUE}:stream:\d+")
+_STREAM = re.compile(rf"{_QUEUE}:stream:(\d|front)")
 _CONSUMERS = re.compile(rf"{_QUEUE}:consumers")
 
 

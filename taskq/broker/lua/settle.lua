@@ -13,9 +13,9 @@
 -- Returns {0} when STALE: the caller has no lease any more, nothing was changed.
 --         Else {1, entries per stream: {number, entries}, 1 when ids are revoked in this queue, refused entry ids}.
 --         Refused: Redis has no memory left for what the item must write; it is unchanged, send it again.
--- An item acts only where its XACK answers 1, so the same call may be sent again after a lost reply.
--- What an item writes comes before its XACK and is taken back when the entry was not ours: an error between
--- the two leaves a message that is still pending, never one that is gone.
+-- An item acts only on an entry that is pending for the caller, so the same call may be sent again after a lost
+-- reply. What an item writes comes before its XACK: an error between the two leaves a message that is still
+-- pending, never one that is gone.
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0} end
 local FIRST = 5
 
@@ -37,31 +37,33 @@ if at <= total then
     local kind, stream, id, task, outcome = ARGV[at], KEYS[FIRST + ARGV[at + 1]], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
     local ttl = ARGV[at + 5]
     at = at + 6
-    local wrote, undo
+    -- first of all: is it ours to end? A re-sent item must not touch what its first sending has written
+    local ours, wrote
+    if kind == 'c' then
+      ours = redis.call('XACK', stream, 'taskq', id) == 1
+    else
+      ours = redis.call('XPENDING', stream, 'taskq', id, id, 1, ARGV[1])[1]
+    end
     if kind == 'r' then
-      local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
-      local due = now + ARGV[at]
-      wrote = redis.pcall('ZADD', KEYS[2], string.format('%.0f', due), ARGV[at + 1])
-      undo = {'ZREM', KEYS[2], ARGV[at + 1]}
-      earlier = earlier or not head or due < tonumber(head)
+      if ours then
+        local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
+        local due = now + ARGV[at]
+        wrote = redis.pcall('ZADD', KEYS[2], string.format('%.0f', due), ARGV[at + 1])
+        earlier = earlier or not head or due < tonumber(head)
+      end
       at = at + 2
     elseif kind == 'd' then
-      wrote = redis.pcall('XADD', KEYS[3], '*', 'm', ARGV[at], 'i', ARGV[at + 1])
-      undo = {'XDEL', KEYS[3], wrote}
+      if ours then wrote = redis.pcall('XADD', KEYS[3], '*', 'm', ARGV[at], 'i', ARGV[at + 1]) end
       at = at + 2
     elseif kind == 'l' then
-      local entry = redis.call('XRANGE', stream, id, id)[1]
-      if entry then
-        wrote = redis.pcall('XADD', KEYS[FIRST + 1], '*', 'm', entry[2][2], 'c', ARGV[at])
-        undo = {'XDEL', KEYS[FIRST + 1], wrote}
-      end
+      local entry = ours and redis.call('XRANGE', stream, id, id)[1]
+      if entry then wrote = redis.pcall('XADD', KEYS[FIRST + 1], '*', 'm', entry[2][2], 'c', ARGV[at]) end
       at = at + 1
     end
     if type(wrote) == 'table' and wrote.err then
       refused[#refused + 1] = id
-    elseif redis.call('XACK', stream, 'taskq', id) == 0 then
-      if undo then redis.call(unpack(undo)) end
-    else
+    elseif ours then
+      if kind ~= 'c' then redis.call('XACK', stream, 'taskq', id) end
       redis.call('XDEL', stream, id)
       if outcome ~= '' then
         -- without memory the body is dropped and the state kept

@@ -87,7 +87,7 @@ def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: l
     flushed = time.monotonic()
     for number, queue, data, crashes in frame:
         message = decode(data)
-        delivery = Delivery(ChildQueue(queue), 0, b"", message, app.tasks[message.task], crashes)
+        delivery = Delivery(ChildQueue(queue), (b"", b""), data, message, app.tasks[message.task], crashes)
         delivery.started = time.monotonic()
         slate[1] = delivery.started
         slate[0] = number

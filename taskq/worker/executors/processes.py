@@ -18,7 +18,6 @@ from typing import Any, cast
 
 from taskq.delivery import Delivery
 from taskq.errors import TimeLimitExceededError
-from taskq.message import encode
 from taskq.worker.executors import Finished, ServiceTime, child, finish
 from taskq.worker.limits import limits_of
 from taskq.worker.outcomes import RELEASE, Outcome
@@ -220,7 +219,7 @@ class ProcessExecutor:
         for delivery in deliveries:
             self._number += 1
             each.held[self._number] = delivery
-            frame.append((self._number, delivery.link.queue, encode(delivery.message), delivery.crashes))
+            frame.append((self._number, delivery.link.queue, delivery.data, delivery.crashes))
             if delivery.limited:
                 self._arm(each, delivery, self._number)
         assert each.transport is not None

@@ -1,0 +1,29 @@
+"""What the examples run in, so that each of them starts with one command. Not part of what they show."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from taskq import TaskQ
+from taskq.embedded import EmbeddedRedis
+
+
+@contextmanager
+def worker_for(app: TaskQ, path: str, *flags: str) -> Iterator[None]:
+    """``taskq worker -A path`` while the block runs, on ``TASKQ_BROKER_URL`` or else a Redis of its own."""
+    with ExitStack() as stack:
+        if "TASKQ_BROKER_URL" not in os.environ:
+            server = stack.enter_context(EmbeddedRedis())
+            os.environ["TASKQ_BROKER_URL"] = server.url
+            app.reconfigure(broker_url=server.url)
+        stack.callback(app.close)
+        command = [sys.executable, "-m", "taskq", "worker", "-A", path, "-l", "error", *flags]
+        worker = subprocess.Popen(command, cwd=Path(__file__).parent)
+        stack.callback(worker.wait)
+        stack.callback(worker.terminate)
+        yield

@@ -21,6 +21,7 @@ from taskq.broker.keys import Keys
 from taskq.broker.listener import Listener
 from taskq.broker.producer import AsyncProducer, Outgoing, pages, send_sync
 from taskq.broker.sync import SyncBroker
+from taskq.collector import Collector, collecting
 from taskq.config import Config
 from taskq.dlq import DeadLetters
 from taskq.errors import ConfigError, ScheduleError, UnknownTaskError
@@ -238,6 +239,17 @@ class TaskQ:
                 self._listener = Listener(self.address, self.keys.client, self.config.broker_connection_timeout)
             return self._listener
 
+    def batch(self) -> Collector:
+        """Collect what is sent inside a block, and send it together at its end::
+
+            with app.batch():            # or: async with app.batch():
+                for order in orders:
+                    send_receipt.delay(order.id)
+
+        When the block raises, nothing is sent. Messages are accepted when the block has ended, not before.
+        """
+        return Collector(self)
+
     def known_queues(self) -> list[str]:
         """The queues of this app's tasks, and every other one that Redis knows in this namespace."""
         own = {task.settings.queue for task in self.tasks.values()} | {self.config.task_default_queue}
@@ -249,13 +261,15 @@ class TaskQ:
         Raises:
             BrokerError: Redis did not accept a page in time.
         """
-        for page in pages(messages) if len(messages) > 1 else (messages,):
-            queue = page[0].keys.queue if page else None
-            if queue is not None:
-                if queue not in self._announced:
-                    self.sync_broker.execute("SADD", self.keys.queues, queue)
-                    self._announced.add(queue)
-                send_sync(self.sync_broker, page)
+        if (block := collecting(self)) is not None:
+            block.add(messages)
+            return
+        for page in pages(messages) if len(messages) != 1 else (messages,):
+            queue = page[0].keys.queue
+            if queue not in self._announced:
+                self.sync_broker.execute("SADD", self.keys.queues, queue)
+                self._announced.add(queue)
+            send_sync(self.sync_broker, page)
 
     async def asend(self, message: Outgoing) -> None:
         """Send one prepared message from the running event loop.
@@ -263,6 +277,9 @@ class TaskQ:
         Raises:
             BrokerError: Redis did not accept it in time.
         """
+        if (block := collecting(self)) is not None:
+            block.add((message,))
+            return
         client, producer = self._loop_pair()
         await self._announce(client, message.keys.queue)
         await producer.send(message)
@@ -273,6 +290,9 @@ class TaskQ:
         Raises:
             BrokerError: Redis did not accept a page in time.
         """
+        if (block := collecting(self)) is not None:
+            block.add(messages)
+            return
         client, producer = self._loop_pair()
         for queue in {message.keys.queue for message in messages}:
             await self._announce(client, queue)

@@ -52,8 +52,7 @@ def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list
                 entries.append(delivery.entry)
         else:
             kind, _, stored, ttl_ms, extra = outcome
-            stream = number[delivery.stream]
-            items += (kind, stream, delivery.entry, delivery.message.task_id, stored, ttl_ms, *extra)
+            items += (kind, number[delivery.stream], delivery.entry, delivery.message.task_id, stored, ttl_ms, *extra)
     runs: list[Arg] = []
     for stream, entries in plain.items():
         runs += (number[stream], len(entries), *entries)

@@ -1,0 +1,72 @@
+"""``with app.batch():`` collects what is sent inside and sends it together at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from taskq.broker.producer import Outgoing
+from taskq.errors import TaskqError
+
+if TYPE_CHECKING:
+    from taskq.app import TaskQ
+
+_open: ContextVar[Collector | None] = ContextVar("taskq_batch", default=None)
+
+
+class Collector:
+    """The block of ``with app.batch():`` or ``async with app.batch():``; made by :meth:`TaskQ.batch`.
+
+    Messages sent inside by this thread or coroutine, with ``.delay()`` or any other way, are accepted at the end of
+    the block, a thousand to a round trip. When the block raises, none is sent. Blocks do not nest.
+    """
+
+    def __init__(self, app: TaskQ) -> None:
+        self._app = app
+        self._messages: list[Outgoing] = []
+        self._token: Token[Collector | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __enter__(self) -> Collector:
+        if _open.get() is not None:
+            raise TaskqError("app.batch() is open already; blocks do not nest")
+        self._token = _open.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        messages = self._close()
+        if kind is None and messages:
+            self._app.send(messages)
+
+    async def __aenter__(self) -> Collector:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        messages = self._close()
+        if kind is None and messages:
+            await self._app.asend_many(messages)
+
+    def _close(self) -> list[Outgoing]:
+        if self._token is not None:
+            _open.reset(self._token)
+            self._token = None
+        messages, self._messages = self._messages, []
+        return messages
+
+    def add(self, messages: Sequence[Outgoing]) -> None:
+        """Keep *messages* until the block ends."""
+        self._messages += messages
+
+
+def collecting(app: TaskQ) -> Collector | None:
+    """The open block of *app* around the caller, if any."""
+    collector = _open.get()
+    return collector if collector is not None and collector._app is app else None

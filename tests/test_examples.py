@@ -1,0 +1,45 @@
+"""Every file in ``examples/`` runs, on a Redis of its own or on one that is named, and prints what it promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from support.process import ROOT, Proc
+from support.programs import missing, server_binaries
+
+EXAMPLES = ROOT / "examples"
+EXPECTED = {
+    "quickstart": ["add: 5", "greet: hello world", "a thousand more: 999000"],
+    "retries_and_dlq": [
+        "flaky: attempt 3 worked",
+        "read: FileNotFoundError",
+        "dead letter: retries_and_dlq.read after 2 attempts",
+        "replayed: 1",
+        "read: here it is",
+    ],
+    "scheduled": ["tick: scheduled.tick@", "remind: tea is ready, after 1."],
+}
+
+
+def test_every_example_is_run() -> None:
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == {*EXPECTED, "surroundings"}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_example(name: str, spawn: Callable[..., Proc]) -> None:
+    if not server_binaries():
+        missing("no Redis server found")
+    check(spawn(str(EXAMPLES / f"{name}.py")), name)
+
+
+def test_quickstart_on_a_redis_of_the_users(spawn: Callable[..., Proc], redis_url: str, namespace: str) -> None:
+    env = {"TASKQ_BROKER_URL": redis_url, "TASKQ_NAMESPACE": namespace}
+    check(spawn(str(EXAMPLES / "quickstart.py"), env=env), "quickstart")
+
+
+def check(example: Proc, name: str) -> None:
+    __tracebackhide__ = True
+    assert example.wait(60) == 0, example.output()
+    absent = [text for text in EXPECTED[name] if text not in example.output()]
+    assert not absent, f"{absent} not in:\n{example.output()}"

@@ -11,7 +11,6 @@ key                          type    content                                    
 ``ns:{q}:delayed``           zset    due ms (Redis's clock): level digit and message    until promoted
 ``ns:{q}:dead``              stream  dead letters: ``m`` the message, ``i`` evidence    until replayed or purged
 ``ns:{q}:consumers``         zset    consumer -> lease deadline ms (Redis's clock)      removed at stop
-``ns:{q}:retired``           zset    consumer that is being taken over -> charge        gone when taken over
 ``ns:{q}:producer:<id>``     string  last sequence number accepted from a producer      TTL
 ``ns:{q}:sent:<task id>``    string  marks a task id given by the user as used          TTL
 ``ns:{q}:result:<task id>``  string  state letter, then the packed outcome              TTL
@@ -22,6 +21,8 @@ key                          type    content                                    
 ===========================  ======  =================================================  ========================
 
 Level ``front`` holds what was handed back or taken over; it is read before every priority.
+
+In ``consumers``, a name that begins with ``!`` and has score 0 marks a worker whose deliveries are being taken over.
 
 Channels: ``ns:{q}:wake`` tells workers of an earlier delayed head, a new level or a revocation;
 ``ns:client:<id>`` carries results to the client that waits for them.
@@ -48,7 +49,6 @@ class QueueKeys:
         "producer_prefix",
         "queue",
         "result_prefix",
-        "retired",
         "revoked",
         "sent_prefix",
         "stream_prefix",
@@ -66,7 +66,6 @@ class QueueKeys:
         self.levels = prefix + b"levels"
         self.producer_prefix = prefix + b"producer:"
         self.result_prefix = prefix + b"result:"
-        self.retired = prefix + b"retired"
         self.revoked = prefix + b"revoked"
         self.sent_prefix = prefix + b"sent:"
         self.stream_prefix = prefix + b"stream:"

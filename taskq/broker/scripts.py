@@ -103,7 +103,7 @@ def register(keys: QueueKeys, consumer: bytes, lease_ms: int, streams: Sequence[
 
 
 def heartbeat(keys: QueueKeys, consumer: bytes, lease_ms: int) -> Call:
-    """Renew the lease; answers 1, or 0 when it is lost."""
+    """Renew the lease; answers ``[1, ms until there is something to take over]``, or ``[0, 0]`` when it is lost."""
     return Call(HEARTBEAT, (keys.consumers,), (consumer, lease_ms))
 
 
@@ -126,7 +126,7 @@ def settle(
 
 def recover(keys: QueueKeys, streams: Sequence[bytes], consumer: bytes, charge: int, page: int = 200) -> Call:
     """Take over one worker's deliveries; *consumer* ``b""`` means any worker whose lease ran out."""
-    return Call(RECOVER, (keys.consumers, keys.retired, *streams), (consumer, charge, page))
+    return Call(RECOVER, (keys.consumers, *streams), (consumer, charge, page))
 
 
 def promote(keys: QueueKeys, page: int = 500) -> Call:

@@ -30,8 +30,8 @@ from taskq.worker.outcomes import RELEASE, Ended, released, settle_arguments
 
 logger = logging.getLogger("taskq.worker")
 
-BLOCK = 5.0
-"""Seconds of one blocking read."""
+BLOCK = 10.0
+"""Seconds of one blocking read: long, because every one costs a command, also on an idle worker."""
 AHEAD = 0.004
 """Seconds of work held beyond the busy slots: what hides a round trip."""
 MOST_HELD = 5000

@@ -69,48 +69,49 @@ class LeaseKeeper:
         self._connection.close()
 
     def _run(self) -> None:
-        next_recovery = time.monotonic() + random.uniform(0, 0.2)
         pause = 0.0
         while not self._stop.wait(pause):
-            began = time.monotonic()
             try:
-                for link in self._links:
-                    self._renew(link, began)
-                if began >= next_recovery and began >= self._grace_until:
-                    next_recovery = began + self._recover_all(began)
+                pause = self._round(time.monotonic())
             except BrokerError as error:
                 if not self._stop.is_set():
                     logger.debug("lease keeper: %s", error)
                 # others could not renew either: give everybody one lease of time before taking over
                 self._grace_until = time.monotonic() + self._lease
                 pause = min(1.0, self._lease / 6)
-                continue
-            beat = began + self._lease / 3
-            pause = max(min(beat, max(next_recovery, self._grace_until)) - time.monotonic(), 0.01)
 
-    def _renew(self, link: QueueLink, now: float) -> None:
+    def _round(self, now: float) -> float:
+        """Renew, and recover what is due; seconds until the next round."""
+        busy = any(link.held for link in self._links)
+        pause = self._lease / (3 if busy else 2)  # who holds nothing can lose nothing
+        for link in self._links:
+            due_in = self._renew(link, now)
+            if due_in <= 0 and now >= self._grace_until:
+                due_in = self._recover(link, now)
+            pause = min(pause, max(due_in, self._grace_until - now))
+        # jitter: of many workers, one comes first and finds the work
+        return max(pause + random.uniform(0, self._lease / 50), 0.01)
+
+    def _renew(self, link: QueueLink, now: float) -> float:
+        """Seconds until there is something to take over."""
         consumer = link.consumer
         if not self._registered():
-            return  # about to be; to ask now would look like a lost lease
+            return self._lease  # about to be; to ask now would look like a lost lease
         call = scripts.heartbeat(link.keys, consumer, round(self._lease * 1000))
-        if self._connection.run(call, now + self._lease / 2) == 0:
+        renewed, due_ms = self._connection.run(call, now + self._lease / 2)
+        if not renewed:
             self._lost(consumer)
+            return self._lease
+        return float(due_ms) / 1000
 
-    def _recover_all(self, now: float) -> float:
+    def _recover(self, link: QueueLink, now: float) -> float:
         """Take over what is due; seconds until there can be more."""
-        soonest = self._lease
-        for link in self._links:
-            for _ in range(MAX_PAGES):
-                call = scripts.recover(link.keys, link.streams, b"", 1)
-                moved, more, next_ms, consumer = self._connection.run(call, now + self._lease / 2)
-                if moved:
-                    logger.warning("recovered %d messages of dead worker %s", moved, consumer.decode())
-                    self._recovered(link.queue, moved)
-                if not more:
-                    if next_ms >= 0:
-                        soonest = min(soonest, next_ms / 1000)
-                    break
-            else:
-                soonest = 0.0
-        # jitter: of many workers, one comes first and finds the work
-        return max(soonest, 0.05) + random.uniform(0, min(1.0, self._lease / 10))
+        for _ in range(MAX_PAGES):
+            call = scripts.recover(link.keys, link.streams, b"", 1)
+            moved, more, next_ms, consumer = self._connection.run(call, now + self._lease / 2)
+            if moved:
+                logger.warning("recovered %d messages of dead worker %s", moved, consumer.decode())
+                self._recovered(link.queue, moved)
+            if not more:
+                return next_ms / 1000 if next_ms >= 0 else self._lease
+        return 0.0

@@ -19,7 +19,7 @@ from taskq.worker.link import QueueLink
 
 logger = logging.getLogger("taskq.worker")
 
-SWEEP = 30.0
+SWEEP = 60.0
 """Longest seconds between two looks: what makes up for a wake-up that was lost with its connection."""
 
 

@@ -27,7 +27,7 @@ SETTLED_AFTER = 10.0
 GIVE_UP_AFTER = 10
 """Quick ends in a row after which the supervisor ends too: something is wrong that restarts do not mend."""
 
-READY_WITHIN = 20.0
+READY_WITHIN = 30.0
 """Seconds without a successful read of the queues after which a worker is not ready."""
 
 Target = Callable[..., Any]

@@ -43,7 +43,7 @@ def _count(default: int, least: int = 0) -> Any:
 class Config:
     """The settings of one app. Durations are seconds here; a ``timedelta`` or ``"5m"`` is accepted when given."""
 
-    broker_url: str = "redis://localhost:6379/0"
+    broker_url: str = field(default="redis://localhost:6379/0", repr=False)
     """``redis://[user:password@]host:port/db``, ``rediss://`` for TLS, ``unix://path?db=0``.
     Without it, and without ``TASKQ_BROKER_URL``, the environment's ``REDIS_URL`` is used."""
     namespace: str = "taskq"

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from taskq.delivery import Delivery
 from taskq.errors import Retry, TaskqError
+from taskq.transaction import Transaction
 
 current_delivery: ContextVar[Delivery | None] = ContextVar("taskq_delivery", default=None)
 """Set by the runner around each call. The context object itself is only made when a task asks for it."""
@@ -89,6 +90,13 @@ class Context:
     def lease_lost(self) -> bool:
         """Whether another worker may already run this message; what this one returns will be dropped."""
         return self._delivery.cancelled == "lease lost"
+
+    @property
+    def tx(self) -> Transaction:
+        """Redis commands that commit with the task's success, fenced, or not at all; see :class:`Transaction`."""
+        if self._delivery.tx is None:
+            self._delivery.tx = Transaction()
+        return self._delivery.tx
 
     def retry(
         self,

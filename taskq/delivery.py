@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskq.message import Message
+from taskq.transaction import Transaction
 
 
 class Delivery:
@@ -19,9 +20,11 @@ class Delivery:
         "limited",
         "link",
         "message",
+        "settled",
         "started",
         "stream",
         "task",
+        "tx",
     )
 
     def __init__(
@@ -42,6 +45,10 @@ class Delivery:
         """``time.monotonic()`` when it began to run; 0 while it waits for a slot."""
         self.cancelled: str = ""
         """Why it should stop: ``revoked``, ``lease lost``, ``soft time limit``, ``time limit``; or empty."""
+        self.settled = False
+        """Whether it was settled before it ran (``delivery="at_most_once"``)."""
+        self.tx: Transaction | None = None
+        """What the task wants committed with its success."""
         self.limited = False
         """Whether a time limit may strike while it runs."""
 

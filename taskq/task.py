@@ -60,6 +60,9 @@ class TaskSettings(TypedDict, total=False):
     """A tenacity ``stop_*`` object instead of ``max_retries``."""
     retry: Any
     """A tenacity ``retry_if_*`` object instead of ``autoretry_for``."""
+    delivery: Literal["at_least_once", "at_most_once"]
+    """``at_least_once`` (default): settled when it has ended, so it runs again when its worker dies.
+    ``at_most_once``: settled before it runs; it never starts twice, is never retried, and may be lost."""
     ignore_result: bool
     result_expires: Duration
     failure_expires: Duration
@@ -108,6 +111,7 @@ class TaskOptions:
 
     queue: str
     priority: int
+    at_most_once: bool
     retry_policy: RetryPolicy
     ignore_result: bool
     result_ttl_ms: int
@@ -136,6 +140,7 @@ class TaskOptions:
         return cls(
             queue=check_name(settings.get("queue", config.task_default_queue), "queue"),
             priority=check_priority(settings.get("priority", config.task_default_priority)),
+            at_most_once=_at_most_once(settings.get("delivery", DELIVERIES[0]), name),
             retry_policy=RetryPolicy.build(**{k: settings[k] for k in _RETRY_SETTINGS if k in settings}),
             ignore_result=bool(settings.get("ignore_result", config.task_ignore_result)),
             result_ttl_ms=max(milliseconds(settings.get("result_expires", config.result_expires)), 1),
@@ -144,6 +149,15 @@ class TaskOptions:
             time_limit=duration("time_limit", config.task_time_limit),
             expires=duration("expires", None),
         )
+
+
+DELIVERIES = ("at_least_once", "at_most_once")
+
+
+def _at_most_once(value: object, name: str) -> bool:
+    if value not in DELIVERIES:
+        raise ConfigError(f"task {name}: delivery must be one of {', '.join(DELIVERIES)}, not {value!r}")
+    return value == DELIVERIES[1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,8 @@ def pages(messages: Iterable[Outgoing]) -> list[list[Outgoing]]:
 def plan(page: Sequence[Outgoing]) -> Planned:
     """The call for one of :func:`pages`."""
     first = page[0]
+    if first.unique_id is not None:
+        page = page[:1]  # coroutines that send the same id at the same time: one message, as if one after the other
     if first.due is None:
         data = [message.data for message in page]
         return lambda producer, sequence: scripts.enqueue(

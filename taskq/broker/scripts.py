@@ -14,7 +14,7 @@ from pathlib import Path
 from taskq.broker.keys import FRONT, QueueKeys
 from taskq.message import DEFAULT_PRIORITY
 
-Arg = bytes | str | int
+Arg = bytes | str | int | float
 
 _LUA = Path(__file__).parent / "lua"
 

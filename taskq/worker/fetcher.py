@@ -26,7 +26,7 @@ from taskq.worker.doorbell import Doorbell
 from taskq.worker.executors import Executor, finish
 from taskq.worker.intake import Intake
 from taskq.worker.link import QueueLink, consumer_name
-from taskq.worker.outcomes import RELEASE, Ended, released, settle_arguments
+from taskq.worker.outcomes import BEGUN, RELEASE, Ended, released, settle_arguments
 
 logger = logging.getLogger("taskq.worker")
 
@@ -154,15 +154,28 @@ class Fetcher:
             return  # told already
         logger.warning("the lease was lost (this process was paused, or Redis lost data): beginning again")
         for executor in self._executors:
-            executor.take_waiting()
+            executor.submit([delivery for delivery in executor.take_waiting() if delivery.settled])
         self.registered = False  # before the name changes: the keeper must not ask for a name not yet registered
         name = consumer_name()
         for link in self._links:
             for delivery in list(link.held.values()):
-                self._intake.stop_delivery(delivery, "lease lost")
+                if not delivery.settled:
+                    self._intake.stop_delivery(delivery, "lease lost")
             link.begin_again(name)
         self._tell_lease_lost()
         self.restart_blocking()
+
+    def give_back(self, executors: Sequence[Executor]) -> None:
+        """Release what *executors* have not started; what was settled before it runs stays: nobody else has it."""
+        for executor in executors:
+            settled: list[Delivery] = []
+            for delivery in executor.take_waiting():
+                if delivery.settled:
+                    settled.append(delivery)
+                else:
+                    finish(delivery, released(delivery), 0.0)
+            executor.submit(settled)
+        self._doorbell.wake()
 
     async def hand_back(self) -> None:
         """Give back all that is still ours, uncharged, and the leases with it.
@@ -248,10 +261,7 @@ class Fetcher:
     def _give_back_waiting(self) -> None:
         """Nothing has ended for a while: what waits behind long tasks here may run elsewhere meanwhile."""
         self._stalled = True
-        for executor in self._executors:
-            for delivery in executor.take_waiting():
-                finish(delivery, released(delivery), 0.0)
-        self._doorbell.wake()
+        self.give_back(self._executors)
 
     async def _exchange(self, link: QueueLink, want: int) -> None:
         batch, streams = link.take_ended(MAX_PER_CALL), link.streams
@@ -268,7 +278,9 @@ class Fetcher:
         if status == 0:
             self.lease_lost(call.args[0])  # type: ignore[arg-type]
             return
-        rows, revoked, refused = rest
+        rows, revoked, refused, failed = rest
+        for text in failed:
+            logger.error("a command of ctx.tx was refused by Redis: %s", text.decode(errors="replace"))
         self._close_batch(link, batch, refused)
         if want:
             self.last_fetch = time.monotonic()
@@ -286,8 +298,16 @@ class Fetcher:
             link.ended.extend(item for item in batch if item[0].entry in again)
             batch = [item for item in batch if item[0].entry not in again]
         held = link.held
-        for delivery, _, _ in batch:
-            held.pop(delivery.key, None)
+        begun: list[Delivery] = []
+        for delivery, outcome, _ in batch:
+            if outcome is BEGUN:
+                delivery.settled = True
+                begun.append(delivery)
+            else:
+                held.pop(delivery.key, None)
+        if begun:
+            self._intake.run(begun)
+            batch = [item for item in batch if item[1] is not BEGUN]
         if batch:
             self._stalled = self._stalled and all(outcome.kind == RELEASE for _, outcome, _ in batch)
             self._settled(link, batch)

@@ -13,6 +13,7 @@ from taskq.message import WIRE_VERSION, Message, decode
 from taskq.worker.executors import Executor, finish
 from taskq.worker.limits import limits_of
 from taskq.worker.link import QueueLink
+from taskq.worker.outcomes import BEGUN
 from taskq.worker.runner import Runner, malformed
 
 logger = logging.getLogger("taskq.worker")
@@ -34,6 +35,7 @@ class Intake:
     def __init__(self, app: TaskQ, runner: Runner, sync_executor: Executor, async_executor: Executor) -> None:
         self._app = app
         self._runner = runner
+        self._any_at_most_once = any(task.settings.at_most_once for task in app.tasks.values())
         self._sync = sync_executor
         self._async = async_executor
 
@@ -64,6 +66,18 @@ class Intake:
         return taken
 
     def start(self, deliveries: Sequence[Delivery]) -> None:
+        """Hand *deliveries* to their executors; those that run at most once are settled first."""
+        if self._any_at_most_once:
+            deliveries = [delivery for delivery in deliveries if not self._settle_first(delivery)]
+        self.run(deliveries)
+
+    def _settle_first(self, delivery: Delivery) -> bool:
+        if not delivery.task.settings.at_most_once:
+            return False
+        finish(delivery, self._runner.admit(delivery) or BEGUN, 0.0)
+        return True
+
+    def run(self, deliveries: Sequence[Delivery]) -> None:
         """Hand *deliveries* to their executors."""
         ordinary: list[Delivery] = []
         coroutines: list[Delivery] = []

@@ -84,8 +84,8 @@ class LeaseKeeper:
         """Renew, and recover what is due; seconds until the next round."""
         busy = any(link.held for link in self._links)
         pause = self._lease / (3 if busy else 2)  # who holds nothing can lose nothing
-        for link in self._links:
-            due_in = self._renew(link, now)
+        due = {link: self._renew(link, now) for link in self._links}  # all of ours before any of another's
+        for link, due_in in due.items():
             if due_in <= 0 and now >= self._grace_until:
                 due_in = self._recover(link, now)
             pause = min(pause, max(due_in, self._grace_until - now))

@@ -51,10 +51,9 @@ class QueueLink:
         self.streams = scripts.streams_of(self.keys, sorted(self._levels))
 
     def begin_again(self, consumer: bytes) -> None:
-        """Go on under a new name, holding nothing: the old one's deliveries belong to others now."""
+        """Go on under a new name: the old one's deliveries belong to others now, but for those settled before."""
         self.consumer = consumer
-        self.held.clear()
-        self.ended.clear()
+        self.held = {key: delivery for key, delivery in self.held.items() if delivery.settled}
         self.reclaim = False
 
     def take_ended(self, limit: int) -> list[Ended]:

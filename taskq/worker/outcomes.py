@@ -8,7 +8,10 @@ from typing import NamedTuple
 from taskq.broker.scripts import Arg
 from taskq.delivery import Delivery
 
-COMPLETE, RETRY, DEAD_LETTER, RELEASE = "c", "r", "d", "l"
+COMPLETE, COMMIT, RETRY, DEAD_LETTER, RELEASE = "c", "t", "r", "d", "l"
+STORE, BURY = "s", "e"
+"""For what was settled before it ran: only its outcome is stored, only a dead letter written."""
+_ONCE_SETTLED = {COMPLETE: STORE, DEAD_LETTER: BURY}
 
 
 class Outcome(NamedTuple):
@@ -29,6 +32,10 @@ DONE = Outcome(COMPLETE, "SUCCESS")
 """A success whose result nobody stores: shared, because it is by far the most common."""
 
 
+BEGUN = Outcome(COMPLETE, "STARTED")
+"""Settled before it runs: from here on it belongs to nobody's pending list."""
+
+
 def released(delivery: Delivery) -> Outcome:
     """Back to the front of the queue, nothing charged."""
     return Outcome(RELEASE, "RELEASED", extra=(delivery.crashes,))
@@ -44,7 +51,7 @@ def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list
     plain: dict[bytes, list[Arg]] = {}
     items: list[Arg] = []
     for delivery, outcome, _ in batch:
-        if outcome is DONE:
+        if outcome is DONE or outcome is BEGUN:
             entries = plain.get(delivery.stream)
             if entries is None:
                 plain[delivery.stream] = [delivery.entry]
@@ -52,6 +59,8 @@ def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list
                 entries.append(delivery.entry)
         else:
             kind, _, stored, ttl_ms, extra = outcome
+            if delivery.settled:
+                kind = _ONCE_SETTLED[kind]
             items += (kind, number[delivery.stream], delivery.entry, delivery.message.task_id, stored, ttl_ms, *extra)
     runs: list[Arg] = []
     for stream, entries in plain.items():

@@ -34,7 +34,7 @@ from taskq.errors import (
 )
 from taskq.message import PLAIN, Meta, TaskState, decode, encode
 from taskq.outcome import pack_error, pack_success
-from taskq.worker.outcomes import COMPLETE, DEAD_LETTER, DONE, RETRY, Outcome
+from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RETRY, Outcome
 
 MAX_TEXT = 20_000
 """Longest traceback kept, in characters: the end, where the error is."""
@@ -61,7 +61,7 @@ class Runner:
         """The outcome of a delivery that must not start; None when it may."""
         if delivery.cancelled:
             return self.revoked(delivery)
-        if delivery.crashes:
+        if delivery.crashes and not delivery.task.settings.at_most_once:  # those had not begun when they died
             meta = delivery.message.meta or PLAIN
             crashes = delivery.crashes + meta.crashes
             if crashes >= self._config.max_crashes:
@@ -108,14 +108,17 @@ class Runner:
 
     def succeeded(self, delivery: Delivery, value: Any) -> Outcome:
         """The outcome of a run that returned *value*."""
-        if ignores_result(delivery):
+        if delivery.tx is None and ignores_result(delivery):
             return DONE
         try:
             stored = pack_success(value, delivery.attempt, f"the result of {delivery.message.task}")
         except SerializationError as error:
             # running it again would give the same value, and do its effects twice
             return self._dead(delivery, "failed", error, "")
-        return Outcome(COMPLETE, "SUCCESS", stored, delivery.task.settings.result_ttl_ms)
+        ttl_ms = delivery.task.settings.result_ttl_ms
+        if delivery.tx is None:
+            return Outcome(COMPLETE, "SUCCESS", stored, ttl_ms)
+        return Outcome(COMMIT, "SUCCESS", b"" if ignores_result(delivery) else stored, ttl_ms, delivery.tx.packed())
 
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         """The outcome of a run that raised *error*: again later, or the dead letter queue."""
@@ -133,7 +136,7 @@ class Runner:
         """Again later, or the dead letter queue."""
         if isinstance(error, Reject):
             return self._dead(delivery, "rejected", error, text)
-        wait = self._wait_before_retry(delivery, error)
+        wait = None if delivery.settled else self._wait_before_retry(delivery, error)
         if wait is None:
             cause = error.reason if isinstance(error, Retry) and isinstance(error.reason, Exception) else error
             return self._dead(delivery, "failed", cause, text)

@@ -17,7 +17,7 @@ from taskq.errors import BrokerError, ConfigError
 from taskq.events import Settled
 from taskq.worker.control import Control
 from taskq.worker.doorbell import Doorbell
-from taskq.worker.executors import Executor, finish
+from taskq.worker.executors import Executor
 from taskq.worker.executors.coroutines import CoroutineExecutor
 from taskq.worker.executors.processes import ProcessExecutor
 from taskq.worker.executors.solo import SoloExecutor
@@ -27,7 +27,7 @@ from taskq.worker.intake import Intake
 from taskq.worker.lease import LeaseKeeper
 from taskq.worker.limits import TimeLimits
 from taskq.worker.link import QueueLink, consumer_name
-from taskq.worker.outcomes import Ended, released
+from taskq.worker.outcomes import Ended
 from taskq.worker.promoter import Promoter
 from taskq.worker.runner import Runner
 
@@ -186,10 +186,7 @@ class Worker:
         fetcher = self._fetcher
         fetcher.draining = True
         fetcher.restart_blocking()
-        for executor in (self._sync, self._async):
-            for delivery in executor.take_waiting():
-                finish(delivery, released(delivery), 0.0)
-        self._doorbell.wake()
+        fetcher.give_back((self._sync, self._async))
         timeout = self.options.shutdown_timeout
         limit = time.monotonic() + (self.app.config.worker_shutdown_timeout if timeout is None else timeout)
         while fetcher.held() and time.monotonic() < limit:

@@ -8,10 +8,15 @@
 --       and after these six:
 --         'c' complete     -
 --         'r' retry        wait ms, level digit with message
+--         't' commit       a completion with commands: how many, then each: its length and its words
 --         'd' dead letter  message, evidence
 --         'l' release      crashes to write on it        (to the front of the queue, nothing charged)
+--       and for what was settled before it ran, which therefore has no entry any more:
+--         's' store        -                             (the outcome only)
+--         'e' bury         message, evidence             (the outcome and a dead letter)
 -- Returns {0} when STALE: the caller has no lease any more, nothing was changed.
---         Else {1, entries per stream: {number, entries}, 1 when ids are revoked in this queue, refused entry ids}.
+--         Else {1, entries per stream: {number, entries}, 1 when ids are revoked in this queue, refused entry ids,
+--               commands of 't' that Redis refused, as text}.
 --         Refused: Redis has no memory left for what the item must write; it is unchanged, send it again.
 -- An item acts only on an entry that is pending for the caller, so the same call may be sent again after a lost
 -- reply. What an item writes comes before its XACK: an error between the two leaves a message that is still
@@ -27,7 +32,7 @@ for _ = 1, tonumber(ARGV[5]) do
   at = at + 2 + n
 end
 
-local refused, total = {}, #ARGV
+local refused, failed, total = {}, {}, #ARGV
 if at <= total then
   local waiting = redis.call('EXISTS', KEYS[4]) == 1
   local earlier = false
@@ -39,12 +44,23 @@ if at <= total then
     at = at + 6
     -- first of all: is it ours to end? A re-sent item must not touch what its first sending has written
     local ours, wrote
-    if kind == 'c' then
+    local commands = {}
+    if kind == 's' or kind == 'e' then
+      ours = true
+    elseif kind == 'c' or kind == 't' then
       ours = redis.call('XACK', stream, 'taskq', id) == 1
     else
       ours = redis.call('XPENDING', stream, 'taskq', id, id, 1, ARGV[1])[1]
     end
-    if kind == 'r' then
+    if kind == 't' then
+      local count = tonumber(ARGV[at])
+      at = at + 1
+      for n = 1, count do
+        local words = tonumber(ARGV[at])
+        commands[n] = {unpack(ARGV, at + 1, at + words)}
+        at = at + 1 + words
+      end
+    elseif kind == 'r' then
       if ours then
         local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
         local due = now + ARGV[at]
@@ -52,7 +68,7 @@ if at <= total then
         earlier = earlier or not head or due < tonumber(head)
       end
       at = at + 2
-    elseif kind == 'd' then
+    elseif kind == 'd' or kind == 'e' then
       if ours then wrote = redis.pcall('XADD', KEYS[3], '*', 'm', ARGV[at], 'i', ARGV[at + 1]) end
       at = at + 2
     elseif kind == 'l' then
@@ -63,8 +79,12 @@ if at <= total then
     if type(wrote) == 'table' and wrote.err then
       refused[#refused + 1] = id
     elseif ours then
-      if kind ~= 'c' then redis.call('XACK', stream, 'taskq', id) end
-      redis.call('XDEL', stream, id)
+      if kind == 'r' or kind == 'd' or kind == 'l' then redis.call('XACK', stream, 'taskq', id) end
+      if kind ~= 's' and kind ~= 'e' then redis.call('XDEL', stream, id) end
+      for _, command in ipairs(commands) do
+        local answer = redis.pcall(unpack(command))
+        if type(answer) == 'table' and answer.err then failed[#failed + 1] = task .. ': ' .. answer.err end
+      end
       if outcome ~= '' then
         -- without memory the body is dropped and the state kept
         local kept = redis.pcall('SET', ARGV[3] .. task, outcome, 'PX', ttl)
@@ -88,7 +108,7 @@ if at <= total then
 end
 
 local want, got = tonumber(ARGV[2]), {}
-if want == 0 then return {1, got, 0, refused} end
+if want == 0 then return {1, got, 0, refused, failed} end
 for i = FIRST + 1, #KEYS do
   local read = redis.pcall('XREADGROUP', 'GROUP', 'taskq', ARGV[1], 'COUNT', want, 'STREAMS', KEYS[i], '>')
   if read and read.err then return read end
@@ -99,4 +119,4 @@ for i = FIRST + 1, #KEYS do
     if want <= 0 then break end
   end
 end
-return {1, got, redis.call('EXISTS', KEYS[5]), refused}
+return {1, got, redis.call('EXISTS', KEYS[5]), refused, failed}

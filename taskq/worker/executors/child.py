@@ -85,9 +85,10 @@ def main(app_path: str, worker: str, connection: Connection, lifeline: Connectio
 def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: list[Any]) -> None:
     answers: list[Any] = []
     flushed = time.monotonic()
-    for number, queue, data, crashes in frame:
+    for number, queue, data, crashes, settled in frame:
         message = decode(data)
         delivery = Delivery(ChildQueue(queue), (b"", b""), data, message, app.tasks[message.task], crashes)
+        delivery.settled = settled
         delivery.started = time.monotonic()
         slate[1] = delivery.started
         slate[0] = number

@@ -20,7 +20,7 @@ from taskq.delivery import Delivery
 from taskq.errors import TimeLimitExceededError
 from taskq.worker.executors import Finished, ServiceTime, child, finish
 from taskq.worker.limits import limits_of
-from taskq.worker.outcomes import RELEASE, Outcome
+from taskq.worker.outcomes import COMPLETE, DONE, RELEASE, Outcome
 from taskq.worker.runner import Runner
 
 logger = logging.getLogger("taskq.worker")
@@ -161,7 +161,8 @@ class ProcessExecutor:
         for number, took, kind, state, stored, ttl_ms, extra in answers:
             delivery = each.held.pop(number, None)
             if delivery is not None:
-                finish(delivery, Outcome(kind, state, stored, ttl_ms, tuple(extra)), took)
+                plain = kind == COMPLETE and not stored
+                finish(delivery, DONE if plain else Outcome(kind, state, stored, ttl_ms, tuple(extra)), took)
                 self._times.add(took)
         if answers:
             self._deaths = 0
@@ -219,7 +220,7 @@ class ProcessExecutor:
         for delivery in deliveries:
             self._number += 1
             each.held[self._number] = delivery
-            frame.append((self._number, delivery.link.queue, delivery.data, delivery.crashes))
+            frame.append((self._number, delivery.link.queue, delivery.data, delivery.crashes, delivery.settled))
             if delivery.limited:
                 self._arm(each, delivery, self._number)
         assert each.transport is not None

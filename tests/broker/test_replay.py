@@ -1,0 +1,67 @@
+"""The replay script: dead letters back into their queue, each at most once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from taskq.broker import scripts
+from taskq.errors import BrokerRefusedError
+
+
+def bury(bench: Any, *messages: bytes) -> list[bytes]:
+    return [bench.client.xadd(bench.keys.dead, {"m": message, "i": b""}) for message in messages]
+
+
+def quad(entry: bytes, message: bytes = b"again", level: int = 5, task_id: str = "id") -> list[Any]:
+    return [entry, str(level), message, task_id]
+
+
+def replay(bench: Any, *quads: list[Any]) -> int:
+    return int(bench.run(scripts.replay(bench.keys, [part for each in quads for part in each])))
+
+
+def test_it_moves_and_forgets_the_old_outcome(bench: Any) -> None:
+    one, two = bury(bench, b"1", b"2")
+    bench.client.set(bench.keys.result("id"), b"F...")
+    assert replay(bench, quad(one)) == 1
+    assert bench.messages() == [b"again"]
+    assert [entry for entry, _ in bench.client.xrange(bench.keys.dead)] == [two]
+    assert not bench.client.exists(bench.keys.result("id"))
+
+
+def test_again_moves_nothing(bench: Any) -> None:
+    (one,) = bury(bench, b"1")
+    replay(bench, quad(one))
+    bench.client.set(bench.keys.result("id"), b"S...")
+    before = bench.snapshot()
+    assert replay(bench, quad(one)) == 0
+    assert bench.snapshot() == before
+
+
+def test_what_was_purged_is_passed_over(bench: Any) -> None:
+    one, two, three = bury(bench, b"1", b"2", b"3")
+    bench.client.xdel(bench.keys.dead, two)
+    assert replay(bench, quad(one, b"1"), quad(two, b"2"), quad(three, b"3")) == 2
+    assert bench.messages() == [b"1", b"3"]
+
+
+def test_the_level_is_kept_and_announced(bench: Any, ear: Any) -> None:
+    one, two = bury(bench, b"1", b"2")
+    replay(bench, quad(one, b"1", 9), quad(two, b"2", 9))
+    assert bench.messages(9) == [b"1", b"2"]
+    assert bench.client.smembers(bench.keys.levels) == {b"9"}
+    assert ear.heard() == [b"levels"]
+
+
+def test_without_memory_nothing_is_lost(bench: Any) -> None:
+    letters = bury(bench, b"1", b"2", b"3")
+    quads = [quad(entry, b"%d" % n) for n, entry in enumerate(letters)]
+    bench.fill_up()
+    before = bench.snapshot()
+    with pytest.raises(BrokerRefusedError, match="maxmemory"):
+        replay(bench, *quads)
+    assert bench.snapshot() == before
+    bench.make_room()
+    assert replay(bench, *quads) == 3

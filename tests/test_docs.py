@@ -1,0 +1,115 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.process import ROOT, Proc
+from support.wait import wait_for_line
+
+from taskq.broker import keys, scripts
+from taskq.config import Config
+from taskq.durations import seconds
+from taskq.message import Meta
+
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("grafana/*.md")]
+
+
+def rows(document: str, heading: str) -> Iterator[list[str]]:
+    """The rows of the table whose first row is *heading*."""
+    lines = iter((ROOT / document).read_text().splitlines())
+    assert heading in lines, f"{document} has no table {heading}"
+    next(lines)
+    for line in lines:
+        if not line.startswith("|"):
+            return
+        yield [cell.strip() for cell in line.strip("|").split(" | ")]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    targets = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
+    dead = [target for target in targets if not (document.parent / target).exists()]
+    assert not dead, f"{document} links to {dead}"
+
+
+def test_the_data_model_is_that_of_the_keys_module() -> None:
+    rule = r"^(?:=+ +)+=+$"
+    table = re.split(rule, keys.__doc__ or "", flags=re.MULTILINE)[2]
+    documented = [re.split(r"\s{2,}", line.strip()) for line in table.replace("``", "`").strip().splitlines()]
+    assert list(rows("docs/data-model.md", "| key | type | content | life |")) == documented
+
+
+def test_every_script_is_in_the_data_model() -> None:
+    named = {row[0].strip("`") for row in rows("docs/data-model.md", "| script | run by | what it does |")}
+    assert named == {file.stem for file in Path(scripts.__file__).parent.glob("lua/*.lua")}
+
+
+def test_every_setting_is_in_the_operations_manual() -> None:
+    documented = {
+        row[0].strip("`"): row[1].strip("`") for row in rows("docs/operations.md", "| setting | default | meaning |")
+    }
+    assert list(documented) == [field.name for field in dataclasses.fields(Config)]
+    for name, value in dataclasses.asdict(Config()).items():
+        said = documented[name]
+        if isinstance(value, float):
+            assert seconds(said, name) == value, name
+        else:
+            assert said == {"None": "none", "{}": "empty"}.get(str(value), str(value)), name
+
+
+def test_every_key_of_the_meta_is_in_the_wire_format() -> None:
+    documented = {
+        (row[0].strip("`"), row[1]) for row in rows("docs/wire-format.md", "| key | name | default | meaning |")
+    }
+    assert documented == set(zip(Meta.__struct_encode_fields__, Meta.__struct_fields__, strict=True))
+
+
+def test_every_module_is_in_the_readme() -> None:
+    named = set(
+        re.findall(r"`([\w/]+(?:\.py|/))`", "\n".join(row[0] for row in rows("README.md", "| module | what it is |")))
+    )
+    package = ROOT / "taskq"
+    files = {file.name for file in package.glob("*.py") if not file.name.startswith("__")}
+    folders = {f"{file.parent.name}/" for file in package.glob("*/__init__.py") if file.read_text()}
+    internal = {"delivery.py", "loading.py", "signature.py"}
+    assert named == (files - internal) | folders
+
+
+def test_tests_that_the_guarantees_name_exist() -> None:
+    named = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "docs/guarantees.md").read_text())
+    assert named
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_the_quickstart_works(spawn: Callable[..., Proc], tmp_path: Path, redis_url: str, namespace: str) -> None:
+    python, shell = re.findall(r"```(?:python|sh)\n(.*?)```", _section("## Quickstart"), re.DOTALL)[:2]
+    (tmp_path / "shop.py").write_text(python)
+    env = {"TASKQ_BROKER_URL": redis_url, "TASKQ_NAMESPACE": namespace}
+    calls = re.findall(r"^python -c '(.*)'$", shell, re.MULTILINE)
+    worker = spawn(*_command(shell), env=env)
+    answers = []
+    for call in calls:
+        process = spawn("-c", call, env=env)
+        assert process.wait() == 0, process.output()
+        answers.append(process.output().strip())
+    assert answers == ["receipt for order 42", "3"]
+    wait_for_line(worker, "queues: default, emails")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def _section(heading: str) -> str:
+    return (ROOT / "README.md").read_text().split(heading)[1].split("\n## ")[0]
+
+
+def _command(shell: str) -> list[str]:
+    """The README's worker command, for this interpreter."""
+    match = re.search(r"^taskq (.*) &$", shell, re.MULTILINE)
+    assert match
+    return ["-m", "taskq", *match[1].split()]

@@ -54,9 +54,8 @@ class Bench:
         runs: tuple[Arg, ...] = (),
         run_count: int = 0,
     ) -> Any:
-        return self.run(
-            scripts.settle(self.keys, self.streams, consumer, want, runs, run_count, items)
-        )
+        call = scripts.settle(self.keys, self.streams, consumer, want, runs, run_count, items)
+        return self.run(call)[:4]
 
     def pending(self, consumer: bytes | None = None) -> list[bytes]:
         """Entry ids that are delivered and not settled, of all streams."""

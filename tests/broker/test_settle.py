@@ -41,7 +41,7 @@ every_kind = pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
 
 def test_complete_stores_the_outcome_and_ends_the_entry(bench: Any) -> None:
     (entry,) = bench.fetch(b"a")
-    assert bench.settle(*complete(entry)) == [1, [], 0, []]
+    assert bench.settle(*complete(entry)) == [1, [], 0, [], []]
     assert bench.messages() == bench.pending() == []
     assert bench.client.get(bench.keys.result("id")) == OUTCOME
     assert 0 < bench.client.pttl(bench.keys.result("id")) <= 60_000
@@ -78,7 +78,7 @@ def test_release_puts_it_at_the_front(bench: Any) -> None:
     first, _ = bench.fetch(b"a", b"b")
     bench.settle(*release(first, 2))
     assert [fields for _, fields in bench.client.xrange(bench.streams[0])] == [{b"m": b"a", b"c": b"2"}]
-    status, rows, _, _ = bench.settle(want=5)
+    status, rows, *_ = bench.settle(want=5)
     assert [(number, [fields for _, fields in entries]) for number, entries in rows] == [
         (1, [[b"m", b"a", b"c", b"2"]])
     ]
@@ -101,7 +101,7 @@ def test_the_same_call_again_changes_nothing(bench: Any, item: Any) -> None:
     (entry,) = bench.fetch(b"a")
     bench.settle(*item(entry))
     before = bench.snapshot()
-    assert bench.settle(*item(entry)) == [1, [], 0, []]
+    assert bench.settle(*item(entry)) == [1, [], 0, [], []]
     assert bench.snapshot() == before
 
 
@@ -164,7 +164,7 @@ def test_the_page_of_a_fetch_is_bounded_and_read_in_order(bench: Any) -> None:
     for n in range(5):
         bench.client.xadd(bench.streams[1], {"m": b"%d" % n})
     bench.client.xadd(bench.streams[0], {"m": b"front", "c": 1})
-    _, rows, _, _ = bench.settle(want=3)
+    _, rows, *_ = bench.settle(want=3)
     assert [(number, [fields[1] for _, fields in entries]) for number, entries in rows] == [
         (1, [b"front"]),
         (2, [b"0", b"1"]),
@@ -187,18 +187,18 @@ def test_without_memory_what_must_be_written_is_refused_and_stays_pending(bench:
     (entry,) = bench.fetch(b"a")
     bench.fill_up()
     before = bench.snapshot()
-    assert bench.settle(*ITEMS[kind](entry)) == [1, [], 0, [entry]]
+    assert bench.settle(*ITEMS[kind](entry)) == [1, [], 0, [entry], []]
     assert bench.snapshot() == before
     assert bench.pending() == [entry]
     bench.make_room()
-    assert bench.settle(*ITEMS[kind](entry)) == [1, [], 0, []]
+    assert bench.settle(*ITEMS[kind](entry)) == [1, [], 0, [], []]
     assert bench.pending() == []
 
 
 def test_without_memory_completions_are_accepted(bench: Any) -> None:
     one, two = bench.fetch(b"a", b"b")
     bench.fill_up()
-    assert bench.settle(*complete(one), runs=(STREAM, 1, two), run_count=1) == [1, [], 0, []]
+    assert bench.settle(*complete(one), runs=(STREAM, 1, two), run_count=1) == [1, [], 0, [], []]
     assert bench.messages() == bench.pending() == []
     assert bench.client.get(bench.keys.result("id"))[:1] == b"S"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -51,11 +50,9 @@ def run_demo(folder: Path | None, *, keep: bool, metrics_port: int, console: Con
     files = python_files(folder)
     if not files:
         raise ConfigError(f"no Python files in {folder}")
-    with (
-        tempfile.TemporaryDirectory(prefix="taskq-demo-") as name,
-        EmbeddedRedis() as server,
-    ):
-        workspace = Path(name)
+    with EmbeddedRedis() as server:
+        workspace = server.directory / "demo"  # removed with the server, also when we are killed
+        workspace.mkdir()
         set_environment(server.url, workspace)
         with (
             Processes(workspace) as processes,

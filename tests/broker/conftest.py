@@ -55,7 +55,7 @@ class Bench:
         run_count: int = 0,
     ) -> Any:
         call = scripts.settle(self.keys, self.streams, consumer, want, runs, run_count, items)
-        return self.run(call)[:4]
+        return self.run(call)
 
     def pending(self, consumer: bytes | None = None) -> list[bytes]:
         """Entry ids that are delivered and not settled, of all streams."""

@@ -1,0 +1,18 @@
+"""What is measured. Each module here makes the trials of one measure: taskq, the bare loops, the rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from benchmarks.bench import Bench, Trial
+from benchmarks.measures import enqueue, idle, latency, memory, round_trip, throughput, waiting
+
+MEASURES: dict[str, Callable[[Bench], Iterable[Trial]]] = {
+    "throughput": throughput.trials,
+    "enqueue": enqueue.trials,
+    "latency": latency.trials,
+    "waiting": waiting.trials,
+    "round_trip": round_trip.trials,
+    "memory": memory.trials,
+    "idle": idle.trials,
+}

@@ -21,3 +21,13 @@ def save(path: Path, results: dict[str, Any]) -> None:
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(results, indent=1) + "\n")
     part.replace(path)
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """*new*, with the measures of *old* that it does not have. A measure is replaced as a whole, or not at all:
+    its ratios hold within one run."""
+    together = new | {key: {**old.get(key, {}), **new[key]} for key in ("measures", "contenders") if key in new}
+    if "absent" in new:
+        gone = {**old.get("absent", {}), **new["absent"]}
+        together["absent"] = {name: why for name, why in gone.items() if name not in new.get("contenders", {})}
+    return together

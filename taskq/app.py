@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from taskq import failpoints
 from taskq.broker import address as addresses
 from taskq.broker import inspect as read_side
 from taskq.broker.aio import AsyncClient
@@ -267,9 +268,15 @@ class TaskQ:
         for page in pages(messages) if len(messages) != 1 else (messages,):
             queue = page[0].keys.queue
             if queue not in self._announced:
+                if failpoints.ARMED:
+                    failpoints.hit("send.announce")
                 self.sync_broker.execute("SADD", self.keys.queues, queue)
                 self._announced.add(queue)
+            if failpoints.ARMED:
+                failpoints.hit("send.page")
             send_sync(self.sync_broker, page)
+            if failpoints.ARMED:
+                failpoints.hit("send.accepted")
 
     async def asend(self, message: Outgoing) -> None:
         """Send one prepared message from the running event loop.
@@ -330,6 +337,8 @@ class TaskQ:
         if queue not in self._announced:
             connection = await client.connection(self.config.broker_deadline)
             await connection.execute("SADD", self.keys.queues, queue, timeout=self.config.broker_deadline)
+            if failpoints.ARMED:
+                failpoints.hit("asend.announced")
             self._announced.add(queue)
 
     def _loop_pair(self) -> tuple[AsyncClient, AsyncProducer]:

@@ -7,6 +7,7 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from taskq import failpoints
 from taskq.broker.producer import Outgoing
 from taskq.errors import TaskqError
 
@@ -59,6 +60,8 @@ class Collector:
             _open.reset(self._token)
             self._token = None
         messages, self._messages = self._messages, []
+        if failpoints.ARMED:
+            failpoints.hit("batch.close")
         return messages
 
     def add(self, messages: Sequence[Outgoing]) -> None:

@@ -66,6 +66,8 @@ class Config:
     """How long the result of a success is kept."""
     failure_expires: float = _duration(7 * 86400.0)
     """How long the error of a failure is kept as a result (the dead letter itself stays)."""
+    idempotency_expires: float = _duration(86400.0)
+    """How long an idempotency key is remembered after its message succeeded (and at most while it has not)."""
     revoke_expires: float = _duration(30 * 86400.0)
     """How long a revoked id is remembered while its message waits."""
     timezone: str = "UTC"

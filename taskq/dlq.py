@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.keys import Keys, QueueKeys
 from taskq.broker.sync import SyncBroker
@@ -173,7 +174,12 @@ class DeadLetters:
         return total
 
     def _replay_page(self, queue: str, quads: Sequence[scripts.Arg]) -> int:
-        return int(self._broker.run(scripts.replay(self._keys.queue(queue), quads)))
+        if failpoints.ARMED:
+            failpoints.hit("replay.page")
+        moved = int(self._broker.run(scripts.replay(self._keys.queue(queue), quads)))
+        if failpoints.ARMED:
+            failpoints.hit("replay.done")
+        return moved
 
     def _of(self, queue: str | None) -> Iterator[QueueKeys]:
         return (self._keys.queue(name) for name in ([queue] if queue else self._queues()))

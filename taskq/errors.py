@@ -17,7 +17,8 @@
      │   ├─ ResultTimeoutError         (also TimeoutError) ``get(timeout=...)`` ran out
      │   ├─ TaskFailedError            the task ended FAILURE; ``get()`` raises it
      │   │   ├─ TaskRevokedError       the task was revoked
-     │   │   └─ TaskExpiredError       the message expired before it could start
+     │   │   ├─ TaskExpiredError       the message expired before it could start
+     │   │   └─ TaskSkippedError       another message has the same idempotency key
      │   ├─ SoftTimeLimitExceededError raised inside a task at its soft time limit
      │   ├─ TimeLimitExceededError     the hard time limit ended the task
      │   └─ WorkerLostError            the process that ran the task died
@@ -130,6 +131,10 @@ class TaskRevokedError(TaskFailedError):
 
 class TaskExpiredError(TaskFailedError):
     """The message expired before it could start."""
+
+
+class TaskSkippedError(TaskFailedError):
+    """The message did not run: another one has the same idempotency key, and no result of that one is stored."""
 
 
 class SoftTimeLimitExceededError(TaskqError):

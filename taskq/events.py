@@ -29,7 +29,7 @@ class Settled(NamedTuple):
     task: str
     queue: str
     state: str
-    """SUCCESS, FAILURE, RETRY, REVOKED, EXPIRED or RELEASED."""
+    """SUCCESS, FAILURE, RETRY, REVOKED, EXPIRED, SKIPPED or RELEASED."""
     runtime: float
     """Seconds it ran; 0 when it did not start."""
     wait: float

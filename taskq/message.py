@@ -42,6 +42,8 @@ class TaskState(StrEnum):
     """Failed for good; it is in the dead letter queue."""
     REVOKED = "REVOKED"
     EXPIRED = "EXPIRED"
+    SKIPPED = "SKIPPED"
+    """Not run: another message has its idempotency key."""
 
     @property
     def final(self) -> bool:
@@ -49,7 +51,7 @@ class TaskState(StrEnum):
         return self in _FINAL
 
 
-_FINAL = frozenset({TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED, TaskState.EXPIRED})
+_FINAL = frozenset({TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED, TaskState.EXPIRED, TaskState.SKIPPED})
 
 
 class Meta(msgspec.Struct, omit_defaults=True, gc=False):
@@ -75,6 +77,7 @@ class Meta(msgspec.Struct, omit_defaults=True, gc=False):
     soft_time_limit: float | None = msgspec.field(default=None, name="s")
     time_limit: float | None = msgspec.field(default=None, name="t")
     headers: dict[str, Any] | None = msgspec.field(default=None, name="h")
+    idempotency_key: str | None = msgspec.field(default=None, name="k")
 
 
 PLAIN = Meta()
@@ -127,14 +130,14 @@ def wire_id(task_id: str) -> bytes | str:
     return task_id
 
 
-def check_id(task_id: object) -> str:
-    """Return *task_id* if it can be one.
+def check_id(task_id: object, what: str = "task_id") -> str:
+    """Return *task_id* if it can be one; *what* names it in the error.
 
     Raises:
         ConfigError: empty, too long, or with characters that do not print.
     """
     if not isinstance(task_id, str) or not 0 < len(task_id) <= MAX_ID_LENGTH or not task_id.isprintable():
-        raise ConfigError(f"task_id must be 1 to {MAX_ID_LENGTH} printable characters, not {task_id!r}")
+        raise ConfigError(f"{what} must be 1 to {MAX_ID_LENGTH} printable characters, not {task_id!r}")
     return task_id
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskq import serialization
-from taskq.errors import TaskExpiredError, TaskFailedError, TaskRevokedError
+from taskq.errors import TaskExpiredError, TaskFailedError, TaskRevokedError, TaskSkippedError
 from taskq.message import TaskState
 
 _LETTERS = {
@@ -18,6 +18,7 @@ _LETTERS = {
     TaskState.RETRY: b"R",
     TaskState.REVOKED: b"V",
     TaskState.EXPIRED: b"X",
+    TaskState.SKIPPED: b"K",
 }
 _STATES = {letter: state for state, letter in _LETTERS.items()}
 
@@ -35,7 +36,11 @@ class Ending:
 
     def exception(self, task_id: str) -> TaskFailedError:
         """The error that ``get()`` raises for an outcome that is no success."""
-        kinds = {TaskState.REVOKED: TaskRevokedError, TaskState.EXPIRED: TaskExpiredError}
+        kinds = {
+            TaskState.REVOKED: TaskRevokedError,
+            TaskState.EXPIRED: TaskExpiredError,
+            TaskState.SKIPPED: TaskSkippedError,
+        }
         kind = kinds.get(self.state, TaskFailedError)
         text = f"{self.error_type}: {self.error}" if self.error_type else self.error or self.state.value
         return kind(text, task_id=task_id, error_type=self.error_type, traceback=self.traceback)

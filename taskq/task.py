@@ -85,6 +85,9 @@ class CallSettings(TypedDict, total=False):
     priority: int
     task_id: str
     """Your own id. The same id is accepted once within a day, whoever sends it."""
+    idempotency_key: str
+    """A second message to this task with the same key does not run while the first one has not failed for good, nor
+    for ``idempotency_expires`` after its success. See ``docs/idempotency.md``."""
     headers: Mapping[str, Any]
     ignore_result: bool
     soft_time_limit: Duration
@@ -416,6 +419,8 @@ def _extra_meta(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise ConfigError(f"{where} takes countdown or eta, not both")
     if "headers" in given:
         extra["headers"] = dict(given["headers"])
+    if "idempotency_key" in given:
+        extra["idempotency_key"] = check_id(given["idempotency_key"], "idempotency_key")
     if "max_retries" in given:
         extra["max_retries"] = RetryPolicy.build(max_retries=given["max_retries"]).max_retries
     for key in ("soft_time_limit", "time_limit"):

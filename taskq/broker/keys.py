@@ -13,6 +13,8 @@ key                          type    content                                    
 ``ns:{q}:consumers``         zset    consumer -> lease deadline ms (Redis's clock)      removed at stop
 ``ns:{q}:producer:<id>``     string  last sequence number accepted from a producer      TTL
 ``ns:{q}:sent:<task id>``    string  marks a task id given by the user as used          TTL
+``ns:{q}:claim:<task>:<k>``  string  idempotency key of a task -> task id that has it   TTL
+``ns:{q}:last:<task>:<k>``   zset    a key's last sequence number, see ``ctx.newer``     TTL
 ``ns:{q}:result:<task id>``  string  state letter, then the packed outcome              TTL
 ``ns:{q}:waiting``           hash    task id -> channels of the clients waiting for it  TTL, or when it ends
 ``ns:{q}:revoked``           zset    task id -> forget-after ms                         TTL, or when it is met
@@ -41,10 +43,12 @@ class QueueKeys:
     """The keys of one queue."""
 
     __slots__ = (
+        "claim_prefix",
         "consumers",
         "dead",
         "delayed",
         "fired",
+        "last_prefix",
         "levels",
         "producer_prefix",
         "queue",
@@ -59,10 +63,12 @@ class QueueKeys:
     def __init__(self, namespace: str, queue: str) -> None:
         prefix = f"{namespace}:{{{queue}}}:".encode()
         self.queue = queue
+        self.claim_prefix = prefix + b"claim:"
         self.consumers = prefix + b"consumers"
         self.dead = prefix + b"dead"
         self.delayed = prefix + b"delayed"
         self.fired = prefix + b"fired"
+        self.last_prefix = prefix + b"last:"
         self.levels = prefix + b"levels"
         self.producer_prefix = prefix + b"producer:"
         self.result_prefix = prefix + b"result:"
@@ -87,6 +93,14 @@ class QueueKeys:
     def sent(self, task_id: str) -> bytes:
         """The mark that a user-given task id is in use."""
         return self.sent_prefix + task_id.encode()
+
+    def claim(self, task: str, key: str) -> bytes:
+        """Which message of *task* has an idempotency key."""
+        return self.claim_prefix + f"{task}:{key}".encode()
+
+    def last(self, task: str, key: str) -> bytes:
+        """The last sequence number that *task* has done of *key*."""
+        return self.last_prefix + f"{task}:{key}".encode()
 
 
 class Keys:

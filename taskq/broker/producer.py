@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import QueueKeys
@@ -141,7 +142,12 @@ class AsyncProducer:
 
     async def _run(self, planned: Planned) -> Any:
         self._sequence += 1
-        return await self._client.run(planned(self._producer, self._sequence), self._deadline)
+        if failpoints.ARMED:
+            failpoints.hit("asend.page")
+        reply = await self._client.run(planned(self._producer, self._sequence), self._deadline)
+        if failpoints.ARMED:
+            failpoints.hit("asend.accepted")
+        return reply
 
 
 def _finish(futures: Iterable[asyncio.Future[Any]], finish: Callable[[asyncio.Future[Any]], None]) -> None:

@@ -61,11 +61,13 @@ REGISTER = _load("register")
 HEARTBEAT = _load("heartbeat")
 SETTLE = _load("settle")
 RECOVER = _load("recover")
+ADOPT = _load("adopt")
 PROMOTE = _load("promote")
 REVOKE = _load("revoke")
 WAIT = _load("wait")
 REPLAY = _load("replay")
 FIRE = _load("fire")
+CLAIM = _load("claim")
 
 
 def _announce(level: int) -> str:
@@ -129,6 +131,11 @@ def recover(keys: QueueKeys, streams: Sequence[bytes], consumer: bytes, charge: 
     return Call(RECOVER, (keys.consumers, *streams), (consumer, charge, page))
 
 
+def adopt(keys: QueueKeys, streams: Sequence[bytes]) -> Call:
+    """Mark for recovery who holds deliveries without a lease; answers how many."""
+    return Call(ADOPT, (keys.consumers, *streams), ())
+
+
 def promote(keys: QueueKeys, page: int = 500) -> Call:
     """Due delayed messages into their streams; answers ``[moved, ms to the next]``."""
     return Call(PROMOTE, (keys.delayed, keys.levels, keys.stream_prefix), (page, keys.wake, str(DEFAULT_PRIORITY)))
@@ -159,6 +166,15 @@ def fire(keys: QueueKeys, schedule: str, fire_time_ms: int, level: int, message:
         FIRE,
         (keys.fired, keys.stream(level), keys.levels),
         (schedule, fire_time_ms, message, _announce(level), keys.wake),
+    )
+
+
+def claim(keys: QueueKeys, consumer: bytes, ttl_ms: int, claims: Sequence[tuple[bytes, str]]) -> Call:
+    """Idempotency keys for messages about to start; *claims* are :meth:`QueueKeys.claim` and task id."""
+    return Call(
+        CLAIM,
+        (keys.consumers, *(key for key, _ in claims)),
+        (consumer, ttl_ms, keys.result_prefix, *(task_id for _, task_id in claims)),
     )
 
 

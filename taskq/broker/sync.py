@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import hiredis
 
+from taskq import failpoints
 from taskq.broker.address import Address
 from taskq.broker.replies import broker_error, is_noscript
 from taskq.broker.scripts import Call
@@ -130,6 +131,8 @@ class SyncConnection:
             sock = self._socket or self._connect(deadline)
             sock.settimeout(max(deadline - time.monotonic(), 0.001))
             sock.sendall(packed)
+            if failpoints.ARMED:
+                failpoints.hit("sync.sent")
             return self._read(sock)
         except OSError as error:
             self.close()

@@ -44,7 +44,10 @@ class Flags:
 @click.command()
 @app_options
 @click.option(
-    "-Q", "--queues", metavar="A,B", help="Queues to read, the preferred first. Default: those of the app's tasks."
+    "-Q",
+    "--queues",
+    metavar="A,B",
+    help="Queues to read, the preferred first. Default: those of the app's tasks, in turns.",
 )
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Slots for ordinary tasks, per process. [8]")
 @click.option("--async-concurrency", type=click.IntRange(min=1), help="Slots for async tasks, per process. [100]")

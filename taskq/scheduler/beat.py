@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from taskq import failpoints
 from taskq.app import PeriodicEntry, TaskQ
 from taskq.broker import scripts
 from taskq.broker.keys import QueueKeys
@@ -103,6 +104,8 @@ class Beat:
         """
         try:
             now = self._redis_now() if now is None else now
+            if failpoints.ARMED:
+                failpoints.hit("beat.clock")
             self._notice_silence(now)
             refused = self._fire_due(now)
         except BrokerError:
@@ -165,6 +168,8 @@ class Beat:
         return found
 
     def _catch_up_with(self, one: _Watched, last: datetime, now: datetime) -> None:
+        if failpoints.ARMED:
+            failpoints.hit("beat.looked")
         entry = one.entry
         try:
             times = due_times(entry.schedule, last, one.seen or now, now, entry.catch_up)
@@ -183,8 +188,12 @@ class Beat:
     def _fire(self, one: _Watched, fire_time: datetime) -> None:
         message = self._message(one.entry, fire_time)
         call = scripts.fire(one.keys, one.entry.name, _milliseconds(fire_time), message.level, message.data)
+        if failpoints.ARMED:
+            failpoints.hit("beat.fire")
         if self._app.sync_broker.run(call, deadline=CALL_DEADLINE):
             logger.info("fired %s", fire_id(one.entry.name, fire_time))
+        if failpoints.ARMED:
+            failpoints.hit("beat.fired")
 
     def _watch(self, entry: PeriodicEntry) -> _Watched:
         """Check that *entry* can be sent, now rather than at its first fire time."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 
 class Doorbell:
@@ -17,7 +18,8 @@ class Doorbell:
         """Wake the loop; from any thread, as often as it likes."""
         if not self._ringing:
             self._ringing = True
-            self._loop.call_soon_threadsafe(self._hear)
+            with contextlib.suppress(RuntimeError):  # a task in a thread has outlived its worker's loop
+                self._loop.call_soon_threadsafe(self._hear)
 
     def wake(self) -> None:
         """Wake the loop; on its own thread."""

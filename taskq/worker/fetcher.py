@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.address import Address
 from taskq.broker.aio import AsyncConnection
@@ -22,6 +23,7 @@ from taskq.broker.scripts import MAX_PER_CALL, Call
 from taskq.config import Config
 from taskq.delivery import Delivery
 from taskq.errors import BrokerError, BrokerUnavailableError
+from taskq.worker import claims
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.executors import Executor, finish
 from taskq.worker.intake import Intake
@@ -36,6 +38,8 @@ AHEAD = 0.004
 """Seconds of work held beyond the busy slots: what hides a round trip."""
 MOST_HELD = 5000
 """Deliveries held at most, settled or not: the bound of the outcome buffer while Redis cannot be reached."""
+LOOK_EVERY = 0.05
+"""Seconds between looks at a queue that had run dry, while another queue is busy."""
 STALL = 0.25
 """Seconds without any outcome after which deliveries that only wait are given back."""
 LOG_EVERY = 1.0
@@ -48,7 +52,8 @@ class Fetcher:
     Args:
         address: where Redis is.
         config: for timeouts and limits.
-        links: the queues, in order of preference.
+        links: the queues.
+        in_order: serve the first queue before the others; else all in turns.
         intake: takes what was fetched.
         executors: whose free slots decide how much to fetch.
         doorbell: rings when there is something to do.
@@ -61,6 +66,7 @@ class Fetcher:
         address: Address,
         config: Config,
         links: Sequence[QueueLink],
+        in_order: bool,
         intake: Intake,
         executors: Sequence[Executor],
         doorbell: Doorbell,
@@ -70,6 +76,7 @@ class Fetcher:
         self._address = address
         self._config = config
         self._links = list(links)
+        self._in_order = in_order
         self._intake = intake
         self._executors = executors
         self._doorbell = doorbell
@@ -136,9 +143,15 @@ class Fetcher:
         for link in self._links:
             link.set_levels(await self._levels(link))
             link.revocations = True
+            if failpoints.ARMED:
+                failpoints.hit("register.levels")
             await self.run_call(scripts.register(link.keys, link.consumer, lease_ms, link.streams))
+            if failpoints.ARMED:
+                failpoints.hit("register.queue")
             link.hot = True
         self.registered = True
+        if failpoints.ARMED:
+            failpoints.hit("register.done")
 
     def refresh_levels(self) -> None:
         """A priority level may have come into use: look, and read it from now on."""
@@ -152,6 +165,8 @@ class Fetcher:
         """
         if consumer != self._links[0].consumer:
             return  # told already
+        if failpoints.ARMED:
+            failpoints.hit("lost.begin")
         logger.warning("the lease was lost (this process was paused, or Redis lost data): beginning again")
         for executor in self._executors:
             executor.submit([delivery for delivery in executor.take_waiting() if delivery.settled])
@@ -162,6 +177,8 @@ class Fetcher:
                 if not delivery.settled:
                     self._intake.stop_delivery(delivery, "lease lost")
             link.begin_again(name)
+        if failpoints.ARMED:
+            failpoints.hit("lost.renamed")
         self._tell_lease_lost()
         self.restart_blocking()
 
@@ -188,6 +205,8 @@ class Fetcher:
             while more:
                 call = scripts.recover(link.keys, link.streams, link.consumer, 0)
                 moved, more, _, _ = await self.run_call(call)
+                if failpoints.ARMED:
+                    failpoints.hit("handback.page")
                 more = more and moved
 
     def close(self) -> None:
@@ -210,7 +229,7 @@ class Fetcher:
         if not self.registered:
             await self.register()
         busy = False
-        for link in self._links:
+        for link in self._next_order():
             if link.reclaim and self._blocked is None and not self.draining:
                 await self._reclaim(link)
             want = self._want(link)
@@ -222,12 +241,20 @@ class Fetcher:
         if not busy:
             await self._rest()
 
+    def _next_order(self) -> list[QueueLink]:
+        """The links as this turn serves them: in the order of preference, or in turns."""
+        if not self._in_order:
+            self._links.append(self._links.pop(0))
+        return self._links
+
     def _any_hot(self) -> bool:
         return any(link.hot for link in self._links)
 
     def _want(self, link: QueueLink) -> int:
-        if self.draining or not link.hot or self._blocked is not None:
+        if self.draining or self._blocked is not None:
             return 0
+        if not link.hot and (not self._any_hot() or time.monotonic() - link.looked_at < LOOK_EVERY):
+            return 0  # it is blocked on, or, while others are busy and nobody blocks, looked at now and then
         return min(self._credit(), MAX_PER_CALL)
 
     def _credit(self) -> int:
@@ -268,7 +295,11 @@ class Fetcher:
         runs, run_count, items = settle_arguments(batch, streams)
         call = scripts.settle(link.keys, streams, link.consumer, want, runs, run_count, items)
         try:
+            if failpoints.ARMED:
+                failpoints.hit("exchange.send")
             status, *rest = await self.run_call(call)
+            if failpoints.ARMED:
+                failpoints.hit("exchange.replied")
         except BrokerError as error:
             link.ended.extendleft(reversed(batch))
             if is_nogroup(error):
@@ -282,8 +313,10 @@ class Fetcher:
         for text in failed:
             logger.error("a command of ctx.tx was refused by Redis: %s", text.decode(errors="replace"))
         self._close_batch(link, batch, refused)
+        if failpoints.ARMED:
+            failpoints.hit("exchange.closed")
         if want:
-            self.last_fetch = time.monotonic()
+            self.last_fetch = link.looked_at = time.monotonic()
             link.revocations = bool(revoked)
             link.hot = sum(len(entries) for _, entries in rows) >= want
         if rows:
@@ -316,7 +349,11 @@ class Fetcher:
         taken = self._intake.take(link, rows)
         if check_revoked and taken:
             await self._mark_revoked(link, taken)
+        if failpoints.ARMED:
+            failpoints.hit("accept.taken")
         self._intake.start(taken)
+        if failpoints.ARMED:
+            failpoints.hit("accept.started")
 
     async def _mark_revoked(self, link: QueueLink, taken: list[Delivery]) -> None:
         ids = [delivery.message.task_id for delivery in taken]
@@ -327,6 +364,8 @@ class Fetcher:
             for delivery in taken:
                 link.held.pop(delivery.key, None)
             raise
+        if failpoints.ARMED:
+            failpoints.hit("revoked.looked")
         for delivery, score in zip(taken, scores, strict=True):
             if score is not None:
                 delivery.cancelled = "revoked"
@@ -361,11 +400,15 @@ class Fetcher:
             self._reader = await AsyncConnection.open(
                 self._address, self._config.broker_connection_timeout, "taskq-reader"
             )
+        if failpoints.ARMED:
+            failpoints.hit("block.send")
         streams = [stream for link in self._links for stream in link.streams]
         reply = await self._reader.execute(
             "XREADGROUP", "GROUP", GROUP, self._links[0].consumer, "COUNT", credit, "BLOCK", round(BLOCK * 1000),
             "STREAMS", *streams, *[">"] * len(streams), timeout=BLOCK + self._config.broker_deadline,
         )  # fmt: skip
+        if failpoints.ARMED:
+            failpoints.hit("block.replied")
         where = {stream: link for link in self._links for stream in link.streams}
         found: dict[str, tuple[QueueLink, list[Any]]] = {}
         for stream, entries in reply or ():
@@ -390,11 +433,15 @@ class Fetcher:
                 entries = reply[0][1] if reply else []
                 if not entries:
                     break
+                if failpoints.ARMED:
+                    failpoints.hit("reclaim.read")
                 gone = [entry for entry, fields in entries if fields is None]
                 if gone:  # deleted under us; on Redis 6.2 they would stay pending for ever
                     await self.execute("XACK", stream, GROUP, *gone)
                 await self._accept(link, [(stream, entries)], check_revoked=True)
                 last = entries[-1][0]
+        if failpoints.ARMED:
+            failpoints.hit("reclaim.done")
         link.reclaim = False
         link.hot = True
 
@@ -405,6 +452,8 @@ class Fetcher:
                 before = link.streams
                 link.set_levels(await self._levels(link))
                 if link.streams != before:
+                    if failpoints.ARMED:
+                        failpoints.hit("levels.changed")
                     self.registered = False
         except BrokerError:
             self._levels_stale = True

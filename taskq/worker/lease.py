@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.address import Address
 from taskq.broker.sync import SyncConnection
@@ -55,6 +56,7 @@ class LeaseKeeper:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskq-lease", daemon=True)
         self._grace_until = 0.0
+        self._next_look = 0.0
 
     def start(self) -> None:
         """Start the thread."""
@@ -85,6 +87,11 @@ class LeaseKeeper:
         busy = any(link.held for link in self._links)
         pause = self._lease / (3 if busy else 2)  # who holds nothing can lose nothing
         due = {link: self._renew(link, now) for link in self._links}  # all of ours before any of another's
+        if now >= self._next_look and now >= self._grace_until:
+            self._next_look = now + self._lease * random.uniform(1, 1.5)
+            for link in self._links:
+                if self._connection.run(scripts.adopt(link.keys, link.streams), now + self._lease / 2):
+                    due[link] = 0.0
         for link, due_in in due.items():
             if due_in <= 0 and now >= self._grace_until:
                 due_in = self._recover(link, now)
@@ -98,7 +105,11 @@ class LeaseKeeper:
         if not self._registered():
             return self._lease  # about to be; to ask now would look like a lost lease
         call = scripts.heartbeat(link.keys, consumer, round(self._lease * 1000))
+        if failpoints.ARMED:
+            failpoints.hit("renew.send")
         renewed, due_ms = self._connection.run(call, now + self._lease / 2)
+        if failpoints.ARMED:
+            failpoints.hit("renew.replied")
         if not renewed:
             self._lost(consumer)
             return self._lease
@@ -108,7 +119,11 @@ class LeaseKeeper:
         """Take over what is due; seconds until there can be more."""
         for _ in range(MAX_PAGES):
             call = scripts.recover(link.keys, link.streams, b"", 1)
+            if failpoints.ARMED:
+                failpoints.hit("recover.send")
             moved, more, next_ms, consumer = self._connection.run(call, now + self._lease / 2)
+            if failpoints.ARMED:
+                failpoints.hit("recover.page")
             if moved:
                 logger.warning("recovered %d messages of dead worker %s", moved, consumer.decode())
                 self._recovered(link.queue, moved)

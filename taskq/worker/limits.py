@@ -38,6 +38,7 @@ class TimeLimits:
 
     def _strike(self, delivery: Delivery, executor: Executor, why: str) -> None:
         # settled already: the entry is gone, and its slot runs something else
-        if delivery.link.held.get(delivery.key) is delivery and not delivery.cancelled:
+        ours = delivery.link.held.get(delivery.key) is delivery
+        if ours and delivery.cancelled in ("", "soft time limit"):  # one that was ignored stops no other
             delivery.cancelled = why
             executor.stop_delivery(delivery)

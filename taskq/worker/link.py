@@ -40,6 +40,8 @@ class QueueLink:
         """Outcomes to settle; executors append from their threads."""
         self.hot = True
         """Whether the last fetch got all it asked for, so that there is probably more."""
+        self.looked_at = 0.0
+        """``time.monotonic()`` of the last fetch that did not block."""
         self.revocations = True
         """Whether ids may be revoked in this queue, so that what is fetched must be looked up."""
         self.reclaim = False

@@ -9,6 +9,9 @@ from taskq.broker.scripts import Arg
 from taskq.delivery import Delivery
 
 COMPLETE, COMMIT, RETRY, DEAD_LETTER, RELEASE = "c", "t", "r", "d", "l"
+GIVE_UP = "k"
+"""Not an end of its own: gives an idempotency key free together with the item after it."""
+_WITHOUT_SUCCESS = frozenset({"FAILURE", "REVOKED", "EXPIRED"})
 STORE, BURY = "s", "e"
 """For what was settled before it ran: only its outcome is stored, only a dead letter written."""
 _ONCE_SETTLED = {COMPLETE: STORE, DEAD_LETTER: BURY}
@@ -20,7 +23,7 @@ class Outcome(NamedTuple):
     kind: str
     """One of the kinds of ``lua/settle.lua``."""
     state: str
-    """For events: SUCCESS, FAILURE, RETRY, REVOKED, EXPIRED or RELEASED."""
+    """For events: SUCCESS, FAILURE, RETRY, REVOKED, EXPIRED, SKIPPED or RELEASED."""
     stored: bytes = b""
     """The packed outcome for whoever waits; empty for none."""
     ttl_ms: int = 1
@@ -58,9 +61,12 @@ def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list
             else:
                 entries.append(delivery.entry)
         else:
-            kind, _, stored, ttl_ms, extra = outcome
+            kind, state, stored, ttl_ms, extra = outcome
             if delivery.settled:
                 kind = _ONCE_SETTLED[kind]
+            if (meta := delivery.message.meta) is not None and meta.idempotency_key and state in _WITHOUT_SUCCESS:
+                claim = delivery.link.keys.claim(delivery.message.task, meta.idempotency_key)
+                items += (GIVE_UP, number[delivery.stream], delivery.entry, delivery.message.task_id, b"", 1, claim)
             items += (kind, number[delivery.stream], delivery.entry, delivery.message.task_id, stored, ttl_ms, *extra)
     runs: list[Arg] = []
     for stream, entries in plain.items():

@@ -67,7 +67,7 @@ async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCod
         for danger in settings.dangers():
             logger.warning("%s", danger)
     signals = _Signals(worker)
-    signals.install()
+    signals.install(supervised=process.parent is not None)
     async with contextlib.AsyncExitStack() as beside:
         if process.health is not None:
             server = serve_health(*process.health, lambda: is_ready(worker))
@@ -88,9 +88,11 @@ class _Signals:
         self.count = 0
         self._worker = worker
 
-    def install(self) -> None:
+    def install(self, *, supervised: bool) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        if supervised:  # Ctrl-C reaches the whole group, and the supervisor passes it on: it must not count twice
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGTERM,) if supervised else (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._received, signal.Signals(number).name)
 
     def _received(self, name: str) -> None:

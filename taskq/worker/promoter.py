@@ -12,6 +12,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.scripts import Call
 from taskq.errors import BrokerError
@@ -65,7 +66,11 @@ class Promoter:
         """Promote all that is due; seconds until the next look."""
         while True:
             try:
+                if failpoints.ARMED:
+                    failpoints.hit("promote.send")
                 _, next_ms = await self._run(scripts.promote(self._link.keys))
+                if failpoints.ARMED:
+                    failpoints.hit("promote.moved")
             except BrokerError as error:
                 logger.debug("promoter of %s: %s", self._link.queue, error)
                 return 1.0

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from taskq import failpoints
 from taskq.broker.scripts import member
 from taskq.config import Config
 from taskq.context import Context, current_delivery
@@ -78,6 +79,8 @@ class Runner:
         if refused is not None:
             return refused
         message, task = delivery.message, delivery.task
+        if failpoints.ARMED:
+            failpoints.hit("run.begin")
         token = current_delivery.set(delivery)
         try:
             if task.bind:
@@ -88,6 +91,8 @@ class Runner:
             return self.failed(delivery, error)
         finally:
             current_delivery.reset(token)
+        if failpoints.ARMED:
+            failpoints.hit("run.end")
         return self.succeeded(delivery, value)
 
     async def acall(self, delivery: Delivery) -> Outcome:
@@ -96,6 +101,8 @@ class Runner:
         if refused is not None:
             return refused
         message, task = delivery.message, delivery.task
+        if failpoints.ARMED:
+            failpoints.hit("arun.begin")
         current_delivery.set(delivery)  # this coroutine has a context of its own
         try:
             if task.bind:
@@ -104,10 +111,15 @@ class Runner:
                 value = await task.function(*message.args, **message.kwargs)
         except BaseException as error:
             return self.failed(delivery, _meaning_of(delivery, error))
+        if failpoints.ARMED:
+            failpoints.hit("arun.end")
         return self.succeeded(delivery, value)
 
     def succeeded(self, delivery: Delivery, value: Any) -> Outcome:
         """The outcome of a run that returned *value*."""
+        meta = delivery.message.meta
+        if meta is not None and meta.idempotency_key is not None and not delivery.settled:
+            self._confirm(delivery, meta.idempotency_key)
         if delivery.tx is None and ignores_result(delivery):
             return DONE
         try:
@@ -120,12 +132,21 @@ class Runner:
             return Outcome(COMPLETE, "SUCCESS", stored, ttl_ms)
         return Outcome(COMMIT, "SUCCESS", b"" if ignores_result(delivery) else stored, ttl_ms, delivery.tx.packed())
 
+    def _confirm(self, delivery: Delivery, key: str) -> None:
+        """Keep the idempotency key, from the success on, for its whole time."""
+        message = delivery.message
+        claim = delivery.task.app.keys.queue(delivery.link.queue).claim(message.task, key)
+        ttl_ms = milliseconds(self._config.idempotency_expires)
+        Context(delivery).tx.execute("SET", claim, message.task_id, "PX", ttl_ms)
+
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         """The outcome of a run that raised *error*: again later, or the dead letter queue."""
         if isinstance(error, asyncio.CancelledError) and delivery.cancelled:
             return self.revoked(delivery)
         if isinstance(error, (KeyboardInterrupt, SystemExit, asyncio.CancelledError)):
             error = WorkerLostError(f"the task raised {type(error).__name__}")
+        if failpoints.ARMED:
+            failpoints.hit("run.failed")
         text = _traceback(error)
         try:
             return self._judge(delivery, error, text)
@@ -177,6 +198,8 @@ class Runner:
         return wait
 
     def _again(self, delivery: Delivery, wait: float, error: BaseException, text: str) -> Outcome:
+        if failpoints.ARMED:
+            failpoints.hit("retry.decided")
         meta = delivery.message.meta or Meta()
         first = meta.first or round(now_ms() - (time.monotonic() - delivery.started) * 1000)
         changed = msgspec.structs.replace(
@@ -193,6 +216,8 @@ class Runner:
         return Outcome(RETRY, "RETRY", stored, delivery.task.settings.failure_ttl_ms, (round(wait * 1000), data))
 
     def _dead(self, delivery: Delivery, reason: str, error: BaseException, text: str) -> Outcome:
+        if failpoints.ARMED:
+            failpoints.hit("dead.decided")
         message = delivery.message
         meta = message.meta or PLAIN
         kind = type(error).__qualname__

@@ -115,6 +115,8 @@ class Supervisor:
         )
         process.start()
         member.process, member.started_at = process, time.monotonic()
+        if self._signals and process.pid:  # it came while the process was being started, and passed it by
+            os.kill(process.pid, signal.SIGTERM)
         threading.Thread(target=self._watch, args=(process,), daemon=True).start()
 
     def _watch(self, process: SpawnProcess) -> None:
@@ -141,9 +143,9 @@ class Supervisor:
 
     def _verdict(self) -> ExitCode:
         codes = {m.process.exitcode for m in self._members if m.process is not None}
-        if codes <= {0}:
+        if codes <= {ExitCode.OK}:
             return ExitCode.OK
-        if self._signals > 1:
+        if codes <= {ExitCode.OK, ExitCode.INTERRUPTED}:
             return ExitCode.INTERRUPTED
         return ExitCode.USAGE if ExitCode.USAGE in codes else ExitCode.FAILED
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.errors import BrokerError, ConfigError
 from taskq.events import Settled
@@ -42,7 +43,7 @@ class WorkerOptions:
     """How one worker process runs; None takes the app's setting."""
 
     queues: Sequence[str] = ()
-    """In order of preference; empty for every queue of the app's tasks."""
+    """In order of preference; empty for every queue of the app's tasks, in turns."""
     pool: str | None = None
     concurrency: int | None = None
     async_concurrency: int | None = None
@@ -86,6 +87,7 @@ class Worker:
             app.address,
             config,
             self._links,
+            bool(self.options.queues),
             self._intake,
             self._executors_in_use(),
             self._doorbell,
@@ -183,10 +185,14 @@ class Worker:
 
     async def _drain(self) -> None:
         """Fetch nothing more, give back what has not started, let what runs end."""
+        if failpoints.ARMED:
+            failpoints.hit("drain.begin")
         fetcher = self._fetcher
         fetcher.draining = True
         fetcher.restart_blocking()
         fetcher.give_back((self._sync, self._async))
+        if failpoints.ARMED:
+            failpoints.hit("drain.released")
         timeout = self.options.shutdown_timeout
         limit = time.monotonic() + (self.app.config.worker_shutdown_timeout if timeout is None else timeout)
         while fetcher.held() and time.monotonic() < limit:
@@ -204,11 +210,15 @@ class Worker:
         for promoter in self._promoters.values():
             await promoter.stop()
         await asyncio.to_thread(self._keeper.stop)
+        if failpoints.ARMED:
+            failpoints.hit("handback.send")
         try:
             async with asyncio.timeout(self.app.config.broker_deadline):
                 await self._fetcher.hand_back()
         except (BrokerError, TimeoutError) as error:
             logger.warning("could not hand back (%s); the lease will run out instead", error or "no answer in time")
+        if failpoints.ARMED:
+            failpoints.hit("stop.done")
         self._close()
 
     def _close(self) -> None:
@@ -242,7 +252,7 @@ class Worker:
 
     def _revoke_held(self, link: QueueLink, ids: Sequence[str]) -> None:
         for delivery in list(link.held.values()):
-            if delivery.message.task_id in ids and not delivery.cancelled:
+            if delivery.message.task_id in ids and delivery.cancelled in ("", "soft time limit"):
                 self._intake.stop_delivery(delivery, "revoked")
 
 

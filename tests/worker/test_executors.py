@@ -33,13 +33,13 @@ def log(line):
 
 
 @app.task(name="echo", **options)
-{maybe_async} def echo(*args, **kwargs):
+{maybe_async}def echo(*args, **kwargs):
     return [list(args), kwargs]
 
 
 @app.task(name="boom", max_retries=0)
-{maybe_async} def boom(text):
-    raise ValueError(text)
+{maybe_async}def boom():
+    raise ValueError("file " + chr(0xDCFF))
 
 
 class Unreadable(Exception):
@@ -48,73 +48,72 @@ class Unreadable(Exception):
 
 
 @app.task(name="unreadable", max_retries=0)
-{maybe_async} def unreadable():
+{maybe_async}def unreadable():
     raise Unreadable
 
 
 @app.task(name="third_time", **options)
-{maybe_async} def third_time():
+{maybe_async}def third_time():
     if current_task().attempt < 3:
         raise OSError("not yet")
     return current_task().attempt
 
 
 @app.task(name="leave", max_retries=0)
-{maybe_async} def leave():
+{maybe_async}def leave():
     raise SystemExit(3)
 
 
 @app.task(name="bound", bind=True)
-{maybe_async} def bound(self, x):
+{maybe_async}def bound(self, x):
     return [self.id, self.attempt, x]
 
 
 @app.task(name="contextual")
-{maybe_async} def contextual():
+{maybe_async}def contextual():
     before = mark.get()
     mark.set("dirty")
     return [before, current_task().id]
 
 
 @app.task(name="strange")
-{maybe_async} def strange():
+{maybe_async}def strange():
     return object()
 
 
 @app.task(name="soft", soft_time_limit=0.1, max_retries=0)
-{maybe_async} def soft():
+{maybe_async}def soft():
     for _ in range(3000):
         {nap}
 
 
 @app.task(name="cleanup", soft_time_limit=0.1, max_retries=0)
-{maybe_async} def cleanup():
+{maybe_async}def cleanup():
     try:
         for _ in range(3000):
             {nap}
-    except SoftTimeLimitExceededError:
+    except {soft_error}:
         return "cleaned up"
 
 
 @app.task(name="hard", time_limit=0.1, max_retries=0)
-{maybe_async} def hard():
+{maybe_async}def hard():
     for _ in range(3000):
         {nap}
 
 
 @app.task(name="deaf", soft_time_limit=0.05, time_limit=0.3, max_retries=0)
-{maybe_async} def deaf():
-    for _ in range(3000):
-        try:
+{maybe_async}def deaf():
+    try:
+        for _ in range(3000):
             {nap}
-        except (SoftTimeLimitExceededError, asyncio.CancelledError):
-            pass
-        except Exception:
-            raise
+    except {soft_error}:
+        for _ in range(3000):
+            {nap}
 
 
 @app.task(name="note")
-{maybe_async} def note(text):
+{maybe_async}def note(text):
     log(text)
     return text
 
@@ -183,7 +182,8 @@ def make_pool(
         url=redis_url,
         namespace=namespace,
         log=str(log),
-        maybe_async="async" if kind == "coroutines" else "",
+        maybe_async="async " if kind == "coroutines" else "",
+        soft_error="asyncio.CancelledError" if kind == "coroutines" else "SoftTimeLimitExceededError",
         nap="await asyncio.sleep(0.01)" if kind == "coroutines" else "time.sleep(0.01)",
     )
     (tmp_path / f"{module}.py").write_text(text)
@@ -227,10 +227,10 @@ def test_many_messages_all_end(pool: Pool) -> None:
 
 def test_an_exception_is_a_failure_with_its_traceback(pool: Pool) -> None:
     with pool.worker():
-        result = pool.send("boom", "file \udcff")
+        result = pool.send("boom")
         with pytest.raises(TaskFailedError, match=r"ValueError: file \\udcff"):
             result.get(timeout=20)
-    assert "raise ValueError(text)" in str(result.traceback)
+    assert "raise ValueError(" in str(result.traceback)
     (letter,) = pool.app.dlq.list()
     assert letter.evidence.error_type == "ValueError"
 
@@ -321,7 +321,8 @@ def test_a_message_that_kills_its_process_is_contained(pool: Pool, how: str) -> 
     (letter,) = pool.app.dlq.list()
     assert (letter.task, letter.evidence.reason, letter.evidence.crashes) == ("die", "crashed", 3)
     assert pool.lines().count("die") == 3
-    assert sorted(line for line in pool.lines() if line != "die") == sorted(f"n{n}" for n in range(50))
+    # a neighbour whose answer was still in the dead child runs again, uncharged
+    assert {line for line in pool.lines() if line != "die"} == {f"n{n}" for n in range(50)}
 
 
 @processes

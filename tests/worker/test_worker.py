@@ -14,6 +14,7 @@ from support.wait import eventually
 from support.worker import run_burst, running_worker
 
 from taskq import TaskFailedError, TaskQ, TaskState, current_task
+from taskq.broker import scripts
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import BrokerUnavailableError
 
@@ -214,8 +215,6 @@ def test_a_lost_lease_is_noticed_and_its_outcomes_are_dropped(make_app: MakeApp,
         assert running.wait(10)
         stale = worker.consumer
         # what a colleague does once the lease has run out
-        from taskq.broker import scripts
-
         app.sync_broker.run(scripts.recover(keys, scripts.streams_of(keys, []), stale, 1))
         assert result.get(timeout=10) == 2, "the second delivery counts"
         assert worker.consumer != stale
@@ -403,8 +402,6 @@ def test_a_dead_workers_messages_are_recovered_and_charged(make_app: MakeApp, re
     def tell() -> list[int]:
         return [current_task().attempt, current_task().deliveries]
 
-    from taskq.broker import scripts
-
     keys = app.keys.queue("default")
     streams = scripts.streams_of(keys, [])
     app.sync_broker.run(scripts.register(keys, b"dead", 1, streams))
@@ -418,14 +415,29 @@ def test_a_dead_workers_messages_are_recovered_and_charged(make_app: MakeApp, re
     assert recovered == [1]
 
 
+def test_what_a_blocked_read_brings_to_a_stale_name_is_found(make_app: MakeApp, redis_client: Any) -> None:
+    """Its worker was paused, or gone with its host: the read stays blocked at the server after the recovery."""
+    app = make_app(lease_timeout=0.5)
+
+    @app.task
+    def tell() -> list[int]:
+        return [current_task().attempt, current_task().deliveries]
+
+    keys = app.keys.queue("default")
+    app.sync_broker.run(scripts.register(keys, b"live", 60_000, scripts.streams_of(keys, [])))
+    app.sync_broker.execute("ZREM", keys.consumers, b"live")
+    result = tell.delay()
+    app.sync_broker.execute("XREADGROUP", "GROUP", "taskq", "stale", "STREAMS", keys.stream(5), ">")
+    with running_worker(app):
+        assert result.get(timeout=10) == [1, 1]
+
+
 def test_a_message_that_killed_three_workers_is_a_dead_letter(make_app: MakeApp) -> None:
     app = make_app()
 
     @app.task
     def poison() -> str:
         return "never called"
-
-    from taskq.broker import scripts
 
     keys = app.keys.queue("default")
     streams = scripts.streams_of(keys, [])

@@ -11,6 +11,8 @@
 --         't' commit       a completion with commands: how many, then each: its length and its words
 --         'd' dead letter  message, evidence
 --         'l' release      crashes to write on it        (to the front of the queue, nothing charged)
+--         'k' give up      claim                         (no end: it stands before the 'd' or 'c' that is one, and
+--                                                         gives the message's idempotency key free)
 --       and for what was settled before it ran, which therefore has no entry any more:
 --         's' store        -                             (the outcome only)
 --         'e' bury         message, evidence             (the outcome and a dead letter)
@@ -74,6 +76,11 @@ if at <= total then
     elseif kind == 'l' then
       local entry = ours and redis.call('XRANGE', stream, id, id)[1]
       if entry then wrote = redis.pcall('XADD', KEYS[FIRST + 1], '*', 'm', entry[2][2], 'c', ARGV[at]) end
+      at = at + 1
+    end
+    if kind == 'k' then
+      if ours and redis.call('GET', ARGV[at]) == task then redis.call('DEL', ARGV[at]) end
+      ours = false
       at = at + 1
     end
     if type(wrote) == 'table' and wrote.err then

@@ -2,7 +2,8 @@
 
 All of them answer to the same small contract, :class:`Executor`; what a cancellation means differs:
 
-* ``coroutines``: the asyncio task is cancelled.
+* ``coroutines``: the asyncio task is cancelled. A soft time limit, too, is a ``CancelledError`` inside the task, as
+  with ``asyncio.timeout``, and its own error outside.
 * ``threads``, ``solo``: Python cannot stop a thread; the task sees ``ctx.cancelled``. Time limits are raised
   inside the thread at its next bytecode, so a call that blocks in C sees them when it returns.
 * ``processes``: the child is killed.

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.delivery import Delivery
 from taskq.errors import SoftTimeLimitExceededError
@@ -83,6 +84,8 @@ def main(app_path: str, worker: str, connection: Connection, lifeline: Connectio
 
 
 def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: list[Any]) -> None:
+    if failpoints.ARMED:
+        failpoints.hit("child.received")
     answers: list[Any] = []
     flushed = time.monotonic()
     for number, queue, data, crashes, settled in frame:
@@ -92,15 +95,23 @@ def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: l
         delivery.started = time.monotonic()
         slate[1] = delivery.started
         slate[0] = number
+        if failpoints.ARMED:
+            failpoints.hit("child.begin")
         outcome = _call(runner, delivery)
+        if failpoints.ARMED:
+            failpoints.hit("child.end")
         slate[0] = 0
         now = time.monotonic()
         answers.append((number, now - delivery.started, *outcome))
         if now - flushed > FLUSH:
             sock.sendall(pack_frame(answers))
             answers, flushed = [], now
+    if failpoints.ARMED:
+        failpoints.hit("child.answer")
     if answers:
         sock.sendall(pack_frame(answers))
+    if failpoints.ARMED:
+        failpoints.hit("child.answered")
 
 
 def _call(runner: Runner, delivery: Delivery) -> Outcome:

@@ -16,6 +16,7 @@ from collections import deque
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
+from taskq import failpoints
 from taskq.delivery import Delivery
 from taskq.errors import TimeLimitExceededError
 from taskq.worker.executors import Finished, ServiceTime, child, finish
@@ -158,6 +159,8 @@ class ProcessExecutor:
 
     def answered(self, each: _Child, answers: list[Any]) -> None:
         """A child has finished some messages."""
+        if failpoints.ARMED:
+            failpoints.hit("pool.answered")
         for number, took, kind, state, stored, ttl_ms, extra in answers:
             delivery = each.held.pop(number, None)
             if delivery is not None:
@@ -171,6 +174,8 @@ class ProcessExecutor:
 
     def died(self, each: _Child) -> None:
         """A child is gone: settle what it ran, keep what it only held, start another."""
+        if failpoints.ARMED:
+            failpoints.hit("pool.died")
         self._children.remove(each)
         if each.lifeline is not None:
             each.lifeline.close()
@@ -223,8 +228,12 @@ class ProcessExecutor:
             frame.append((self._number, delivery.link.queue, delivery.data, delivery.crashes, delivery.settled))
             if delivery.limited:
                 self._arm(each, delivery, self._number)
+        if failpoints.ARMED:
+            failpoints.hit("pool.give")
         assert each.transport is not None
         each.transport.write(child.pack_frame(frame))
+        if failpoints.ARMED:
+            failpoints.hit("pool.given")
 
     def _arm(self, each: _Child, delivery: Delivery, number: int) -> None:
         _, hard = limits_of(delivery)

@@ -1,0 +1,78 @@
+"""The ``run`` command: taskq, the bare loops and rivals, side by side in one run."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks import contenders, machine
+from benchmarks.bench import Bench, say
+from benchmarks.contenders import Contender
+from benchmarks.measures import MEASURES
+from benchmarks.server import Server
+from benchmarks.sizes import Sizes
+
+
+def compare(
+    *, sizes: Sizes, reps: int, measures: Sequence[str], rivals: Sequence[str], only: Sequence[str], cache: Path
+) -> dict[str, Any]:
+    """Take *measures* of taskq, the bare loops and *rivals* (of *only* these, when given).
+
+    Returns:
+        The machine, and per measure its rows; a rival that cannot be installed is named with the reason.
+    """
+    absent: dict[str, str] = {}
+    taking_part = installed([n for n in ("taskq", *rivals) if not only or n in only], cache, absent)
+    with tempfile.TemporaryDirectory(prefix="taskq-benchmarks-") as scratch:
+        with Server(Path(scratch) / "redis") as server:
+            found: dict[str, Any] = {
+                "machine": machine.describe(server.version),
+                "contenders": {one.name: about(one) for one in taking_part},
+                "absent": absent,
+                "measures": {},
+            }
+            bench = Bench(sizes, reps, server, Path(scratch), taking_part, bare=not only or "bare" in only)
+            for name in measures:
+                say(f"{name}:")
+                found["measures"][name] = measured(bench, name)
+    return found
+
+
+def installed(names: Sequence[str], cache: Path, absent: dict[str, str]) -> list[Contender]:
+    """The contenders with their environments in place; those that fail go to *absent*."""
+    ready: list[Contender] = []
+    for name in names:
+        contender = contenders.own(cache) if name == "taskq" else contenders.rival(name, cache)
+        try:
+            contender.install()
+        except Exception as error:  # no index, no node: the others can still be measured
+            absent[name] = f"{type(error).__name__}: {error}"
+            say(f"{name} cannot be installed: {error}")
+        else:
+            ready.append(contender)
+    return ready
+
+
+def about(contender: Contender) -> dict[str, Any]:
+    """What the report says of a contender."""
+    return {
+        "title": contender.title,
+        "language": contender.language,
+        "version": contender.version,
+        "versions": contender.versions,
+        "notes": contender.adapter.get("notes", ""),
+    }
+
+
+def measured(bench: Bench, name: str) -> dict[str, Any]:
+    """One measure, with when and how it was taken."""
+    begin = time.monotonic()
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    found = bench.take_in_turns(list(MEASURES[name](bench)))
+    for snapshot in bench.scratch.glob("*.rdb"):
+        snapshot.unlink()
+    return {"date": date, "reps": bench.reps, "sizes": bench.sizes.name, "took_s": round(time.monotonic() - begin)} | found

@@ -1,0 +1,2 @@
+def comparison_tables(f): return ""
+def write(*a): return []

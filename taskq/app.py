@@ -7,20 +7,18 @@ import inspect
 import os
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from taskq import failpoints
 from taskq.broker import address as addresses
 from taskq.broker import inspect as read_side
 from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import Keys
 from taskq.broker.listener import Listener
-from taskq.broker.producer import AsyncProducer, Outgoing, pages, send_sync
+from taskq.broker.producer import Outgoing
 from taskq.broker.sync import SyncBroker
 from taskq.collector import Collector, collecting
 from taskq.config import Config
@@ -30,6 +28,7 @@ from taskq.events import Events
 from taskq.message import check_id
 from taskq.result import Result
 from taskq.schedule import Schedule, cron
+from taskq.sender import Sender
 from taskq.task import AsyncTask, BaseTask, Task, TaskDecorator, TaskOptions, call_plan, prepare
 
 F = TypeVar("F", bound=BaseTask[Any, Any])
@@ -76,11 +75,8 @@ class TaskQ:
         self.events = Events()
         self.task = TaskDecorator(lambda: self)
         """``@app.task`` or ``@app.task(queue=..., ...)``: register a function; see :class:`TaskSettings`."""
-        self._announced: set[str] = set()
         self._lock = threading.Lock()
         self._listener: Listener | None = None
-        self._async: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncProducer]]
-        self._async = weakref.WeakKeyDictionary()
         self._register_builtins()
 
     def __repr__(self) -> str:
@@ -189,7 +185,11 @@ class TaskQ:
             return known.apply_async(args, kwargs, **settings)
         config = self.config
         plan = call_plan(
-            settings, where=f"a call of {name}", queue=config.task_default_queue, priority=config.task_default_priority
+            settings,
+            where=f"a call of {name}",
+            queue=config.task_default_queue,
+            priority=config.task_default_priority,
+            fallback="spool" if config.spool_path else "raise",
         )
         outgoing, result = prepare(self, name, tuple(args), dict(kwargs or {}), plan)
         self.send((outgoing,))
@@ -223,14 +223,19 @@ class TaskQ:
         return DeadLetters(self.sync_broker, self.keys, self.known_queues)
 
     @cached_property
+    def sender(self) -> Sender:
+        """The sending side of this process."""
+        return Sender(self.address, self.config, self.keys)
+
+    @property
     def sync_broker(self) -> SyncBroker:
         """The connections of ordinary code in this process."""
-        return SyncBroker(self.address, self.config.broker_connection_timeout, self.config.broker_deadline)
+        return self.sender.broker
 
     @property
     def async_client(self) -> AsyncClient:
         """The connection of the running event loop."""
-        return self._loop_pair()[0]
+        return self.sender.client
 
     @property
     def listener(self) -> Listener:
@@ -265,18 +270,7 @@ class TaskQ:
         if (block := collecting(self)) is not None:
             block.add(messages)
             return
-        for page in pages(messages) if len(messages) != 1 else (messages,):
-            queue = page[0].keys.queue
-            if queue not in self._announced:
-                if failpoints.ARMED:
-                    failpoints.hit("send.announce")
-                self.sync_broker.execute("SADD", self.keys.queues, queue)
-                self._announced.add(queue)
-            if failpoints.ARMED:
-                failpoints.hit("send.page")
-            send_sync(self.sync_broker, page)
-            if failpoints.ARMED:
-                failpoints.hit("send.accepted")
+        self.sender.send(messages)
 
     async def asend(self, message: Outgoing) -> None:
         """Send one prepared message from the running event loop.
@@ -287,9 +281,7 @@ class TaskQ:
         if (block := collecting(self)) is not None:
             block.add((message,))
             return
-        client, producer = self._loop_pair()
-        await self._announce(client, message.keys.queue)
-        await producer.send(message)
+        await self.sender.asend(message)
 
     async def asend_many(self, messages: Sequence[Outgoing]) -> None:
         """Send prepared messages from the running event loop.
@@ -300,14 +292,13 @@ class TaskQ:
         if (block := collecting(self)) is not None:
             block.add(messages)
             return
-        client, producer = self._loop_pair()
-        for queue in {message.keys.queue for message in messages}:
-            await self._announce(client, queue)
-        await producer.send_many(messages)
+        await self.sender.asend_many(messages)
 
     def close(self) -> None:
         """Close this process's connections; they open again when needed."""
-        self.sync_broker.close()
+        if "sender" in self.__dict__:
+            self.sender.close()
+            del self.sender
         with self._lock:
             if self._listener is not None and self._listener.pid == os.getpid():
                 self._listener.close()
@@ -315,9 +306,8 @@ class TaskQ:
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop, and what :meth:`close` closes."""
-        pair = self._async.pop(asyncio.get_running_loop(), None)
-        if pair is not None:
-            pair[0].close()
+        if "sender" in self.__dict__:
+            self.sender.close_loop()
         await asyncio.to_thread(self.close)
 
     def load(self) -> None:
@@ -332,22 +322,6 @@ class TaskQ:
             importlib.import_module(module)
         for name, definition in self.config.beat_schedule.items():
             self.add_periodic(_configured_entry(name, definition, self.config.timezone))
-
-    async def _announce(self, client: AsyncClient, queue: str) -> None:
-        if queue not in self._announced:
-            connection = await client.connection(self.config.broker_deadline)
-            await connection.execute("SADD", self.keys.queues, queue, timeout=self.config.broker_deadline)
-            if failpoints.ARMED:
-                failpoints.hit("asend.announced")
-            self._announced.add(queue)
-
-    def _loop_pair(self) -> tuple[AsyncClient, AsyncProducer]:
-        loop = asyncio.get_running_loop()
-        pair = self._async.get(loop)
-        if pair is None:
-            client = AsyncClient(self.address, self.config.broker_connection_timeout)
-            pair = self._async[loop] = (client, AsyncProducer(client, self.config.broker_deadline))
-        return pair
 
     def _register_builtins(self) -> None:
         def replay_dead_letters() -> int:

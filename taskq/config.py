@@ -46,6 +46,11 @@ class Config:
     broker_url: str = field(default="redis://localhost:6379/0", repr=False)
     """``redis://[user:password@]host:port/db``, ``rediss://`` for TLS, ``unix://path?db=0``.
     Without it, and without ``TASKQ_BROKER_URL``, the environment's ``REDIS_URL`` is used."""
+    spool_path: str | None = field(default=None, metadata={"kind": "text"})
+    """A file on local disk that keeps messages while Redis cannot be reached, and sends them when it is back.
+    None: ``.delay()`` raises instead."""
+    spool_limit: int = _count(100_000, least=1)
+    """Most messages in the spool; then ``.delay()`` raises."""
     namespace: str = "taskq"
     """First part of every Redis key."""
     broker_connection_timeout: float = _duration(5.0)

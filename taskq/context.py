@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from taskq.delivery import Delivery
-from taskq.errors import Retry, TaskqError
+from taskq.durations import Duration, milliseconds
+from taskq.errors import ConfigError, Retry, TaskqError
+from taskq.message import check_id
 from taskq.transaction import Transaction
+
+if TYPE_CHECKING:
+    from taskq.app import TaskQ
+
+_LARGEST_SEQUENCE = 2**53
+"""Redis keeps it as a double."""
 
 current_delivery: ContextVar[Delivery | None] = ContextVar("taskq_delivery", default=None)
 """Set by the runner around each call. The context object itself is only made when a task asks for it."""
@@ -93,10 +102,55 @@ class Context:
 
     @property
     def tx(self) -> Transaction:
-        """Redis commands that commit with the task's success, fenced, or not at all; see :class:`Transaction`."""
+        """Redis commands that commit with the task's success, fenced, or not at all; see :class:`Transaction`.
+
+        Raises:
+            TaskqError: the task is settled before it runs (``delivery="at_most_once"``): nothing can commit with it.
+        """
+        if self._delivery.settled:
+            raise TaskqError('ctx.tx commits with the settle, which delivery="at_most_once" has already had')
         if self._delivery.tx is None:
             self._delivery.tx = Transaction()
         return self._delivery.tx
+
+    def newer(self, key: str, sequence: int, *, expires: Duration | None = None) -> bool:
+        """Whether *sequence* is above the last one that this task has done of *key*; if so, it becomes the last.
+
+        The new last number commits with the task's success, as what is given to :attr:`tx`. Two messages of one key
+        that run at the same time may both be told yes: see ``docs/idempotency.md``.
+
+        Args:
+            key: whose numbers these are, such as ``"customer-7"``: 1 to 200 printable characters.
+            sequence: rises with every new event of that key; within 2**53 of zero.
+            expires: how long the last number is remembered; default ``idempotency_expires``.
+
+        Raises:
+            ConfigError: a key or number that cannot be used.
+            BrokerError: Redis could not be asked.
+        """
+        place = self._place_of(key, sequence)
+        return self._advance(place, self._app.sync_broker.execute("ZSCORE", place, "n"), sequence, expires)
+
+    async def anewer(self, key: str, sequence: int, *, expires: Duration | None = None) -> bool:
+        """As :meth:`newer`, without blocking the event loop."""
+        return await asyncio.to_thread(self.newer, key, sequence, expires=expires)
+
+    @property
+    def _app(self) -> TaskQ:
+        return self._delivery.task.app  # type: ignore[no-any-return]
+
+    def _place_of(self, key: str, sequence: int) -> bytes:
+        if not isinstance(sequence, int) or isinstance(sequence, bool) or abs(sequence) > _LARGEST_SEQUENCE:
+            raise ConfigError(f"a sequence number is a whole number within 2**53 of zero, not {sequence!r}")
+        return self._app.keys.queue(self.queue).last(self.task, check_id(key, "a sequence key"))
+
+    def _advance(self, place: bytes, last: bytes | None, sequence: int, expires: Duration | None) -> bool:
+        if last is not None and sequence <= float(last):
+            return False
+        ttl_ms = milliseconds(self._app.config.idempotency_expires if expires is None else expires, "expires")
+        self.tx.execute("ZADD", place, "GT", sequence, "n")  # never back, whatever was committed meanwhile
+        self.tx.execute("PEXPIRE", place, max(ttl_ms, 1))
+        return True
 
     def retry(
         self,

@@ -12,6 +12,7 @@
      │   ├─ UnknownTaskError           a task name that this app does not know
      │   ├─ BrokerError                Redis did not do what was asked
      │   │   ├─ BrokerUnavailableError no connection, or no answer within the deadline
+     │   │   │   └─ SpoolFullError     ... and the spool on local disk has no room
      │   │   ├─ BrokerAuthError        wrong or missing user name or password
      │   │   └─ BrokerRefusedError     Redis answered with an error (full, read-only, wrong type ...)
      │   ├─ ResultTimeoutError         (also TimeoutError) ``get(timeout=...)`` ran out
@@ -98,6 +99,10 @@ class BrokerUnavailableError(BrokerError, ConnectionError):
 
     After this error from ``.delay()`` the message may or may not exist, but never twice.
     """
+
+
+class SpoolFullError(BrokerUnavailableError):
+    """Redis cannot be reached and the spool holds as much as it may; the message was not kept."""
 
 
 class BrokerAuthError(BrokerError):

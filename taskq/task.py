@@ -63,6 +63,9 @@ class TaskSettings(TypedDict, total=False):
     delivery: Literal["at_least_once", "at_most_once"]
     """``at_least_once`` (default): settled when it has ended, so it runs again when its worker dies.
     ``at_most_once``: settled before it runs; it never starts twice, is never retried, and may be lost."""
+    when_unavailable: Literal["raise", "spool", "drop"]
+    """What ``.delay()`` does when Redis cannot be reached in time: ``raise``; ``spool`` to local disk (the default
+    where ``spool_path`` is set); ``drop`` the message with a warning, for what is not worth an error."""
     ignore_result: bool
     result_expires: Duration
     failure_expires: Duration
@@ -114,6 +117,7 @@ class TaskOptions:
 
     queue: str
     priority: int
+    when_unavailable: str
     at_most_once: bool
     retry_policy: RetryPolicy
     ignore_result: bool
@@ -143,6 +147,7 @@ class TaskOptions:
         return cls(
             queue=check_name(settings.get("queue", config.task_default_queue), "queue"),
             priority=check_priority(settings.get("priority", config.task_default_priority)),
+            when_unavailable=_fallback(settings.get("when_unavailable"), config.spool_path is not None, name),
             at_most_once=_at_most_once(settings.get("delivery", DELIVERIES[0]), name),
             retry_policy=RetryPolicy.build(**{k: settings[k] for k in _RETRY_SETTINGS if k in settings}),
             ignore_result=bool(settings.get("ignore_result", config.task_ignore_result)),
@@ -163,6 +168,19 @@ def _at_most_once(value: object, name: str) -> bool:
     return value == DELIVERIES[1]
 
 
+FALLBACKS = ("raise", "spool", "drop")
+
+
+def _fallback(value: str | None, has_spool: bool, name: str) -> str:
+    if value is None:
+        return "spool" if has_spool else "raise"
+    if value not in FALLBACKS:
+        raise ConfigError(f"task {name}: when_unavailable must be one of {', '.join(FALLBACKS)}, not {value!r}")
+    if value == "spool" and not has_spool:
+        raise ConfigError(f"task {name}: when_unavailable='spool' needs the setting spool_path")
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class CallPlan:
     """The checked settings of one call."""
@@ -175,6 +193,7 @@ class CallPlan:
     eta: datetime | None = None
     expires: float | datetime | None = None
     ignore_result: bool = False
+    fallback: str = "raise"
     extra: dict[str, Any] = field(default_factory=dict)
     """Fields of the meta that the caller set."""
 
@@ -339,7 +358,7 @@ def prepare(
     meta, due, when_ms = (plan.meta, None, 0) if plan.plain else _timed(plan)
     message = Message(WIRE_VERSION, raw_id, name, args, kwargs, meta)  # type: ignore[arg-type]
     keys = app.keys.queue(plan.queue)
-    outgoing = Outgoing(keys, plan.priority, encode(message), due, plan.task_id)
+    outgoing = Outgoing(keys, plan.priority, encode(message), due, plan.fallback, plan.task_id)
     return outgoing, Result(app, message.task_id, plan.queue, when_ms=when_ms, ignored=plan.ignore_result)
 
 
@@ -371,6 +390,7 @@ def _call_plan(task: BaseTask[Any, Any], settings: CallSettings | Mapping[str, A
         priority=options.priority,
         ignore_result=options.ignore_result,
         expires=options.expires,
+        fallback=options.when_unavailable,
     )
 
 
@@ -382,6 +402,7 @@ def call_plan(
     priority: int,
     ignore_result: bool = False,
     expires: float | None = None,
+    fallback: str = "raise",
 ) -> CallPlan:
     """Check the settings of a call; what is missing comes from the keyword arguments.
 
@@ -409,6 +430,7 @@ def call_plan(
         eta=_aware(given["eta"], "eta") if "eta" in given else None,
         expires=_expiry(given.get("expires", expires)),
         ignore_result=ignored,
+        fallback=fallback,
         extra=extra,
     )
 

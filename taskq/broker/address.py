@@ -76,8 +76,12 @@ def parse(url: str) -> Address:
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # what a look-up would do, and fail to with no error of ours
     except ValueError as error:
         raise ConfigError(f"broker_url {redact(url)!r} cannot be read: its port or host is wrong") from error
+    if any("@" in part for part in (parts.path, parts.query, parts.fragment)):
+        # whatever stands before that @ may be a piece of the password: say nothing of it
+        raise ConfigError("broker_url: write / ? # and @ of a user name or password as %2F %3F %23 and %40")
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ConfigError(
             f"broker_url {redact(url)!r} must begin with redis://, rediss:// or unix://, "

@@ -63,8 +63,12 @@ class AsyncConnection(asyncio.Protocol):
         except OSError as error:  # TimeoutError is one
             connection.close()
             raise BrokerUnavailableError(f"Redis at {address}: {error or type(error).__name__}") from error
-        for command in address.greeting(name):
-            await connection.execute(*command, timeout=timeout)
+        try:
+            for command in address.greeting(name):
+                await connection.execute(*command, timeout=timeout)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     async def _connect(self) -> None:

@@ -19,6 +19,7 @@ from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import MAX_PER_CALL, Call
 from taskq.broker.sync import SyncBroker, SyncConnection
+from taskq.errors import BrokerUnavailableError
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +30,8 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     due: str | None = None
     """None: at once; ``"+ms"``: from now on Redis's clock; else epoch milliseconds."""
+    fallback: str = "raise"
+    """What ``.delay()`` does when Redis cannot be reached: ``raise``, ``spool`` or ``drop``."""
     unique_id: str | None = None
     """The task id, when the user gave it: then it is sent once per id, whoever sends it."""
 
@@ -37,11 +40,16 @@ Planned = Callable[[bytes, int], Call]
 """A call that still needs the producer id and sequence number of the connection that will carry it."""
 
 
+Undelivered = Callable[[bytes, int, Sequence[Outgoing]], bool]
+"""Told the identity and messages of a page that could not be sent in time; says whether they are taken care of."""
+
+
 def pages(messages: Iterable[Outgoing]) -> list[list[Outgoing]]:
     """*messages* as script calls can take them: one target each, at most 1,000, in order within a target."""
-    groups: dict[tuple[int, int, bool, str | None], list[Outgoing]] = {}
+    groups: dict[tuple[int, int, bool, str, str | None], list[Outgoing]] = {}
     for message in messages:
-        groups.setdefault((id(message.keys), message.level, message.due is None, message.unique_id), []).append(message)
+        target = (id(message.keys), message.level, message.due is None, message.fallback, message.unique_id)
+        groups.setdefault(target, []).append(message)
     return [
         group[start : start + MAX_PER_CALL] for group in groups.values() for start in range(0, len(group), MAX_PER_CALL)
     ]
@@ -63,22 +71,28 @@ def plan(page: Sequence[Outgoing]) -> Planned:
     return lambda producer, sequence: scripts.delay(first.keys, producer, sequence, members, first.unique_id)
 
 
-def send_sync(broker: SyncBroker, page: Sequence[Outgoing]) -> Any:
-    """Send one page; the script's reply.
+def send_sync(broker: SyncBroker, page: Sequence[Outgoing], undelivered: Undelivered | None = None) -> Any:
+    """Send one page; the script's reply, or None when *undelivered* has taken care of it.
 
     Raises:
         BrokerError: it was not accepted within the deadline.
     """
-    planned = plan(page)
-    call: Call | None = None
+    identity: tuple[SyncConnection, bytes, int] | None = None
 
     def work(connection: SyncConnection, limit: float) -> Any:
-        nonlocal call
-        if call is None:  # once: a retry must carry the same sequence number
-            call = planned(connection.producer, connection.next_sequence())
-        return connection.run(call, limit)
+        nonlocal identity
+        if identity is None:  # once: a retry must carry the same sequence number
+            identity = (connection, connection.producer, connection.next_sequence())
+        return connection.run(planned(*identity[1:]), limit)
 
-    return broker.call(work)
+    planned = plan(page)
+    try:
+        return broker.call(work)
+    except BrokerUnavailableError:
+        if identity is None or undelivered is None or not undelivered(*identity[1:], page):
+            raise
+        identity[0].renew_identity()
+        return None
 
 
 class AsyncProducer:
@@ -90,13 +104,16 @@ class AsyncProducer:
     Args:
         client: the connection of this event loop.
         deadline: seconds for one call, reconnects included.
+        undelivered: told of pages that could not be sent in time.
     """
 
-    def __init__(self, client: AsyncClient, deadline: float) -> None:
+    def __init__(self, client: AsyncClient, deadline: float, undelivered: Undelivered) -> None:
         self._client = client
         self._deadline = deadline
+        self._undelivered = undelivered
         self._producer = os.urandom(8).hex().encode()
         self._sequence = 0
+        self._turn = asyncio.Lock()
         self._queued: list[tuple[Outgoing, asyncio.Future[Any]]] = []
         self._pump: asyncio.Task[None] | None = None
 
@@ -112,15 +129,6 @@ class AsyncProducer:
             self._pump = asyncio.create_task(self._drain())
         return await future
 
-    async def send_many(self, messages: Sequence[Outgoing]) -> None:
-        """Send *messages* in pages.
-
-        Raises:
-            BrokerError: a page was not accepted within the deadline; those before it were.
-        """
-        for page in pages(messages):
-            await self._run(plan(page))
-
     async def _drain(self) -> None:
         try:
             while self._queued:
@@ -134,20 +142,32 @@ class AsyncProducer:
         for page in pages(message for message, _ in batch):
             futures = [waiting[id(message)] for message in page]
             try:
-                reply = await self._run(plan(page))
+                reply = await self.send_page(page)
             except Exception as error:
                 _finish(futures, lambda future, error=error: future.set_exception(error))  # type: ignore[misc]
             else:
                 _finish(futures, lambda future, reply=reply: future.set_result(reply))  # type: ignore[misc]
 
-    async def _run(self, planned: Planned) -> Any:
-        self._sequence += 1
-        if failpoints.ARMED:
-            failpoints.hit("asend.page")
-        reply = await self._client.run(planned(self._producer, self._sequence), self._deadline)
-        if failpoints.ARMED:
-            failpoints.hit("asend.accepted")
-        return reply
+    async def send_page(self, page: Sequence[Outgoing]) -> Any:
+        """Send one of :func:`pages`; the script's reply, or None when it was taken care of otherwise.
+
+        Raises:
+            BrokerError: it was not accepted within the deadline.
+        """
+        async with self._turn:  # one at a time: a retried call must not come after one with a higher number
+            self._sequence += 1
+            if failpoints.ARMED:
+                failpoints.hit("asend.page")
+            try:
+                reply = await self._client.run(plan(page)(self._producer, self._sequence), self._deadline)
+            except BrokerUnavailableError:
+                if not await asyncio.to_thread(self._undelivered, self._producer, self._sequence, page):
+                    raise
+                self._producer, self._sequence = os.urandom(8).hex().encode(), 0
+                return None
+            if failpoints.ARMED:
+                failpoints.hit("asend.accepted")
+            return reply
 
 
 def _finish(futures: Iterable[asyncio.Future[Any]], finish: Callable[[asyncio.Future[Any]], None]) -> None:

@@ -55,6 +55,11 @@ class SyncConnection:
         self._socket: socket.socket | None = None
         self._reader = hiredis.Reader()
 
+    def renew_identity(self) -> None:
+        """Count anew under another id: the old one is kept elsewhere, with a call that will be sent again."""
+        self.producer = os.urandom(8).hex().encode()
+        self._sequence = 0
+
     def next_sequence(self) -> int:
         """A number above all before it, for one enqueue call and its retries."""
         self._sequence += 1
@@ -115,7 +120,7 @@ class SyncConnection:
             return self._read(self._socket)
         except TimeoutError:
             return None
-        except OSError as error:
+        except (OSError, hiredis.ProtocolError) as error:
             self.close()
             raise BrokerUnavailableError(f"Redis at {self._address}: {error}") from error
 
@@ -137,6 +142,9 @@ class SyncConnection:
         except OSError as error:
             self.close()
             raise BrokerUnavailableError(f"Redis at {self._address}: {error or type(error).__name__}") from error
+        except hiredis.ProtocolError as error:
+            self.close()
+            raise BrokerUnavailableError(f"what answers at {self._address} is no Redis: {error}") from error
         except BaseException:
             # an interrupt between send and reply: the next caller must not read this call's answer
             self.close()

@@ -351,9 +351,37 @@ class Fetcher:
             await self._mark_revoked(link, taken)
         if failpoints.ARMED:
             failpoints.hit("accept.taken")
+        keyed = [delivery for delivery in taken if claims.has_key(delivery)]
+        if keyed:
+            taken = [delivery for delivery in taken if not claims.has_key(delivery)]
         self._intake.start(taken)
+        if keyed:
+            await self._claim_keys(link, keyed)
         if failpoints.ARMED:
             failpoints.hit("accept.started")
+
+    async def _claim_keys(self, link: QueueLink, keyed: list[Delivery]) -> None:
+        """Start those of *keyed* that get their idempotency key; the work of the others is done, or under way."""
+        consumer = link.consumer
+        try:
+            status, *answers = await self.run_call(claims.claim_call(link, keyed, self._config))
+        except BrokerError:
+            # not to be started unchecked: forget them, our pending list gives them back after the reconnect
+            for delivery in keyed:
+                link.held.pop(delivery.key, None)
+            raise
+        if status == 0:
+            self.lease_lost(consumer)
+        if link.consumer != consumer:
+            return  # they belong to others now
+        mine: list[Delivery] = []
+        for delivery, answer in zip(keyed, answers, strict=True):
+            refused = claims.refusal(delivery, answer)
+            if refused is None:
+                mine.append(delivery)
+            else:
+                finish(delivery, refused, 0.0)
+        self._intake.start(mine)
 
     async def _mark_revoked(self, link: QueueLink, taken: list[Delivery]) -> None:
         ids = [delivery.message.task_id for delivery in taken]

@@ -117,9 +117,7 @@ def servers() -> Iterator[Callable[[ServerBinary], EmbeddedRedis]]:
 
 
 @pytest.fixture
-def bench(
-    servers: Callable[[ServerBinary], EmbeddedRedis], server_binary: ServerBinary
-) -> Iterator[Bench]:
+def bench(servers: Callable[[ServerBinary], EmbeddedRedis], server_binary: ServerBinary) -> Iterator[Bench]:
     """A queue on each server version of this machine."""
     import redis
 

@@ -13,9 +13,7 @@ from taskq.errors import BrokerRefusedError
 def test_relative_and_absolute_times(bench: Any) -> None:
     before = bench.now_ms()
     due = bench.run(
-        scripts.delay(
-            bench.keys, b"p", 1, ["+5000", scripts.member(5, b"a"), "1893456000123", scripts.member(9, b"b")]
-        )
+        scripts.delay(bench.keys, b"p", 1, ["+5000", scripts.member(5, b"a"), "1893456000123", scripts.member(9, b"b")])
     )
     after = bench.now_ms()
     found = bench.delayed()

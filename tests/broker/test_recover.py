@@ -105,7 +105,7 @@ def test_garbage_keeps_all_its_fields(bench: Any) -> None:
 
 
 def test_entries_deleted_behind_our_back_end_the_pending_list(bench: Any) -> None:
-    one, two = bench.fetch(b"a", b"b", consumer=b"dead")
+    one, _two = bench.fetch(b"a", b"b", consumer=b"dead")
     bench.client.xdel(bench.streams[1], one)
     expire(bench, b"dead")
     assert recover(bench)[0] == 2

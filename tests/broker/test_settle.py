@@ -78,7 +78,7 @@ def test_release_puts_it_at_the_front(bench: Any) -> None:
     first, _ = bench.fetch(b"a", b"b")
     bench.settle(*release(first, 2))
     assert [fields for _, fields in bench.client.xrange(bench.streams[0])] == [{b"m": b"a", b"c": b"2"}]
-    status, rows, *_ = bench.settle(want=5)
+    _status, rows, *_ = bench.settle(want=5)
     assert [(number, [fields for _, fields in entries]) for number, entries in rows] == [
         (1, [[b"m", b"a", b"c", b"2"]])
     ]
@@ -207,7 +207,7 @@ def test_a_missing_group_is_said_not_swallowed(bench: Any) -> None:
     from taskq.broker.replies import is_nogroup
     from taskq.errors import BrokerError
 
-    (entry,) = bench.fetch(b"a")
+    (_entry,) = bench.fetch(b"a")
     bench.client.xgroup_destroy(bench.streams[1], "taskq")
     with pytest.raises(BrokerError) as caught:
         bench.settle(want=1)

@@ -38,7 +38,7 @@ def test_an_eta_without_zone_is_refused(app: TaskQ) -> None:
     def ping() -> None: ...
 
     with pytest.raises(ConfigError, match="timezone-aware"):
-        ping.options(eta=datetime(2030, 1, 1))  # noqa: DTZ001
+        ping.options(eta=datetime(2030, 1, 1))
     with pytest.raises(ConfigError, match="countdown or eta"):
         ping.options(countdown=1, eta=datetime.now(UTC))
 

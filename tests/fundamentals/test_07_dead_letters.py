@@ -79,15 +79,13 @@ def test_replay_and_purge_choose(app: TaskQ) -> None:
     assert app.dlq.replay([results[1].id]) == 1
     assert app.dlq.replay([results[1].id]) == 0
     assert results[1].status is TaskState.PENDING
-    with running_worker(app):
-        with pytest.raises(TaskFailedError):
-            results[1].get(timeout=10)
+    with running_worker(app), pytest.raises(TaskFailedError):
+        results[1].get(timeout=10)
     again = app.dlq.get(results[1].id)
     assert again
     assert again.replays == 1
     assert app.dlq.replay(max_replays=1, task=one.name) == 1  # results[2]; the other was replayed before
-    with running_worker(app):
-        with pytest.raises(TaskFailedError):
-            results[2].get(timeout=10)
+    with running_worker(app), pytest.raises(TaskFailedError):
+        results[2].get(timeout=10)
     assert {letter.task_id for letter in app.dlq.list()} == {result.id for result in results[1:]}
     assert app.dlq.purge() == 3

@@ -39,9 +39,7 @@ def test_ids_that_the_same_loop_sends_together_stay_apart(app: TaskQ) -> None:
         return x
 
     async def program() -> list[int]:
-        results = await asyncio.gather(
-            *(echo.options(task_id=f"job-{x % 5}").adelay(x) for x in range(20))
-        )
+        results = await asyncio.gather(*(echo.options(task_id=f"job-{x % 5}").adelay(x) for x in range(20)))
         return [await result for result in results]
 
     with running_worker(app):

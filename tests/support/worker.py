@@ -110,9 +110,7 @@ def running_worker(
         queues, concurrency, pool: as :class:`WorkerOptions`.
         **options: the other fields of :class:`WorkerOptions`.
     """
-    running = RunningWorker(
-        app, WorkerOptions(queues=queues, concurrency=concurrency, pool=pool, **options)
-    )
+    running = RunningWorker(app, WorkerOptions(queues=queues, concurrency=concurrency, pool=pool, **options))
     running.start()
     try:
         yield running

@@ -172,9 +172,7 @@ class Pool:
 _numbers = iter(range(10**9))
 
 
-def make_pool(
-    kind: str, tmp_path: Path, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
-) -> Pool:
+def make_pool(kind: str, tmp_path: Path, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Pool:
     # a name of its own: the pool's fork server imports it once and keeps it for the whole run
     module = f"pool_under_test_{namespace}_{next(_numbers)}"
     log = tmp_path / "log.txt"
@@ -270,9 +268,8 @@ def test_each_run_knows_its_own_message(pool: Pool) -> None:
 
 
 def test_an_unserialisable_result_is_a_failure_and_not_run_again(pool: Pool) -> None:
-    with pool.worker():
-        with pytest.raises(TaskFailedError, match="SerializationError: the result of strange"):
-            pool.run("strange")
+    with pool.worker(), pytest.raises(TaskFailedError, match="SerializationError: the result of strange"):
+        pool.run("strange")
     (letter,) = pool.app.dlq.list()
     assert (letter.evidence.attempts, letter.evidence.reason) == (1, "failed")
 

@@ -239,7 +239,10 @@ def test_its_name_removed_behind_its_back_a_worker_registers_again(make_app: Mak
         eventually(lambda: worker.consumer != before)
         assert ping.delay().get(timeout=10) == "pong"
     for stream in (b"front", b"5"):
-        names = [row["name"] for row in redis_client.xinfo_consumers(app.keys.queue("default").stream(stream.decode()), "taskq")]
+        names = [
+            row["name"]
+            for row in redis_client.xinfo_consumers(app.keys.queue("default").stream(stream.decode()), "taskq")
+        ]
         assert worker.consumer not in names
 
 
@@ -447,9 +450,8 @@ def test_a_message_that_killed_three_workers_is_a_dead_letter(make_app: MakeApp)
         app.sync_broker.run(scripts.register(keys, name, 1, streams))
         app.sync_broker.run(scripts.settle(keys, streams, name, 10))
         app.sync_broker.run(scripts.recover(keys, streams, name, 1))
-    with running_worker(app):
-        with pytest.raises(TaskFailedError, match="3 workers died"):
-            result.get(timeout=10)
+    with running_worker(app), pytest.raises(TaskFailedError, match="3 workers died"):
+        result.get(timeout=10)
     (letter,) = app.dlq.list()
     assert (letter.evidence.reason, letter.evidence.crashes) == ("crashed", 3)
     assert app.dlq.replay() == 1, "a replayed message has a clean record"

@@ -1,0 +1,161 @@
+"""The sending side of one app in one process: connections, and what happens when Redis cannot be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import weakref
+from collections.abc import Sequence
+
+from taskq import failpoints
+from taskq.broker.address import Address
+from taskq.broker.aio import AsyncClient
+from taskq.broker.keys import Keys
+from taskq.broker.producer import AsyncProducer, Outgoing, pages, send_sync
+from taskq.broker.sync import SyncBroker
+from taskq.config import Config
+from taskq.errors import BrokerUnavailableError
+from taskq.spool import Flusher, Spool
+
+logger = logging.getLogger("taskq.sender")
+
+LOG_EVERY = 1.0
+"""Seconds between log lines about messages that were dropped or spooled."""
+
+
+class Sender:
+    """Sends messages from ordinary code and from event loops.
+
+    Args:
+        address: where Redis is.
+        config: for timeouts and the spool.
+        keys: of the namespace.
+    """
+
+    def __init__(self, address: Address, config: Config, keys: Keys) -> None:
+        self._address = address
+        self._config = config
+        self._keys = keys
+        self._announced: set[str] = set()
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncProducer]]
+        self._loops = weakref.WeakKeyDictionary()
+        self.broker = SyncBroker(address, config.broker_connection_timeout, config.broker_deadline)
+        """The connections of ordinary code."""
+        self.dropped = 0
+        """Messages of ``when_unavailable="drop"`` tasks that were let go."""
+        self.spooled = 0
+        """Messages that went to the spool."""
+        self._logged_at = 0.0
+        self.spool: Spool | None = None
+        if config.spool_path is not None:
+            self.spool = Spool(config.spool_path, config.spool_limit)
+            self._flusher = Flusher(self.spool, self.broker, keys)
+            if len(self.spool):  # left by a process that ended before Redis was back
+                self._flusher.start()
+
+    def send(self, messages: Sequence[Outgoing]) -> None:
+        """Send from ordinary code.
+
+        Raises:
+            BrokerError: a page was not accepted in time (or not kept: the spool is full).
+        """
+        for page in pages(messages) if len(messages) != 1 else (messages,):
+            if self._behind_spool(page):
+                continue
+            queue = page[0].keys.queue
+            if queue not in self._announced:
+                self._announce(queue)
+            if failpoints.ARMED:
+                failpoints.hit("send.page")
+            send_sync(self.broker, page, None if page[0].fallback == "raise" else self._undelivered)
+            if failpoints.ARMED:
+                failpoints.hit("send.accepted")
+
+    async def asend(self, message: Outgoing) -> None:
+        """Send one message from the running event loop. Raises as :meth:`send`."""
+        if self.spool is not None and await asyncio.to_thread(self._behind_spool, (message,)):
+            return
+        producer = self._pair()[1]
+        if message.keys.queue not in self._announced:
+            await asyncio.to_thread(self._announce, message.keys.queue)
+        await producer.send(message)
+
+    async def asend_many(self, messages: Sequence[Outgoing]) -> None:
+        """Send many messages from the running event loop. Raises as :meth:`send`."""
+        producer = self._pair()[1]
+        for page in pages(messages):
+            if self.spool is not None and await asyncio.to_thread(self._behind_spool, page):
+                continue
+            if page[0].keys.queue not in self._announced:
+                await asyncio.to_thread(self._announce, page[0].keys.queue)
+            await producer.send_page(page)
+
+    @property
+    def client(self) -> AsyncClient:
+        """The connection of the running event loop."""
+        return self._pair()[0]
+
+    def close(self) -> None:
+        """Close the connections of ordinary code; what is spooled stays on disk."""
+        if self.spool is not None:
+            self._flusher.stop()
+            self.spool.close()
+        self.broker.close()
+
+    def close_loop(self) -> None:
+        """Close the connection of the running event loop."""
+        pair = self._loops.pop(asyncio.get_running_loop(), None)
+        if pair is not None:
+            pair[0].close()
+
+    def _pair(self) -> tuple[AsyncClient, AsyncProducer]:
+        loop = asyncio.get_running_loop()
+        pair = self._loops.get(loop)
+        if pair is None:
+            client = AsyncClient(self._address, self._config.broker_connection_timeout)
+            producer = AsyncProducer(client, self._config.broker_deadline, self._undelivered)
+            pair = self._loops[loop] = (client, producer)
+        return pair
+
+    def _announce(self, queue: str) -> None:
+        """Put the queue's name where views find it; what cannot be announced now is announced next time."""
+        if failpoints.ARMED:
+            failpoints.hit("send.announce")
+        deadline = self._config.broker_deadline if self.spool is None else 0.05
+        try:
+            self.broker.execute("SADD", self._keys.queues, queue, deadline=deadline)
+        except BrokerUnavailableError:
+            return  # the message itself meets the same trouble, and has its own answer to it
+        self._announced.add(queue)
+
+    def _behind_spool(self, page: Sequence[Outgoing]) -> bool:
+        """While older messages wait in the spool, newer ones queue behind them."""
+        if self.spool is None or page[0].fallback != "spool" or not self._flusher.busy:
+            return False
+        self._keep(os.urandom(8).hex().encode(), 1, page)
+        return True
+
+    def _undelivered(self, producer: bytes, sequence: int, page: Sequence[Outgoing]) -> bool:
+        """Redis cannot be reached: whether *page* is taken care of. Its identity must not be used again."""
+        if page[0].fallback == "drop":
+            self.dropped += len(page)
+            self._report("dropped %d messages so far: Redis cannot be reached", self.dropped)
+            return True
+        if page[0].fallback == "spool" and self.spool is not None:
+            self._keep(producer, sequence, page)
+            return True
+        return False
+
+    def _keep(self, producer: bytes, sequence: int, page: Sequence[Outgoing]) -> None:
+        assert self.spool is not None
+        self.spool.add(producer, sequence, page)
+        self.spooled += len(page)
+        self._flusher.start()
+        self._report("spooled %d messages so far: Redis cannot be reached", self.spooled)
+
+    def _report(self, text: str, count: int) -> None:
+        if time.monotonic() - self._logged_at >= LOG_EVERY:
+            self._logged_at = time.monotonic()
+            logger.warning(text, count)

@@ -1,0 +1,170 @@
+"""The spool: messages wait on local disk while Redis cannot be reached, and go out once, in order, when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.proxy import FaultProxy
+from support.wait import eventually
+
+from taskq import BrokerUnavailableError, ConfigError
+from taskq.errors import SpoolFullError
+from taskq.message import decode
+
+
+def sent(client: Any, namespace: str) -> list[Any]:
+    """The first argument of every message in the default queue, in order."""
+    rows = client.xrange(f"{namespace}:{{default}}:stream:5")
+    return [decode(fields[b"m"]).args[0] for _, fields in rows]
+
+
+@pytest.fixture
+def clean(redis_client: Any, namespace: str) -> Any:
+    yield
+    redis_client.delete(f"{namespace}:{{default}}:stream:5")
+
+
+@pytest.fixture
+def proxy(redis_url: str) -> Any:
+    with FaultProxy(redis_url) as proxy:
+        yield proxy
+
+
+def spooling(make_app: Any, proxy: FaultProxy, tmp_path: Path, **settings: Any) -> Any:
+    return make_app(broker_url=proxy.url, spool_path=str(tmp_path / "spool.db"), broker_deadline=0.2, **settings)
+
+
+@pytest.mark.usefixtures("clean")
+def test_what_is_sent_in_an_outage_goes_out_in_order_when_redis_is_back(
+    make_app: Any, proxy: FaultProxy, tmp_path: Path, redis_client: Any, namespace: str
+) -> None:
+    app = spooling(make_app, proxy, tmp_path)
+
+    @app.task
+    def job(n: int) -> None: ...
+
+    job.delay(0)
+    proxy.refuse()
+    proxy.cut()
+    results = [job.delay(n) for n in range(1, 4)]
+    assert len(app.sender.spool) == 3
+    proxy.accept()
+    job.delay(4)  # queues behind those that wait
+    eventually(lambda: sent(redis_client, namespace) == [0, 1, 2, 3, 4])
+    eventually(lambda: len(app.sender.spool) == 0)
+    ids = [decode(fields[b"m"]).task_id for _, fields in redis_client.xrange(f"{namespace}:{{default}}:stream:5")]
+    assert ids[1:4] == [result.id for result in results]
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_call_that_was_executed_but_not_answered_is_not_sent_again(
+    make_app: Any, proxy: FaultProxy, tmp_path: Path, redis_client: Any, namespace: str
+) -> None:
+    app = spooling(make_app, proxy, tmp_path)
+
+    @app.task
+    def job(n: int) -> None: ...
+
+    job.delay(0)
+    proxy.drop_replies(1000)
+    job.delay(1)
+    assert len(app.sender.spool) == 1
+    assert sent(redis_client, namespace) == [0, 1], "Redis has it, though nobody was told"
+    proxy.drop_replies(0)
+    eventually(lambda: len(app.sender.spool) == 0)
+    assert sent(redis_client, namespace) == [0, 1]
+
+
+@pytest.mark.usefixtures("clean")
+def test_async_calls_are_spooled_too(
+    make_app: Any, proxy: FaultProxy, tmp_path: Path, redis_client: Any, namespace: str
+) -> None:
+    app = spooling(make_app, proxy, tmp_path)
+
+    @app.task
+    async def job(n: int) -> None: ...
+
+    async def main() -> None:
+        await job.adelay(0)
+        proxy.refuse()
+        proxy.cut()
+        await asyncio.gather(*(job.adelay(n) for n in range(1, 4)))
+        await job.adelay_many([(4,), (5,)])
+        proxy.accept()
+        app.sender.close_loop()
+
+    asyncio.run(main())
+    eventually(lambda: sorted(sent(redis_client, namespace)) == [0, 1, 2, 3, 4, 5])
+    eventually(lambda: len(app.sender.spool) == 0)
+
+
+def test_a_full_spool_raises_and_keeps_nothing(make_app: Any, proxy: FaultProxy, tmp_path: Path) -> None:
+    app = spooling(make_app, proxy, tmp_path, spool_limit=2)
+
+    @app.task
+    def job(n: int) -> None: ...
+
+    proxy.refuse()
+    job.delay_many([(1,), (2,)])
+    with pytest.raises(SpoolFullError, match="full"):
+        job.delay(3)
+    assert len(app.sender.spool) == 2
+
+
+def test_without_a_spool_the_call_raises_within_the_deadline(make_app: Any, proxy: FaultProxy) -> None:
+    app = make_app(broker_url=proxy.url, broker_deadline=0.2)
+
+    @app.task
+    def job(n: int) -> None: ...
+
+    proxy.refuse()
+    with pytest.raises(BrokerUnavailableError):
+        job.delay(1)
+
+
+def test_a_task_that_may_be_dropped_never_raises(make_app: Any, proxy: FaultProxy) -> None:
+    app = make_app(broker_url=proxy.url, broker_deadline=0.2)
+
+    @app.task(when_unavailable="drop")
+    def ping(n: int) -> None: ...
+
+    proxy.refuse()
+    ping.delay(1)
+    assert app.sender.dropped == 1
+
+
+def test_to_spool_needs_a_path(make_app: Any) -> None:
+    app = make_app()
+    with pytest.raises(ConfigError, match="needs the setting spool_path"):
+        app.task(when_unavailable="spool")(print)
+
+
+@pytest.mark.usefixtures("clean")
+def test_the_next_process_sends_what_a_killed_one_left(
+    make_app: Any, tmp_path: Path, redis_url: str, redis_client: Any, namespace: str
+) -> None:
+    code = f"""
+        import os
+        from taskq import TaskQ
+        app = TaskQ("t", broker_url="redis://127.0.0.1:1/0", namespace={namespace!r}, broker_deadline=0.2,
+                    spool_path={str(tmp_path / "spool.db")!r})
+        @app.task(name="job")
+        def job(n): ...
+        job.delay(1); job.delay(2)
+        os.kill(os.getpid(), 9)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env={**os.environ, "PYTHONPATH": os.getcwd()}, check=False
+    )
+    assert done.returncode == -9
+    app = make_app(spool_path=str(tmp_path / "spool.db"))
+    assert len(app.sender.spool) in (0, 1, 2)  # opening it begins to empty it
+    eventually(lambda: sent(redis_client, namespace) == [1, 2])
+    eventually(lambda: len(app.sender.spool) == 0)

@@ -1,0 +1,71 @@
+"""Tasks, as a user defines and sends them; checked, never run."""
+
+from collections.abc import Coroutine
+from typing import Any, assert_type
+
+from taskq import AsyncTask, Context, Result, Task, TaskQ, TaskState, task
+
+app = TaskQ("shop")
+
+
+@app.task
+def bare(order_id: int, note: str = "") -> str:
+    return f"{order_id}{note}"
+
+
+@app.task(queue="emails", max_retries=5, time_limit="30s", autoretry_for=(OSError,))
+def with_settings(order_id: int, *, urgent: bool = False) -> float:
+    return 1.0
+
+
+@app.task
+async def fetch(url: str) -> int:
+    return len(url)
+
+
+@app.task(bind=True, max_retries=None)
+def bound(self: Context, order_id: int) -> list[str]:
+    if self.attempt > 1:
+        self.retry(countdown=3)
+    return [self.id]
+
+
+@app.task(bind=True)
+async def abound(self: Context, order_id: int) -> bool:
+    return self.cancelled
+
+
+@task
+def on_the_default_app(x: int) -> int:
+    return x
+
+
+assert_type(bare(1), str)
+assert_type(bare.delay(1, note="x"), Result[str])
+assert_type(bare.delay(1).get(timeout=5), str)
+assert_type(bare.delay(1).status, TaskState)
+assert_type(bare.delay(1).traceback, str | None)
+assert_type(bare.options(countdown=60, priority=9).delay(1), Result[str])
+assert_type(bare.delay_many([(1,), (2, "x")]), list[Result[str]])
+assert_type(bare.apply_async((1,), {"note": "x"}, countdown=3), Result[str])
+assert_type(with_settings.delay(1, urgent=True), Result[float])
+call: Coroutine[Any, Any, int] = fetch("u")
+assert_type(fetch.delay("u"), Result[int])
+assert_type(bound.delay(7), Result[list[str]])
+assert_type(abound.delay(7), Result[bool])
+assert_type(on_the_default_app.delay(1).get(), int)
+assert_type(app.result("id"), Result[Any])
+assert_type(app.send_task("shop.bare", (1,)), Result[Any])
+
+is_task: Task[..., str] = bare
+is_async: AsyncTask[..., int] = fetch
+
+
+async def program() -> None:
+    result = await fetch.adelay("u")
+    assert_type(result, Result[int])
+    assert_type(await result, int)
+    assert_type(await result.aget(timeout=5), int)
+    assert_type(await fetch("u"), int)
+    assert_type(await bare.options(queue="slow").adelay(1), Result[str])
+    assert_type(await bare.adelay_many([(1,)]), list[Result[str]])

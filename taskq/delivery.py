@@ -23,12 +23,13 @@ class Delivery:
         "settled",
         "started",
         "stream",
+        "suspect",
         "task",
         "tx",
     )
 
     def __init__(
-        self, link: Any, key: tuple[bytes, bytes], data: bytes, message: Message, task: Any, crashes: int
+        self, link: Any, key: tuple[bytes, bytes], data: bytes, message: Message, task: Any, crashes: int | None
     ) -> None:
         self.link = link
         """The queue it came from: the worker's connection to it."""
@@ -39,7 +40,9 @@ class Delivery:
         """The message's bytes as they were: what a task does to its arguments must not change its next attempt."""
         self.message = message
         self.task = task
-        self.crashes = crashes
+        self.suspect = crashes is not None
+        """Whether it was in the hands of a worker that died: then it runs alone and on the record."""
+        self.crashes = crashes or 0
         """How many workers died while they ran it."""
         self.started = 0.0
         """``time.monotonic()`` when it began to run; 0 while it waits for a slot."""
@@ -60,4 +63,4 @@ class Delivery:
     @property
     def deliveries(self) -> int:
         """How many times it was handed to a worker since it was sent or last retried."""
-        return 1 + self.crashes
+        return 1 + max(self.crashes, int(self.suspect))

@@ -288,6 +288,14 @@ class BaseTask(Generic[P, R]):
         await self.app.asend_many(outgoing)
         return results
 
+    def prepared(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Outgoing, Result[R]]:
+        """The message of a call and its handle, without sending it: for what keeps messages itself, as an outbox does.
+
+        Raises:
+            TypeError, SerializationError: as :meth:`delay`.
+        """
+        return self._prepare(args, kwargs, self._plan)
+
     def _prepare_many(self, calls: Iterable[Sequence[Any]]) -> tuple[list[Outgoing], list[Result[R]]]:
         outgoing: list[Outgoing] = []
         results: list[Result[R]] = []
@@ -344,6 +352,10 @@ class BoundOptions(Generic[P, R]):
     async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """As :meth:`BaseTask.adelay`."""
         return await self._task._asend(args, kwargs, self._plan)
+
+    def prepared(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Outgoing, Result[R]]:
+        """As :meth:`BaseTask.prepared`."""
+        return self._task._prepare(args, kwargs, self._plan)
 
 
 def prepare(

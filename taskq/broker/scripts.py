@@ -61,6 +61,7 @@ REGISTER = _load("register")
 HEARTBEAT = _load("heartbeat")
 SETTLE = _load("settle")
 RECOVER = _load("recover")
+MARK = _load("mark")
 ADOPT = _load("adopt")
 PROMOTE = _load("promote")
 REVOKE = _load("revoke")
@@ -68,6 +69,7 @@ WAIT = _load("wait")
 REPLAY = _load("replay")
 FIRE = _load("fire")
 CLAIM = _load("claim")
+PUBLISH = _load("publish")
 
 
 def _announce(level: int) -> str:
@@ -136,6 +138,11 @@ def adopt(keys: QueueKeys, streams: Sequence[bytes]) -> Call:
     return Call(ADOPT, (keys.consumers, *streams), ())
 
 
+def mark(keys: QueueKeys, stream: bytes, consumer: bytes, entry: bytes) -> Call:
+    """Write down that a suspect is about to run; answers 1, or 0 when it is not ours any more."""
+    return Call(MARK, (keys.consumers, stream), (consumer, entry))
+
+
 def promote(keys: QueueKeys, page: int = 500) -> Call:
     """Due delayed messages into their streams; answers ``[moved, ms to the next]``."""
     return Call(PROMOTE, (keys.delayed, keys.levels, keys.stream_prefix), (page, keys.wake, str(DEFAULT_PRIORITY)))
@@ -175,6 +182,18 @@ def claim(keys: QueueKeys, consumer: bytes, ttl_ms: int, claims: Sequence[tuple[
         CLAIM,
         (keys.consumers, *(key for key, _ in claims)),
         (consumer, ttl_ms, keys.result_prefix, *(task_id for _, task_id in claims)),
+    )
+
+
+def publish(keys: QueueKeys, quads: Sequence[Arg]) -> Call:
+    """Messages that were kept elsewhere, each once by its task id; answers how many were new.
+
+    *quads* are task id, level, due (epoch ms, or ``""`` for at once) and message, for at most :data:`MAX_PER_CALL`.
+    """
+    return Call(
+        PUBLISH,
+        (keys.delayed, keys.levels, keys.stream_prefix, keys.sent_prefix),
+        (SENT_TTL_MS, keys.wake, str(DEFAULT_PRIORITY), *quads),
     )
 
 

@@ -13,6 +13,7 @@ COMMANDS = {
     "queues": "taskq.cli.queues",
     "dlq": "taskq.cli.dlq",
     "metrics": "taskq.cli.metrics",
+    "outbox-relay": "taskq.cli.outbox_relay",
 }
 
 
@@ -25,7 +26,9 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        command: click.Command = getattr(
+            importlib.import_module(COMMANDS[cmd_name]), cmd_name.replace("-", "_")
+        )
         return command
 
 

@@ -29,6 +29,7 @@ from taskq.worker.executors import Executor, finish
 from taskq.worker.intake import Intake
 from taskq.worker.link import QueueLink, consumer_name
 from taskq.worker.outcomes import BEGUN, RELEASE, Ended, released, settle_arguments
+from taskq.worker.quarantine import Quarantine
 
 logger = logging.getLogger("taskq.worker")
 
@@ -78,6 +79,7 @@ class Fetcher:
         self._links = list(links)
         self._in_order = in_order
         self._intake = intake
+        self._quarantine = intake.quarantine = Quarantine(self.run_call, intake.run)
         self._executors = executors
         self._doorbell = doorbell
         self._settled = settled
@@ -168,8 +170,10 @@ class Fetcher:
         if failpoints.ARMED:
             failpoints.hit("lost.begin")
         logger.warning("the lease was lost (this process was paused, or Redis lost data): beginning again")
+        self._quarantine.clear()
         for executor in self._executors:
-            executor.submit([delivery for delivery in executor.take_waiting() if delivery.settled])
+            if settled := [delivery for delivery in executor.take_waiting() if delivery.settled]:
+                executor.submit(settled)
         self.registered = False  # before the name changes: the keeper must not ask for a name not yet registered
         name = consumer_name()
         for link in self._links:
@@ -184,6 +188,8 @@ class Fetcher:
 
     def give_back(self, executors: Sequence[Executor]) -> None:
         """Release what *executors* have not started; what was settled before it runs stays: nobody else has it."""
+        for delivery in self._quarantine.take_waiting():
+            finish(delivery, released(delivery), 0.0)
         for executor in executors:
             settled: list[Delivery] = []
             for delivery in executor.take_waiting():
@@ -191,7 +197,8 @@ class Fetcher:
                     settled.append(delivery)
                 else:
                     finish(delivery, released(delivery), 0.0)
-            executor.submit(settled)
+            if settled:
+                executor.submit(settled)
         self._doorbell.wake()
 
     async def hand_back(self) -> None:
@@ -338,6 +345,8 @@ class Fetcher:
                 begun.append(delivery)
             else:
                 held.pop(delivery.key, None)
+                if delivery.suspect:
+                    self._quarantine.ended(delivery)
         if begun:
             self._intake.run(begun)
             batch = [item for item in batch if item[1] is not BEGUN]

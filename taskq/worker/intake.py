@@ -11,9 +11,11 @@ from taskq.delivery import Delivery
 from taskq.errors import DecodeError
 from taskq.message import WIRE_VERSION, Message, decode
 from taskq.worker.executors import Executor, finish
+from taskq.worker.executors.processes import ProcessExecutor
 from taskq.worker.limits import limits_of
 from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import BEGUN
+from taskq.worker.quarantine import Quarantine
 from taskq.worker.runner import Runner, malformed
 
 logger = logging.getLogger("taskq.worker")
@@ -32,10 +34,14 @@ class Intake:
         async_executor: runs ``async def`` tasks.
     """
 
+    quarantine: Quarantine
+
     def __init__(self, app: TaskQ, runner: Runner, sync_executor: Executor, async_executor: Executor) -> None:
         self._app = app
         self._runner = runner
         self._any_at_most_once = any(task.settings.at_most_once for task in app.tasks.values())
+        self._any_suspects = False
+        self._isolated = isinstance(sync_executor, ProcessExecutor)
         self._sync = sync_executor
         self._async = async_executor
 
@@ -49,9 +55,10 @@ class Intake:
                 if fields is None or key in held:
                     continue
                 if len(fields) == 2 and fields[0] == b"m":
-                    data, crashes = fields[1], 0
+                    data, crashes = fields[1], None
                 else:
                     data, crashes = _unusual(fields)
+                    self._any_suspects = True
                 try:
                     message = decode(data)
                 except DecodeError as error:
@@ -66,10 +73,19 @@ class Intake:
         return taken
 
     def start(self, deliveries: Sequence[Delivery]) -> None:
-        """Hand *deliveries* to their executors; those that run at most once are settled first."""
+        """Hand *deliveries* to their executors; those that run at most once are settled first, suspects wait."""
         if self._any_at_most_once:
             deliveries = [delivery for delivery in deliveries if not self._settle_first(delivery)]
+        if self._any_suspects:
+            suspects = [delivery for delivery in deliveries if self._is_dangerous(delivery)]
+            deliveries = [delivery for delivery in deliveries if not self._is_dangerous(delivery)]
+            self._any_suspects = False
+            self.quarantine.add(suspects)
         self.run(deliveries)
+
+    def _is_dangerous(self, delivery: Delivery) -> bool:
+        """Whether it may take this process with it: a child of the processes pool dies alone, and is known."""
+        return delivery.suspect and (delivery.task.is_async or not self._isolated)
 
     def _settle_first(self, delivery: Delivery) -> bool:
         if not delivery.task.settings.at_most_once:
@@ -112,8 +128,8 @@ class Intake:
         finish(delivery, self._runner.unknown(delivery), 0.0)
 
 
-def _unusual(fields: Sequence[bytes]) -> tuple[bytes, int]:
+def _unusual(fields: Sequence[bytes]) -> tuple[bytes, int | None]:
     """Message and crash count of an entry that is not just a message; nonsense becomes an undecodable message."""
     named: dict[bytes, Any] = dict(zip(fields[::2], fields[1::2], strict=False))
-    crashes = named.get(b"c", b"0")
-    return named.get(b"m", b""), int(crashes) if crashes.isdigit() else 0
+    crashes = named.get(b"c", b"")
+    return named.get(b"m", b""), int(crashes) if crashes.isdigit() else None

@@ -41,7 +41,7 @@ BEGUN = Outcome(COMPLETE, "STARTED")
 
 def released(delivery: Delivery) -> Outcome:
     """Back to the front of the queue, nothing charged."""
-    return Outcome(RELEASE, "RELEASED", extra=(delivery.crashes,))
+    return Outcome(RELEASE, "RELEASED", extra=(delivery.crashes if delivery.suspect else "",))
 
 
 Ended = tuple[Delivery, Outcome, float]

@@ -22,11 +22,15 @@ def expire(bench: Any, consumer: bytes) -> None:
     bench.client.zadd(bench.keys.consumers, {consumer: 1})
 
 
-def test_deliveries_of_an_expired_lease_move_and_are_charged(bench: Any) -> None:
+def mark(bench: Any, stream: int, entry: bytes, consumer: bytes) -> Any:
+    return bench.run(scripts.mark(bench.keys, bench.streams[stream], consumer, entry))
+
+
+def test_deliveries_of_an_expired_lease_move_and_become_suspects(bench: Any) -> None:
     bench.fetch(b"a", b"b", consumer=b"dead")
     expire(bench, b"dead")
     assert recover(bench) == [2, 0, -1, b"dead"]
-    assert front(bench) == [{b"m": b"a", b"c": b"1"}, {b"m": b"b", b"c": b"1"}]
+    assert front(bench) == [{b"m": b"a", b"c": b"0"}, {b"m": b"b", b"c": b"0"}]
     assert bench.pending() == bench.messages() == []
     assert not bench.client.exists(bench.keys.consumers)
     names = [row["name"] for stream in bench.streams for row in bench.client.xinfo_consumers(stream, "taskq")]
@@ -51,19 +55,47 @@ def test_a_living_worker_is_left_alone(bench: Any) -> None:
     assert bench.snapshot() == before
 
 
-def test_charges_add_up(bench: Any) -> None:
-    for name in (b"first", b"second"):
-        bench.fetch(*([b"a"] if name == b"first" else []), consumer=name)
-        bench.settle(want=1, consumer=name)
+def test_of_the_suspects_only_the_marked_one_is_charged(bench: Any) -> None:
+    bench.fetch(b"a", b"b", consumer=b"first")
+    expire(bench, b"first")
+    recover(bench)
+    for name, crashes in ((b"second", b"2"), (b"third", b"3")):
+        bench.register(name)
+        _, rows, *_ = bench.settle(want=2, consumer=name)
+        guilty = next(entry for entry, fields in rows[0][1] if fields[1] == b"a")
+        assert mark(bench, 0, guilty, name) == 1
         expire(bench, name)
         recover(bench)
-    assert front(bench) == [{b"m": b"a", b"c": b"2"}]
+        assert {fields[b"m"]: fields[b"c"] for fields in front(bench)} == {b"a": crashes, b"b": b"0"}
+
+
+def test_reading_the_own_pending_list_again_is_no_mark(bench: Any) -> None:
+    bench.fetch(b"a", consumer=b"first")
+    expire(bench, b"first")
+    recover(bench)
+    bench.register(b"second")
+    bench.settle(want=1, consumer=b"second")
+    for _ in range(3):
+        bench.client.xreadgroup("taskq", b"second", {bench.streams[0]: "0"})
+    expire(bench, b"second")
+    recover(bench)
+    assert front(bench) == [{b"m": b"a", b"c": b"0"}]
+
+
+def test_only_the_owner_can_mark(bench: Any) -> None:
+    (entry,) = bench.fetch(b"a", consumer=b"owner")
+    bench.register(b"other")
+    before = bench.snapshot()
+    assert mark(bench, 1, entry, b"other") == 0
+    assert mark(bench, 1, entry, b"nobody") == 0
+    assert bench.snapshot() == before
+    assert mark(bench, 1, entry, b"owner") == mark(bench, 1, entry, b"owner") == 1
 
 
 def test_a_worker_that_hands_back_is_named_and_not_charged(bench: Any) -> None:
     bench.fetch(b"a", consumer=b"leaving")
     assert recover(bench, b"leaving", charge=0)[0] == 1
-    assert front(bench) == [{b"m": b"a", b"c": b"0"}]
+    assert front(bench) == [{b"m": b"a"}]
     assert bench.run(scripts.heartbeat(bench.keys, b"leaving", 1000)) == [0, 0]
 
 
@@ -83,7 +115,7 @@ def test_a_recovery_that_stopped_half_way_is_taken_up_again(bench: Any) -> None:
     bench.fetch(*(b"%d" % n for n in range(5)), consumer=b"leaving")
     assert recover(bench, b"leaving", charge=0, page=2)[:2] == [2, 1]
     assert recover(bench) == [3, 0, -1, b"leaving"]
-    assert {fields[b"c"] for fields in front(bench)} == {b"0"}
+    assert all(set(fields) == {b"m"} for fields in front(bench))
 
 
 def test_deliveries_of_the_front_move_too(bench: Any) -> None:
@@ -92,7 +124,7 @@ def test_deliveries_of_the_front_move_too(bench: Any) -> None:
     bench.settle(want=1, consumer=b"dead")
     expire(bench, b"dead")
     recover(bench)
-    assert front(bench) == [{b"m": b"a", b"c": b"2"}]
+    assert front(bench) == [{b"m": b"a", b"c": b"1"}]
 
 
 def test_garbage_keeps_all_its_fields(bench: Any) -> None:

@@ -45,6 +45,11 @@ def slow(n, seconds):
     return os.getpid()
 
 
+@app.task(name="poison", ignore_result=True)
+def poison():
+    os._exit(9)
+
+
 @app.task(name="flaky", retry_backoff=0.05, ignore_result=True)
 def flaky(n):
     effect(f"{{n}}")
@@ -152,6 +157,23 @@ def test_a_worker_killed_again_and_again_still_loses_none(shop: Shop) -> None:
     assert min(ran.values()) >= 2, "each failed once and was run again"
     shop.stop(last)
     assert shop.app.dlq.count() == 0
+
+
+def test_a_message_that_kills_its_worker_is_contained_and_its_neighbours_are_not_charged(shop: Shop) -> None:
+    """Threads share their worker's fate: who was only held, or ran beside it, must not be buried with it."""
+    shop.send("work", [(n,) for n in range(100)])
+    shop.send("poison", [()])
+    shop.send("slow", [(n, 0.05) for n in range(100, 140)])
+    for _ in range(12):
+        worker = shop.start("--burst", "-c", "4")
+        if worker.wait() == 0:
+            break
+    assert shop.drained()
+    assert [letter.task for letter in shop.app.dlq.list()] == ["poison"]
+    assert shop.app.dlq.purge() == 1
+    assert {line.split()[-1] for line in shop.effects() if line.startswith("begin")} == {
+        str(n) for n in range(100, 140)
+    }
 
 
 def test_sigterm_under_load_loses_none_and_repeats_none(shop: Shop) -> None:

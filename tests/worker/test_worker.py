@@ -398,7 +398,7 @@ def test_a_worker_without_redis_does_not_start(make_app: MakeApp) -> None:
         run_burst(app)
 
 
-def test_a_dead_workers_messages_are_recovered_and_charged(make_app: MakeApp, redis_client: Any) -> None:
+def test_a_dead_workers_messages_are_recovered(make_app: MakeApp, redis_client: Any) -> None:
     app = make_app(lease_timeout=0.5)
 
     @app.task
@@ -448,7 +448,9 @@ def test_a_message_that_killed_three_workers_is_a_dead_letter(make_app: MakeApp)
     for n in range(3):
         name = b"dead-%d" % n
         app.sync_broker.run(scripts.register(keys, name, 1, streams))
-        app.sync_broker.run(scripts.settle(keys, streams, name, 10))
+        _, ((number, entries),), *_ = app.sync_broker.run(scripts.settle(keys, streams, name, 10))
+        if n > 0:  # a suspect by now, which runs on the record
+            assert app.sync_broker.run(scripts.mark(keys, streams[number - 1], name, entries[0][0]))
         app.sync_broker.run(scripts.recover(keys, streams, name, 1))
     with running_worker(app), pytest.raises(TaskFailedError, match="3 workers died"):
         result.get(timeout=10)

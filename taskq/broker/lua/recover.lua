@@ -2,7 +2,7 @@
 --
 -- KEYS  1 consumers  2.. streams, the first of them is the front
 -- ARGV  1 consumer to retire; '' for any whose lease has run out
---       2 what to add to the crash count of each message: 1 the worker died, 0 it hands back in peace
+--       2 1 the worker died, 0 it hands back in peace: then nothing is charged
 --       3 page size
 -- Returns {messages moved, 1 when there is more to do now, ms until the next lease runs out (-1: no lease),
 --          the consumer ('' for none)}.
@@ -16,6 +16,15 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local function earliest()
   local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
   return first[1], first[1] and tonumber(first[2])
+end
+
+-- Which of a dead worker's messages killed it? On first sight all are suspects, with 0 crashes. A suspect runs alone
+-- and marked (see mark.lua), so the next time the marked one is charged, for both crashes, and no other.
+local function crashes_after(fields, deliveries)
+  local crashes = fields[3] == 'c' and tonumber(fields[4]) or nil
+  if not crashes then return 0 end
+  if deliveries < 1000000 then return crashes end
+  return crashes == 0 and 2 or crashes + 1
 end
 
 local mark, deadline
@@ -40,9 +49,8 @@ for i = 2, #KEYS do
       local entry = redis.call('XRANGE', KEYS[i], row[1], row[1])[1]
       if entry then
         local fields = entry[2]
-        local crashes = charge + (fields[3] == 'c' and tonumber(fields[4]) or 0)
         -- what is no message of ours keeps all its fields for the dead letter queue
-        if fields[1] == 'm' then fields = {'m', fields[2], 'c', crashes} end
+        if charge == 1 and fields[1] == 'm' then fields = {'m', fields[2], 'c', crashes_after(fields, row[4])} end
         redis.call('XADD', KEYS[2], '*', unpack(fields))
       end
       redis.call('XACK', KEYS[i], 'taskq', row[1])

@@ -10,7 +10,7 @@
 --         'r' retry        wait ms, level digit with message
 --         't' commit       a completion with commands: how many, then each: its length and its words
 --         'd' dead letter  message, evidence
---         'l' release      crashes to write on it        (to the front of the queue, nothing charged)
+--         'l' release      crashes to write on it, '' for none: it is no suspect        (to the front of the queue)
 --         'k' give up      claim                         (no end: it stands before the 'd' or 'c' that is one, and
 --                                                         gives the message's idempotency key free)
 --       and for what was settled before it ran, which therefore has no entry any more:
@@ -75,7 +75,11 @@ if at <= total then
       at = at + 2
     elseif kind == 'l' then
       local entry = ours and redis.call('XRANGE', stream, id, id)[1]
-      if entry then wrote = redis.pcall('XADD', KEYS[FIRST + 1], '*', 'm', entry[2][2], 'c', ARGV[at]) end
+      if entry and ARGV[at] == '' then
+        wrote = redis.pcall('XADD', KEYS[FIRST + 1], '*', 'm', entry[2][2])
+      elseif entry then
+        wrote = redis.pcall('XADD', KEYS[FIRST + 1], '*', 'm', entry[2][2], 'c', ARGV[at])
+      end
       at = at + 1
     end
     if kind == 'k' then

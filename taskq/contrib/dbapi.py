@@ -1,0 +1,141 @@
+"""Effects in a SQL database that happen exactly once, over a plain DB-API connection (PEP 249).
+
+As :mod:`taskq.contrib.sqlalchemy`, for ``sqlite3``, ``psycopg`` and other drivers of SQLite and PostgreSQL::
+
+    with psycopg.connect(...) as connection:
+        if dbapi.once(connection):
+            connection.execute("UPDATE account ...")
+            dbapi.outbox.delay(connection, send_receipt, 42)
+
+Every function works in the connection's open transaction; none begins, commits or rolls back. What writes the
+outbox is here, what empties it is ``taskq outbox-relay``, which needs SQLAlchemy where it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from taskq.contrib.sql import processed, statements
+from taskq.contrib.sql.processed import Execute, Once
+from taskq.contrib.sql.rows import row_of
+from taskq.durations import Duration
+from taskq.errors import ConfigError
+from taskq.result import Result
+from taskq.task import BaseTask, BoundOptions
+
+__all__ = ["Once", "create_tables", "once", "outbox", "purge_processed"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class DBAPIConnection(Protocol):
+    """The part of PEP 249 that is used."""
+
+    def cursor(self) -> Any: ...
+
+
+def create_tables(connection: DBAPIConnection, dialect: str) -> None:
+    """Make the tables ``taskq_processed_message`` and ``taskq_outbox`` where they are missing.
+
+    Args:
+        connection: its transaction is used, and left open.
+        dialect: ``sqlite`` or ``postgresql``.
+
+    Raises:
+        ConfigError: another dialect.
+    """
+    with closing(connection.cursor()) as cursor:
+        for statement in statements.ddl(dialect):
+            cursor.execute(statement)
+
+
+def once(
+    connection: DBAPIConnection, step: str = "", *, task_id: str | None = None, paramstyle: str | None = None
+) -> Once:
+    """As :func:`taskq.contrib.sqlalchemy.once`, in the transaction of *connection*.
+
+    Args:
+        connection: whose transaction holds the effects.
+        step: tells several transactions of one task apart.
+        task_id: the id to go by; default that of the running task.
+        paramstyle: of the driver; default what its module says.
+
+    Raises:
+        TaskqError: outside a task, without *task_id*.
+        ConfigError: a step or id that cannot be used, or a connection in autocommit mode.
+    """
+    _refuse_autocommit(connection)
+    return processed.mark(_execute_in(connection, paramstyle), step, task_id)
+
+
+def purge_processed(connection: DBAPIConnection, older_than: Duration, *, paramstyle: str | None = None) -> int:
+    """As :func:`taskq.contrib.sqlalchemy.purge_processed`."""
+    return processed.purge(_execute_in(connection, paramstyle), older_than)
+
+
+class Outbox:
+    """As :class:`taskq.contrib.sqlalchemy.Outbox`, over a DB-API connection. Use :data:`outbox`."""
+
+    def delay(
+        self,
+        connection: DBAPIConnection,
+        call: BaseTask[P, R] | BoundOptions[P, R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Result[R]:
+        """Write the message of a call into the outbox, in the connection's transaction."""
+        outgoing, result = call.prepared(*args, **kwargs)
+        _execute_in(connection)(statements.INSERT, row_of(outgoing, result))
+        return result
+
+    def delay_many(
+        self, connection: DBAPIConnection, call: BaseTask[..., R] | BoundOptions[..., R], calls: Iterable[Sequence[Any]]
+    ) -> list[Result[R]]:
+        """As :meth:`delay`, one message for each argument tuple."""
+        prepared = [call.prepared(*args) for args in calls]
+        execute = _execute_in(connection)
+        for pair in prepared:
+            execute(statements.INSERT, row_of(*pair))
+        return [result for _, result in prepared]
+
+
+outbox = Outbox()
+
+
+def _execute_in(connection: DBAPIConnection, paramstyle: str | None = None) -> Execute:
+    style = paramstyle or _paramstyle(connection)
+
+    def execute(statement: str, values: Mapping[str, Any]) -> int:
+        with closing(connection.cursor()) as cursor:
+            cursor.execute(*statements.for_paramstyle(statement, values, style))
+            return int(cursor.rowcount)
+
+    return execute
+
+
+def _paramstyle(connection: DBAPIConnection) -> str:
+    """What the driver's module says; drivers keep their connection class in it or below it."""
+    for kind in type(connection).__mro__:  # a subclass of the user's comes first
+        parts = kind.__module__.split(".")
+        for end in range(len(parts), 0, -1):
+            style = getattr(sys.modules.get(".".join(parts[:end])), "paramstyle", None)
+            if isinstance(style, str):
+                return style
+    raise ConfigError(f"the driver of {type(connection)!r} does not say its paramstyle; give paramstyle=")
+
+
+def _refuse_autocommit(connection: Any) -> None:
+    """A mark that commits by itself, apart from its effects, would be worse than none."""
+    if hasattr(connection, "in_transaction"):  # sqlite3
+        alone = connection.isolation_level is None or getattr(connection, "autocommit", False) is True
+        is_open = connection.in_transaction
+    else:
+        alone = getattr(connection, "autocommit", False) is True
+        # of libpq, 0 is idle; a driver that cannot be asked is believed
+        is_open = getattr(getattr(connection, "info", None), "transaction_status", 1) != 0
+    if alone and not is_open:
+        raise ConfigError("once() needs a transaction: the connection is in autocommit mode and none is open")

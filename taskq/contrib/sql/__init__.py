@@ -1,0 +1,1 @@
+"""What :mod:`taskq.contrib.sqlalchemy` and :mod:`taskq.contrib.dbapi` share: tables, statements, marks, rows, relay."""

@@ -1,0 +1,180 @@
+"""The relay: publishes what committed transactions have left in the outbox.
+
+A row is read, published and deleted, in this order, so a relay that dies at any point loses none. What it published
+and did not delete comes again, and Redis knows its task id: nothing is published twice. Relays on PostgreSQL lock the
+rows they have in hand and pass over those of others; on SQLite two of them may publish the same row, of which one
+takes effect. Nothing is locked there while the relay talks to Redis, since that would lock out every writer.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Engine, bindparam, text
+from sqlalchemy.exc import DBAPIError
+
+from taskq.app import TaskQ
+from taskq.broker import scripts
+from taskq.broker.scripts import MAX_PER_CALL, Arg
+from taskq.contrib.sql import statements
+from taskq.contrib.sql.processed import now_ms
+from taskq.durations import Duration, seconds
+from taskq.errors import BrokerError, ConfigError, TaskqError
+
+logger = logging.getLogger("taskq.outbox")
+
+SHORTEST_PAUSE = 0.02
+"""Seconds to the next look after an empty one; doubled up to the poll time while the outbox stays empty."""
+LONGEST_TROUBLE = 5.0
+"""Seconds between tries while the database or Redis cannot be used; the first comes after 0.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in the outbox."""
+
+    count: int
+    oldest_age: float | None
+    """Seconds since the oldest row was written; None when it is empty."""
+
+
+def create_tables(engine: Engine) -> None:
+    """Make the tables ``taskq_processed_message`` and ``taskq_outbox`` where they are missing.
+
+    With migrations of your own, have them run the statements of :func:`taskq.contrib.sql.statements.ddl`.
+
+    Raises:
+        ConfigError: the database is neither SQLite nor PostgreSQL.
+    """
+    wanted = statements.ddl(engine.dialect.name)
+    with engine.begin() as connection:
+        for statement in wanted:
+            connection.execute(text(statement))
+
+
+class OutboxRelay:
+    """Publishes the rows of one database's outbox. Run as many as you like; ``taskq outbox-relay`` is one.
+
+    With one relay at work, the messages of one queue and level leave in the order of their ids. With several, each
+    page does.
+
+    Args:
+        engine: of the database.
+        app: says where Redis is and which namespace; its tasks need not be known here.
+        page: rows taken at a time, at most 1,000.
+        poll: seconds between looks at an empty outbox, at most.
+
+    Raises:
+        ConfigError: a database, page or poll time that cannot be used.
+    """
+
+    def __init__(self, engine: Engine, app: TaskQ, *, page: int = 500, poll: Duration = 0.5) -> None:
+        statements.ddl(engine.dialect.name)
+        if not 1 <= page <= MAX_PER_CALL:
+            raise ConfigError(f"page must be from 1 to {MAX_PER_CALL}, not {page}")
+        self._engine = engine
+        self._app = app
+        self._page = page
+        self._poll = max(seconds(poll, "poll"), SHORTEST_PAUSE)
+        self._locks = engine.dialect.name == "postgresql"
+        self._select = text(statements.SELECT_LOCKED if self._locks else statements.SELECT)
+        self._delete = text(statements.DELETE).bindparams(bindparam("ids", expanding=True))
+        self._announced: set[str] = set()
+
+    def create_tables(self) -> None:
+        """Make taskq's tables where they are missing.
+
+        Raises:
+            TaskqError: the database cannot be used.
+        """
+        try:
+            create_tables(self._engine)
+        except DBAPIError as error:
+            raise TaskqError(f"taskq's tables cannot be made: {_text(error)}") from error
+
+    def check(self) -> None:
+        """See that the database and Redis answer, and that the outbox is there.
+
+        Raises:
+            TaskqError: the database cannot be used.
+            BrokerError: Redis cannot be used.
+        """
+        try:
+            self.backlog()
+        except DBAPIError as error:
+            raise TaskqError(f"the outbox cannot be read: {_text(error)}") from error
+        self._app.sync_broker.execute("PING")
+
+    def backlog(self) -> Backlog:
+        """How much waits, and for how long.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: the database cannot be used.
+        """
+        with self._engine.connect() as connection:
+            count, oldest = connection.execute(text(statements.BACKLOG)).one()
+        return Backlog(count, None if oldest is None else max(now_ms() - oldest, 0) / 1000)
+
+    def run_once(self) -> int:
+        """Publish one page; returns how many rows it had.
+
+        Raises:
+            BrokerError: Redis cannot be used; the rows stay.
+            sqlalchemy.exc.DBAPIError: the database cannot be used. What was published will not be published again.
+        """
+        with self._engine.connect() as connection:
+            rows = connection.execute(self._select, {"page": self._page}).all()
+            if not self._locks:
+                connection.rollback()
+            if rows:
+                self._publish(rows)
+                self._forget(connection, [row.id for row in rows])
+            connection.commit()
+        return len(rows)
+
+    def run(self, stop: threading.Event, *, burst: bool = False) -> None:
+        """Publish until *stop* is set; with *burst*, until the outbox is empty. No trouble ends it."""
+        pause, trouble, quiet_until = 0.0, 0.0, 0.0
+        while not stop.is_set():
+            try:
+                moved = self.run_once()
+            except (BrokerError, DBAPIError) as error:
+                if time.monotonic() >= quiet_until:
+                    quiet_until = time.monotonic() + 1.0
+                    logger.warning("%s; trying again", _text(error))
+                trouble = min(max(trouble * 2, 0.1), LONGEST_TROUBLE)
+                stop.wait(trouble)
+                continue
+            trouble = 0.0
+            if moved:
+                pause = 0.0
+            elif burst:
+                return
+            else:
+                pause = min(max(pause * 2, SHORTEST_PAUSE), self._poll)
+                stop.wait(pause)
+
+    def _publish(self, rows: Sequence[Any]) -> None:
+        by_queue: dict[str, list[Arg]] = {}
+        for row in rows:
+            due = "" if row.due_ms is None else row.due_ms
+            by_queue.setdefault(row.queue, []).extend((row.task_id, row.level, due, bytes(row.data)))
+        broker, keys = self._app.sync_broker, self._app.keys
+        for queue, quads in by_queue.items():
+            if queue not in self._announced:
+                broker.execute("SADD", keys.queues, queue)
+                self._announced.add(queue)
+            broker.run(scripts.publish(keys.queue(queue), quads))
+
+    def _forget(self, connection: Connection, ids: list[int]) -> None:
+        connection.execute(self._delete, {"ids": ids})
+
+
+def _text(error: Exception) -> str:
+    """What went wrong, without the statement and its parameters."""
+    return str(error.orig if isinstance(error, DBAPIError) else error).strip()

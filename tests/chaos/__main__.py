@@ -1,0 +1,51 @@
+"""``python -m tests.chaos run``: exit code 0 valid, 1 invalid, 2 unknown."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+# helpers are imported as support.<module> and chaos.<module>, as pytest and the child processes do
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("CHAOS_HISTORY", tempfile.gettempdir())
+
+from chaos.report import write  # noqa: E402
+from chaos.run import Settings, run  # noqa: E402
+from chaos.scenarios import SCENARIOS, play  # noqa: E402
+
+
+def main() -> int:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("run", help="load, faults drawn from a seed, verdict")
+    one.add_argument("--seed", type=int, required=True)
+    one.add_argument("--minutes", type=float, default=1.0, help="how long the load lasts")
+    one.add_argument("--tasks", type=int, default=20_000)
+    one.add_argument("--kills", type=int, default=20)
+    one.add_argument("--redis-kills", type=int, default=-1, help="default: one for every ten kills")
+    one.add_argument("--lease", type=float, default=2.0)
+    one.add_argument("--appendfsync", choices=("always", "everysec", "no"), default="always")
+    one.add_argument("--folder", type=Path, help="keeps everything here; default: a temporary directory")
+    small = commands.add_parser("play", help="one directed scenario, whole or with a mutant")
+    small.add_argument("scenario", choices=SCENARIOS)
+    small.add_argument("--mutant", default="")
+    given = vars(parser.parse_args())
+    command, folder = given.pop("command"), given.pop("folder", None)
+    if command == "play":
+        with tempfile.TemporaryDirectory() as scratch:
+            found = play(given["scenario"], Path(scratch) / "play", given["mutant"])
+        print(found.verdict.name, found.text, sep="\n")
+        return found.verdict
+    folder = folder or Path(tempfile.mkdtemp(prefix="taskq-chaos-"))
+    outcome = run(Settings(**given), folder, lambda text: print(text, flush=True))
+    print(write(outcome, folder).read_text())
+    print(f"everything is in {folder}")
+    return outcome.judgement.verdict
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

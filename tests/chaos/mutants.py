@@ -1,0 +1,324 @@
+"""Broken variants of taskq, each a mistake that a real task queue has made. The checker must call every one invalid.
+
+A mutant lives in the processes whose environment names it (``CHAOS_MUTANT``); the code on disk is whole. One that
+changes a script names the text it replaces, so that it fails loudly, rather than pass silently, when that text moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from taskq.broker import scripts
+from taskq.broker.scripts import Script
+from taskq.broker.sync import SyncBroker
+from taskq.delivery import Delivery
+from taskq.errors import BrokerError
+from taskq.worker import outcomes
+from taskq.worker.executors import processes, threads
+from taskq.worker.fetcher import Fetcher
+from taskq.worker.intake import Intake
+from taskq.worker.lease import LeaseKeeper
+from taskq.worker.link import QueueLink
+from taskq.worker.outcomes import COMPLETE, DONE, RELEASE, RETRY, Outcome
+from taskq.worker.promoter import Promoter
+
+
+class Mutant(NamedTuple):
+    """One broken variant."""
+
+    broken: str
+    """What is wrong with it, for the documentation."""
+    scenario: str
+    """The one of ``scenarios.py`` that shows it."""
+    caught_by: tuple[str, ...]
+    """The checks of which at least one must object."""
+    apply: Callable[[], None]
+
+
+def apply(name: str) -> None:
+    """Turn this process into the mutant *name*.
+
+    Raises:
+        KeyError: there is no such mutant.
+        LookupError: what it changes is not there any more.
+    """
+    MUTANTS[name].apply()
+
+
+def _edit(name: str, *changes: tuple[str, str]) -> None:
+    """Replace parts of the script ``scripts.<name>``."""
+    script: Script = getattr(scripts, name)
+    text = script.text
+    for old, new in changes:
+        if old not in text:
+            raise LookupError(f"{script.name}.lua has no {old!r} any more")
+        text = text.replace(old, new)
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    setattr(scripts, name, Script(script.name, text, sha))
+
+
+def _die_once() -> None:
+    """SIGKILL ourselves, if no process has done so before."""
+    try:
+        os.close(os.open(os.path.join(os.environ["CHAOS_HISTORY"], "died"), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+_FENCE = "if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0} end"
+_OWNER = "ours = redis.call('XACK', stream, 'taskq', id) == 1"
+_NO_OWNER = "redis.call('XACK', stream, 'taskq', id) ours = true"
+
+
+def _ack_before_run() -> None:
+    from .workload import app
+
+    for task in app.tasks.values():
+        object.__setattr__(task.settings, "at_most_once", True)
+
+
+def _no_fence() -> None:
+    _edit("SETTLE", (_FENCE, ""), (_OWNER, _NO_OWNER))
+    Fetcher.lease_lost = lambda self, consumer: None  # type: ignore[method-assign]
+
+
+def _heartbeat_adds() -> None:
+    _edit("HEARTBEAT", ("'XX', ", ""))
+    _edit("SETTLE", (_OWNER, _NO_OWNER))
+
+
+def _recover_copies() -> None:
+    _edit(
+        "RECOVER",
+        ("redis.call('XACK', KEYS[i], 'taskq', row[1])", ""),
+        ("redis.call('XDEL', KEYS[i], row[1])", ""),
+        ("if moved >= page then return {moved, 1, 0, who} end", ""),
+        ("redis.pcall('XGROUP', 'DELCONSUMER', KEYS[i], 'taskq', who)", ""),
+    )
+    _edit("SETTLE", (_FENCE, ""))
+    Fetcher.lease_lost = lambda self, consumer: None  # type: ignore[method-assign]
+
+
+def _recover_keeps_name() -> None:
+    _edit("RECOVER", ("redis.call('ZREM', KEYS[1], mark)\nlocal next", "local next"))
+
+
+def _no_dedup() -> None:
+    for name in ("ENQUEUE", "DELAY"):
+        _edit(name, ("if seen and tonumber(seen) >= tonumber(ARGV[1]) then return false end", ""))
+
+
+def _group_at_end() -> None:
+    _edit("REGISTER", ("'taskq', '0'", "'taskq', '$'"))
+
+
+def _no_xdel() -> None:
+    _edit(
+        "SETTLE",
+        ("redis.call('XDEL', stream, id)", "stream = stream"),
+        ("redis.call('XDEL', stream, unpack(ARGV, at + 2, at + 1 + n))", ""),
+    )
+
+
+def _promote_in_steps() -> None:
+    async def promote_due(self: Promoter) -> float:
+        keys, run = self._link.keys, self._run.__self__.execute  # type: ignore[attr-defined]
+        seconds, micros = await run("TIME")
+        now = int(seconds) * 1000 + int(micros) // 1000
+        due = await run("ZRANGEBYSCORE", keys.delayed, "-inf", now)
+        if due:
+            await run("ZREM", keys.delayed, *due)
+            _die_once()
+            for member in due:
+                await run("XADD", keys.stream_prefix + member[:1], "*", "m", member[1:])
+        return 0.02
+
+    Promoter._promote_due = promote_due  # type: ignore[method-assign]
+
+
+def _retry_in_steps() -> None:
+    whole = Fetcher._exchange
+
+    async def exchange(self: Fetcher, link: QueueLink, want: int) -> None:
+        later = [outcome.extra for _, outcome, _ in link.ended if outcome.kind == RETRY]
+        for at, (delivery, outcome, took) in enumerate(link.ended):
+            if outcome.kind == RETRY:
+                link.ended[at] = (delivery, outcome._replace(kind=COMPLETE, extra=()), took)
+        await whole(self, link, want)
+        if later:
+            _die_once()
+        for wait, member in later:
+            seconds, micros = await self.execute("TIME")
+            due = int(seconds) * 1000 + int(micros) // 1000 + int(wait)
+            await self.execute("ZADD", link.keys.delayed, due, member)
+
+    Fetcher._exchange = exchange  # type: ignore[method-assign]
+
+
+def _outcomes_dropped() -> None:
+    whole = Fetcher._exchange
+
+    async def exchange(self: Fetcher, link: QueueLink, want: int) -> None:
+        try:
+            await whole(self, link, want)
+        except BrokerError:
+            link.ended.clear()
+            raise
+
+    Fetcher._exchange = exchange  # type: ignore[method-assign]
+
+
+def _result_outside() -> None:
+    from .workload import app
+
+    whole = threads.finish
+    broker = SyncBroker(app.address, 5, 5)
+
+    def finish(delivery: Delivery, outcome: Outcome, runtime: float) -> None:
+        if outcome.stored:
+            key = delivery.link.keys.result(delivery.message.task_id)
+            broker.execute("SET", key, outcome.stored, "PX", outcome.ttl_ms)
+        whole(delivery, outcome._replace(stored=b""), runtime)
+
+    threads.finish = finish  # type: ignore[attr-defined]
+
+
+def _never_reclaims() -> None:
+    async def reclaim(self: Fetcher, link: QueueLink) -> None:
+        link.reclaim = False
+        link.hot = True
+
+    Fetcher._reclaim = reclaim  # type: ignore[method-assign]
+
+
+def _fire_unchecked() -> None:
+    _edit("FIRE", ("if last and tonumber(last) >= tonumber(ARGV[2]) then return 0 end", ""))
+
+
+def _unknown_dropped() -> None:
+    def unknown(self: Intake, delivery: Delivery) -> None:
+        outcomes_of = delivery.link.ended
+        outcomes_of.append((delivery, DONE, 0.0))
+
+    Intake._unknown = unknown  # type: ignore[method-assign]
+
+
+def _stop_drops() -> None:
+    gone = "redis.pcall('XGROUP', 'DELCONSUMER', KEYS[i], 'taskq', ARGV[1])"
+    start = "local page = tonumber(ARGV[3])"
+    drop = (
+        f"if ARGV[1] ~= '' then for i = 2, #KEYS do {gone} end "
+        "redis.call('ZREM', KEYS[1], ARGV[1]) return {0, 0, -1, ARGV[1]} end\n"
+    )
+    _edit("RECOVER", (start, drop + start))
+
+
+def _no_heartbeat() -> None:
+    LeaseKeeper._renew = lambda self, link, now: 0.0  # type: ignore[method-assign]
+
+
+def _crash_uncounted() -> None:
+    whole = processes.ProcessExecutor._verdict
+
+    def verdict(self: Any, delivery: Delivery, exit_code: int | None) -> Outcome:
+        outcome = whole(self, delivery, exit_code)
+        return outcome._replace(extra=(0,)) if outcome.kind == RELEASE else outcome
+
+    processes.ProcessExecutor._verdict = verdict  # type: ignore[method-assign]
+
+
+def _promote_early() -> None:
+    _edit("PROMOTE", ("'-inf', string.format('%.0f', now), 'LIMIT'", "'-inf', '+inf', 'LIMIT'"))
+
+
+def _dead_dropped() -> None:
+    _edit("SETTLE", ("wrote = redis.pcall('XADD', KEYS[3], '*', 'm', ARGV[at], 'i', ARGV[at + 1])", "wrote = 1"))
+
+
+def _blind_block() -> None:
+    """The first blocking read of a worker loses what it returned, and does not look again."""
+    whole = Fetcher._blocking_read
+    lost: list[bool] = []
+
+    async def read(self: Fetcher, credit: int) -> Any:
+        found = await whole(self, credit)
+        if found and not lost:
+            lost.append(True)
+            await asyncio.sleep(0)
+            return []
+        return found
+
+    Fetcher._blocking_read = read  # type: ignore[method-assign]
+
+
+_NOT_ENDED = ("lost", "stuck")
+
+MUTANTS: dict[str, Mutant] = {
+    "ack-before-run": Mutant("the entry is acknowledged before the task runs", "kill", _NOT_ENDED, _ack_before_run),
+    "no-fence": Mutant("settle asks neither for the lease nor for the owner", "pause", ("second commit",), _no_fence),
+    "heartbeat-steals-back": Mutant(
+        "a renewal adds the lost lease again (the twin of XCLAIM with idle 0)",
+        "pause",
+        ("second commit",),
+        _heartbeat_adds,
+    ),
+    "recover-copies": Mutant(
+        "recovery puts a copy into the queue and leaves the old delivery", "pause", ("second commit",), _recover_copies
+    ),
+    "recover-keeps-name": Mutant(
+        "recovery does not forget the dead consumer", "kill", ("left behind",), _recover_keeps_name
+    ),
+    "no-dedup": Mutant(
+        "enqueue does not look at the sequence number", "lost replies", ("second commit",), _no_dedup
+    ),
+    "group-at-end": Mutant(
+        "the consumer group begins at `$`: what was sent before is never read", "early bird", _NOT_ENDED, _group_at_end
+    ),
+    "no-xdel": Mutant(
+        "settle acknowledges and does not delete: the stream grows for ever", "plain", ("left behind",), _no_xdel
+    ),
+    "promote-in-steps": Mutant(
+        "promotion removes first and adds later, in two calls", "delayed", _NOT_ENDED, _promote_in_steps
+    ),
+    "retry-in-steps": Mutant(
+        "a retry acknowledges first and is written later, in two calls", "retry", _NOT_ENDED, _retry_in_steps
+    ),
+    "outcomes-dropped": Mutant(
+        "outcomes under way when the connection breaks are forgotten", "cut settle", _NOT_ENDED, _outcomes_dropped
+    ),
+    "result-outside-fence": Mutant(
+        "the result is written by the task's thread, before the settle", "pause", ("second commit",), _result_outside
+    ),
+    "never-rereads": Mutant(
+        "own pending entries are not read again after a lost reply", "cut fetch", _NOT_ENDED, _never_reclaims
+    ),
+    "blind-block": Mutant("one blocking read's answer is lost inside the worker", "plain", _NOT_ENDED, _blind_block),
+    "fire-unchecked": Mutant(
+        "beat enqueues without looking at the last fire time", "beats", ("second commit",), _fire_unchecked
+    ),
+    "unknown-dropped": Mutant(
+        "a message whose task the worker does not know is acknowledged", "old release", _NOT_ENDED, _unknown_dropped
+    ),
+    "stop-drops": Mutant(
+        "a stopping worker deletes its consumer with what is pending (XGROUP DELCONSUMER)",
+        "hurry",
+        _NOT_ENDED,
+        _stop_drops,
+    ),
+    "no-heartbeat": Mutant(
+        "the lease is never renewed: a long task runs twice", "long", ("unexplained run",), _no_heartbeat
+    ),
+    "crash-uncounted": Mutant(
+        "a child's death is not counted: poison runs for ever", "poison", ("over the limit",), _crash_uncounted
+    ),
+    "promote-early": Mutant("delayed messages are promoted before they are due", "delayed", ("too early",), _promote_early),
+    "dead-dropped": Mutant(
+        "a final failure is recorded, its dead letter is not", "doomed", ("unexpected end",), _dead_dropped
+    ),
+}

@@ -1,0 +1,295 @@
+"""Small directed scenarios, a few seconds each: one fault at the moment where it hurts."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from support.process import Proc
+from support.wait import eventually, wait_for_line
+
+from taskq import TaskQ
+
+from .checker import Judgement, judge
+from .cluster import NAMESPACE, QUEUE, Cluster
+from .history import Expect, Kind, Writer, read_sorted, unpack
+from .workload import check_of
+
+LEASE = 0.6
+"""Seconds; short, because a scenario waits for it to run out."""
+PATIENCE = 3.0
+"""Seconds after which what has not ended is stuck."""
+
+
+class Stage:
+    """A cluster, and what scenarios do with it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.workers: list[Proc] = []
+        self._app = TaskQ("sender", broker_url=cluster.server.url, namespace=NAMESPACE)
+        self._writer = Writer(cluster.history / "sender.hist")
+        self._number = 0
+        self._poison: set[int] = set()
+
+    def worker(self, *flags: str, env: dict[str, str] | None = None, wait: bool = True) -> Proc:
+        """Start a worker, and wait until it has its lease."""
+        process = self.cluster.worker(*(flags or ("-c", "4")), env=env)
+        self.workers.append(process)
+        if wait:
+            consumers = f"{NAMESPACE}:{{{QUEUE}}}:consumers"
+            eventually(
+                lambda: any(
+                    f":{process.pid}:".encode() in name for name in self.cluster.client.zrange(consumers, 0, -1)
+                )
+            )
+        return process
+
+    def send(
+        self,
+        count: int,
+        name: str = "work",
+        *,
+        sleep: float = 0.0,
+        countdown: float = 0.0,
+        expect: Expect = Expect.SUCCESS,
+        attempts: int = 1,
+    ) -> None:
+        """Send *count* tasks."""
+        for _ in range(count):
+            self._number += 1
+            number = self._number
+            if expect is Expect.POISON:
+                self._poison.add(number)
+            due = time.monotonic_ns() + round(countdown * 1e9) if countdown else 0
+            self._writer.write(Kind.INVOKE, number, flag=expect, attempt=attempts, run=due)
+            options = {"countdown": countdown} if countdown else {}
+            self._app.send_task(name, (number, check_of(number), sleep), queue=QUEUE, **options)
+            self._writer.write(Kind.OK, number)
+
+    def begun(self, count: int) -> None:
+        """Wait until *count* runs have begun."""
+        eventually(lambda: self._seen(Kind.BEGIN) >= count)
+
+    def ended(self, count: int) -> None:
+        """Wait until *count* runs have come to their last line."""
+        eventually(lambda: self._seen(Kind.END) >= count)
+
+    def _seen(self, kind: Kind) -> int:
+        return sum(unpack(record).kind == kind for record in read_sorted(self.cluster.history))
+
+    def finish(self, others: Iterable[Proc] = ()) -> Judgement:
+        """Drain, stop everything, judge."""
+        stuck = self.cluster.drain(PATIENCE)
+        self.cluster.stop([*others, *self.workers], timeout=2 if stuck else 10)
+        self._app.close()
+        for record in map(unpack, read_sorted(self.cluster.history)):
+            if record.kind == Kind.BEGIN and record.task in self._poison:
+                self.cluster.log.add("died", record.at, pid=record.pid)
+        return judge(self.cluster.facts(stuck))
+
+
+def plain(stage: Stage) -> Judgement:
+    """Nothing goes wrong."""
+    stage.worker()
+    stage.send(30)
+    return stage.finish()
+
+
+def doomed(stage: Stage) -> Judgement:
+    """Tasks that fail for good."""
+    stage.worker()
+    stage.send(3, "doomed", expect=Expect.FAILURE, attempts=2)
+    return stage.finish()
+
+
+def kill(stage: Stage) -> Judgement:
+    """SIGKILL while tasks run."""
+    first = stage.worker()
+    stage.send(6, sleep=0.3)
+    stage.begun(4)
+    stage.cluster.kill(first)
+    stage.workers.remove(first)
+    stage.worker()
+    return stage.finish()
+
+
+def pause(stage: Stage) -> Judgement:
+    """SIGSTOP for longer than the lease, while tasks run that end after the pause."""
+    first = stage.worker()
+    stage.send(2, sleep=1.9)
+    stage.begun(2)
+    stage.worker()
+    with stage.cluster.paused(first):
+        stage.begun(4)
+    return stage.finish()
+
+
+def lost_replies(stage: Stage) -> Judgement:
+    """A producer whose messages are written, and whose replies get lost."""
+    stage.worker()
+    producer = stage.cluster.producer(1_000, 1_149, 150, 7)
+    proxy = stage.cluster.proxy
+    assert proxy is not None
+    eventually(lambda: stage._seen(Kind.OK) > 10)
+    while producer.running():
+        begin = time.monotonic_ns()
+        proxy.drop_replies()
+        time.sleep(0.05)
+        stage.cluster.log.add("proxy drop", begin)
+    proxy.drop_replies(0)
+    return stage.finish()
+
+
+def early_bird(stage: Stage) -> Judgement:
+    """Tasks sent before the first worker ever starts."""
+    stage.send(5)
+    stage.worker()
+    return stage.finish()
+
+
+def delayed(stage: Stage) -> Judgement:
+    """Delayed tasks, and a second worker should the first one die."""
+    stage.worker()
+    stage.send(5, countdown=0.7)
+    _replace_the_dead(stage, 1.5)
+    return stage.finish()
+
+
+def retry(stage: Stage) -> Judgement:
+    """Tasks that fail once, and a second worker should the first one die."""
+    stage.worker()
+    stage.send(4, "flaky", attempts=2)
+    _replace_the_dead(stage, 1.0)
+    return stage.finish()
+
+
+def cut_settle(stage: Stage) -> Judgement:
+    """The connection breaks with outcomes on their way."""
+    stage.worker()
+    stage.send(4, sleep=0.3)
+    stage.begun(4)
+    _interrupt(stage, lambda: stage.ended(4))
+    return stage.finish()
+
+
+def cut_fetch(stage: Stage) -> Judgement:
+    """A blocking read delivers, and its reply gets lost."""
+    stage.worker()
+    proxy = stage.cluster.proxy
+    assert proxy is not None
+    time.sleep(0.3)  # until it blocks
+    begin = time.monotonic_ns()
+    proxy.drop_replies()
+    stage.send(1)
+    eventually(lambda: proxy.dropped)
+    stage.cluster.log.add("proxy drop", begin)
+    return stage.finish()
+
+
+def beats(stage: Stage) -> Judgement:
+    """Two beats for the same schedule."""
+    stage.worker()
+    pair = [stage.cluster.beat() for _ in range(2)]
+    stage.begun(3)
+    stage.cluster.stop(pair)
+    return stage.finish()
+
+
+def old_release(stage: Stage) -> Judgement:
+    """A task that only the next release knows."""
+    old = stage.worker(env={"CHAOS_RELEASE": "old", "TASKQ_UNKNOWN_TASK_DELAY": "0.5"})
+    stage.send(3, "newcomer")
+    wait_for_line(old, "is not known to this worker", timeout=1) if not stage.cluster.mutant else time.sleep(0.5)
+    stage.worker(env={"TASKQ_UNKNOWN_TASK_DELAY": "0.5"})
+    stage.cluster.stop([old])
+    return stage.finish()
+
+
+def hurry(stage: Stage) -> Judgement:
+    """Two SIGTERMs while tasks run: they are handed back."""
+    first = stage.worker()
+    stage.send(4, sleep=0.6)
+    stage.begun(4)
+    begin = time.monotonic_ns()
+    first.signal(signal.SIGTERM)
+    time.sleep(0.1)
+    first.signal(signal.SIGTERM)
+    first.wait()
+    stage.cluster.log.add("term worker", begin, pid=first.pid)
+    stage.worker()
+    return stage.finish()
+
+
+def long(stage: Stage) -> Judgement:
+    """Tasks that run for several leases, and a second worker that would take them over."""
+    stage.worker()
+    stage.send(2, sleep=2.0)
+    stage.begun(2)
+    stage.worker()
+    return stage.finish()
+
+
+def poison(stage: Stage) -> Judgement:
+    """A task that kills the child that runs it, between others that do not."""
+    stage.worker("-P", "processes", "-c", "2")
+    stage.send(4)
+    stage.send(1, "poison", expect=Expect.POISON)
+    stage.send(4)
+    return stage.finish()
+
+
+def _interrupt(stage: Stage, until: Callable[[], object]) -> None:
+    """Hold everything back until *until* returns, then cut: what was on its way never arrives."""
+    proxy = stage.cluster.proxy
+    assert proxy is not None
+    begin = time.monotonic_ns()
+    proxy.stall()
+    until()
+    time.sleep(0.1)
+    proxy.cut()
+    proxy.resume()
+    stage.cluster.log.add("proxy cut", begin)
+
+
+def _replace_the_dead(stage: Stage, within: float) -> None:
+    """Start another worker if the first one dies within that many seconds."""
+    limit = time.monotonic() + within
+    first = stage.workers[0]
+    while time.monotonic() < limit:
+        begin = time.monotonic_ns()
+        if not first.running():
+            stage.cluster.log.add("died", begin, pid=first.pid)
+            stage.workers.remove(first)
+            stage.worker()
+            return
+        time.sleep(0.01)
+
+
+SCENARIOS: dict[str, Callable[[Stage], Judgement]] = {
+    "plain": plain,
+    "doomed": doomed,
+    "kill": kill,
+    "pause": pause,
+    "lost replies": lost_replies,
+    "early bird": early_bird,
+    "delayed": delayed,
+    "retry": retry,
+    "cut settle": cut_settle,
+    "cut fetch": cut_fetch,
+    "beats": beats,
+    "old release": old_release,
+    "hurry": hurry,
+    "long": long,
+    "poison": poison,
+}
+
+
+def play(name: str, folder: Path, mutant: str = "") -> Judgement:
+    """Play a scenario on a new cluster, whole or with a mutant."""
+    # a fault that only a re-read of the pending list mends must not be mended by a lease that runs out
+    lease = 15.0 if name in ("cut settle", "cut fetch", "poison", "lost replies") else LEASE
+    with Cluster(folder, lease=lease, mutant=mutant, proxied=True) as cluster:
+        return SCENARIOS[name](Stage(cluster))

@@ -36,6 +36,12 @@ class Evidence(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Why it is here: ``failed``, ``rejected``, ``crashed``, ``malformed``, ``unknown task``."""
     attempts: int = 0
     crashes: int = 0
+    exit_code: int | None = None
+    """How the child process ended that ran it; below zero: killed by that signal."""
+    rss_bytes: int = 0
+    """Most memory that child had used when the message began; 0 when unknown."""
+    started_at: int = 0
+    """Epoch milliseconds when its last run began; 0 when unknown."""
     worker: str = ""
     """Host, process and consumer that saw the end."""
     died_at: int = 0

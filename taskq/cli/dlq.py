@@ -198,6 +198,8 @@ def _fields(letter: DeadLetter) -> dict[str, Any]:
         "error": evidence.error,
         "attempts": evidence.attempts,
         "crashes": evidence.crashes,
+        "exit_code": evidence.exit_code,
+        "rss_bytes": evidence.rss_bytes,
         "replays": letter.replays,
         "worker": evidence.worker,
         "died_at": letter.died_at.isoformat(timespec="milliseconds"),

@@ -35,7 +35,7 @@ from taskq.errors import (
 )
 from taskq.message import PLAIN, Meta, TaskState, decode, encode
 from taskq.outcome import pack_error, pack_success
-from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RETRY, Outcome
+from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RELEASE, RETRY, Outcome
 
 MAX_TEXT = 20_000
 """Longest traceback kept, in characters: the end, where the error is."""
@@ -66,8 +66,7 @@ class Runner:
             meta = delivery.message.meta or PLAIN
             crashes = delivery.crashes + meta.crashes
             if crashes >= self._config.max_crashes:
-                error = WorkerLostError(f"{crashes} workers died while they ran it")
-                return self._dead(delivery, "crashed", error, "")
+                return self.crashed(delivery, crashes)
         meta = delivery.message.meta or PLAIN
         if meta.expires and now_ms() > meta.expires:
             return self._ended(delivery, TaskState.EXPIRED, "the message expired before it could start")
@@ -163,6 +162,25 @@ class Runner:
             return self._dead(delivery, "failed", cause, text)
         return self._again(delivery, wait, error, text)
 
+    def crashed(self, delivery: Delivery, crashes: int, **evidence: Any) -> Outcome:
+        """The outcome of a message that has killed *crashes* workers: the dead letter queue, with the *evidence*."""
+        error = WorkerLostError(f"{crashes} workers died while they ran it")
+        return self._dead(delivery, "crashed", error, "", crashes=crashes, **evidence)
+
+    def lost_child(self, delivery: Delivery, exit_code: int | None, rss_bytes: int, ran: float) -> Outcome:
+        """The outcome of a delivery whose child process died: again, or after ``max_crashes`` the dead letter queue."""
+        meta = delivery.message.meta or PLAIN
+        crashes = delivery.crashes + 1
+        if crashes + meta.crashes < self._config.max_crashes:
+            return Outcome(RELEASE, "RELEASED", extra=(crashes,))
+        return self.crashed(
+            delivery,
+            crashes + meta.crashes,
+            exit_code=exit_code,
+            rss_bytes=rss_bytes,
+            started_at=now_ms() - round(ran * 1000),
+        )
+
     def revoked(self, delivery: Delivery) -> Outcome:
         """The outcome of a delivery that was stopped."""
         return self._ended(delivery, TaskState.REVOKED, "the task was revoked")
@@ -215,7 +233,9 @@ class Runner:
         data = member(meta.priority, _with_meta(delivery, changed))
         return Outcome(RETRY, "RETRY", stored, delivery.task.settings.failure_ttl_ms, (round(wait * 1000), data))
 
-    def _dead(self, delivery: Delivery, reason: str, error: BaseException, text: str) -> Outcome:
+    def _dead(
+        self, delivery: Delivery, reason: str, error: BaseException, text: str, *, crashes: int = 0, **known: Any
+    ) -> Outcome:
         if failpoints.ARMED:
             failpoints.hit("dead.decided")
         message = delivery.message
@@ -227,10 +247,11 @@ class Runner:
             traceback=text,
             reason=reason,
             attempts=meta.attempt,
-            crashes=delivery.crashes + meta.crashes,
+            crashes=crashes or delivery.crashes + meta.crashes,
             worker=self.worker,
             died_at=now_ms(),
             first_at=meta.first,
+            **known,
         )
         stored, ttl_ms = b"", 1
         if delivery.task is not None and not ignores_result(delivery):

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from support.process import Proc
 
+from taskq.errors import ExitCode
+
 from .cluster import Cluster, children_of
 
 KILLS = {"kill worker": 55, "kill child": 20, "kill producer": 15, "kill beat": 10}
@@ -83,7 +85,8 @@ class Fleet:
                 code = process.wait()
                 if role == "producer" and code == 0:
                     continue
-                if process.pid not in self.doomed:
+                # a process that found no Redis at its start says so and leaves: its manager starts it again
+                if process.pid not in self.doomed and code != ExitCode.UNAVAILABLE:
                     self.unexpected.append(f"{role} {process.pid} ended with {code}: {process.output()[-2000:]}")
                     self.doomed.add(process.pid)
                 members[at] = (start(), start)

@@ -42,7 +42,7 @@ def plan(seed: int, number: int) -> Plan:
     draw = random.Random(f"{seed}/{number}")
     priority = draw.choices((5, 9, 1), (84, 8, 8))[0]
     countdown = round(draw.uniform(0.05, 3.0), 3) if draw.random() < 0.06 else 0.0
-    sleep = round(draw.uniform(0.002, 0.02), 4) if draw.random() < 0.1 else 0.0
+    sleep = round(draw.choices((0, draw.uniform(0.002, 0.02), draw.uniform(0.1, 0.5)), (87, 10, 3))[0], 4)
     name = draw.choices(("work", "awork", "flaky", "doomed"), (70, 23, 6, 1))[0]
     expect = Expect.FAILURE if name == "doomed" else Expect.SUCCESS
     return Plan(name, expect, 2 if name in ("flaky", "doomed") else 1, priority, countdown, sleep)

@@ -92,9 +92,10 @@ class Shop:
         return self.app.tasks[name].delay_many(calls)
 
     def drained(self) -> bool:
-        """Nothing queued, delivered or delayed."""
-        stats = queue_stats(self.app.sync_broker.execute, self.app.keys.queue("default"))
-        return not stats.backlog and not stats.delayed
+        """Nothing queued, delivered or delayed; seen twice, since a message may move while one look goes on."""
+        keys, execute = self.app.keys.queue("default"), self.app.sync_broker.execute
+        looks = [queue_stats(execute, keys) for _ in range(2)]
+        return not any(stats.backlog or stats.delayed for stats in looks)
 
     def stop(self, process: Proc) -> None:
         """SIGTERM, and the exit code of a good end."""
@@ -207,7 +208,7 @@ def test_a_second_sigterm_hands_back_at_once(shop: Shop) -> None:
     assert worker.wait() == 130, worker.output()
     assert result.status == "PENDING"
     (data,) = shop.app.sync_broker.execute("XRANGE", shop.app.keys.queue("default").stream("front"), "-", "+")
-    assert data[1][2:] == [b"c", b"0"], "handing back charges nothing"
+    assert data[1][2:] in ([], [b"c", b"0"]), "handing back charges nothing"
     shop.app.sync_broker.execute("DEL", shop.app.keys.queue("default").stream("front"))
 
 

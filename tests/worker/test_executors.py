@@ -317,6 +317,9 @@ def test_a_message_that_kills_its_process_is_contained(pool: Pool, how: str) -> 
         assert [result.get(timeout=20) for result in neighbours] == [f"n{n}" for n in range(50)]
     (letter,) = pool.app.dlq.list()
     assert (letter.task, letter.evidence.reason, letter.evidence.crashes) == ("die", "crashed", 3)
+    assert letter.evidence.exit_code == {"exit": 7, "kill": -9}[how]
+    assert letter.evidence.rss_bytes > 1_000_000
+    assert letter.evidence.started_at > 0
     assert pool.lines().count("die") == 3
     # a neighbour whose answer was still in the dead child runs again, uncharged
     assert {line for line in pool.lines() if line != "die"} == {f"n{n}" for n in range(50)}

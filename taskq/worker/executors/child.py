@@ -1,12 +1,13 @@
 """The child of the processes pool: reads messages from its parent, runs them one after the other, answers outcomes.
 
-Frames are four bytes of length and a MessagePack array. The *slate* is two shared numbers, the message that runs
-now and since when: what the parent knows of a child that died without a word.
+Frames are four bytes of length and a MessagePack array. The *slate* is three shared numbers, the message that runs
+now, since when, and the memory in use: what the parent knows of a child that died without a word.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import struct
@@ -94,6 +95,7 @@ def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: l
         delivery.settled = settled
         delivery.started = time.monotonic()
         slate[1] = delivery.started
+        slate[2] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         slate[0] = number
         if failpoints.ARMED:
             failpoints.hit("child.begin")

@@ -21,7 +21,7 @@ from taskq.delivery import Delivery
 from taskq.errors import TimeLimitExceededError
 from taskq.worker.executors import Finished, ServiceTime, child, finish
 from taskq.worker.limits import limits_of
-from taskq.worker.outcomes import COMPLETE, DONE, RELEASE, Outcome
+from taskq.worker.outcomes import COMPLETE, DONE, Outcome
 from taskq.worker.runner import Runner
 
 logger = logging.getLogger("taskq.worker")
@@ -142,7 +142,7 @@ class ProcessExecutor:
         lifeline_end, lifeline = self._context.Pipe(duplex=False)
         each = _Child(self)
         each.lifeline = lifeline
-        each.slate = self._context.RawArray("d", 2)
+        each.slate = self._context.RawArray("d", 3)
         each.process = self._context.Process(
             target=child.main,
             args=(self._app_path, self._runner.worker, theirs, lifeline_end, each.slate),
@@ -188,7 +188,8 @@ class ProcessExecutor:
         self._deaths += 1
         each.process.join(timeout=1)
         if running is not None:
-            finish(running, self._verdict(running, each.process.exitcode), time.monotonic() - each.slate[1])
+            ran = time.monotonic() - each.slate[1]
+            finish(running, self._verdict(running, each, ran), ran)
             self._finished()
         start = self._loop.create_task(self._respawn())
         self._starts.add(start)
@@ -199,15 +200,16 @@ class ProcessExecutor:
         if not self._closed:
             await self._spawn()
 
-    def _verdict(self, delivery: Delivery, exit_code: int | None) -> Outcome:
+    def _verdict(self, delivery: Delivery, each: _Child, ran: float) -> Outcome:
         """What became of the message that a dead child ran."""
         if delivery.cancelled == "time limit":
             delivery.cancelled = ""
             return self._runner.failed(delivery, TimeLimitExceededError("the task was killed at its time limit"))
         if delivery.cancelled:
             return self._runner.revoked(delivery)
+        exit_code = each.process.exitcode
         logger.error("%s killed its process (exit code %s)", delivery.message.task, exit_code)
-        return Outcome(RELEASE, "RELEASED", extra=(delivery.crashes + 1,))
+        return self._runner.lost_child(delivery, exit_code, int(each.slate[2]), ran)
 
     def _hand_out(self) -> None:
         mean = self._times.mean

@@ -64,7 +64,7 @@ class Config:
     task_ignore_result: bool = False
     """Store no results unless a task asks for it."""
     task_soft_time_limit: float | None = _duration(None)  # type: ignore[arg-type]
-    """After this, ``SoftTimeLimitExceededError`` is raised inside the task. None: no limit."""
+    """After this the task is told to end; see ``SoftTimeLimitExceededError``. None: no limit."""
     task_time_limit: float | None = _duration(None)  # type: ignore[arg-type]
     """After this the attempt is ended. None: no limit."""
     result_expires: float = _duration(3600.0)

@@ -20,7 +20,7 @@
      │   │   ├─ TaskRevokedError       the task was revoked
      │   │   ├─ TaskExpiredError       the message expired before it could start
      │   │   └─ TaskSkippedError       another message has the same idempotency key
-     │   ├─ SoftTimeLimitExceededError raised inside a task at its soft time limit
+     │   ├─ SoftTimeLimitExceededError the soft time limit: a task may clean up
      │   ├─ TimeLimitExceededError     the hard time limit ended the task
      │   └─ WorkerLostError            the process that ran the task died
      └─ TaskControl                    raised by a task to steer taskq; never a failure of taskq itself
@@ -143,7 +143,11 @@ class TaskSkippedError(TaskFailedError):
 
 
 class SoftTimeLimitExceededError(TaskqError):
-    """Raised inside the task at its soft time limit; the task may clean up and return or re-raise."""
+    """The soft time limit: the task may clean up, and return or re-raise.
+
+    Raised inside ordinary tasks. An async task is cancelled, as by ``asyncio.timeout``: inside it sees
+    ``CancelledError``, and its outcome is this error.
+    """
 
 
 class TimeLimitExceededError(TaskqError):

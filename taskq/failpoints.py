@@ -2,7 +2,7 @@
 
 Off unless ``TASKQ_FAILPOINT`` names one, as ``"name"`` or ``"name:nth"``: the process then sends itself SIGKILL when
 it comes there for the *nth* time (default the first). With ``TASKQ_FAILPOINT_ONCE=<file>`` only the process that
-creates that file dies, so that a pool's next child lives; the file also tells a test that the point was reached.
+creates that file dies, so that a pool's next child lives; the file then tells which process it was.
 
 A call site costs one test of a module constant, and stands where it costs that per batch rather than per task where
 it can::
@@ -22,14 +22,19 @@ from collections.abc import Mapping
 POINTS: dict[str, str] = {
     # producers, in ordinary code
     "send.announce": "before the queue's name is added to the registry",
+    "send.announced": "the queue's name is in the registry, nothing sent",
     "send.page": "before a page of messages is sent",
     "send.accepted": "a page is in Redis, its caller does not know it yet",
     "sync.sent": "a request was written to the socket, its reply not read",
     # producers, on an event loop
-    "asend.announced": "the queue's name is in the registry, nothing sent",
     "asend.page": "before a page of messages is sent",
     "asend.accepted": "a page is in Redis, its callers do not know it yet",
     "batch.close": "app.batch() has ended, nothing sent",
+    "spool.keep": "Redis cannot be reached, the page is not on disk yet",
+    "spool.kept": "the page is on disk, its caller does not know it yet",
+    "spool.send": "before a page of the spool is sent",
+    "spool.sent": "it was sent, and is still on disk",
+    "spool.removed": "it was sent, and is gone from disk",
     # a worker's start
     "register.levels": "the levels were read, no lease yet",
     "register.queue": "the lease of one queue stands, others may not",
@@ -48,6 +53,8 @@ POINTS: dict[str, str] = {
     "levels.changed": "a new priority level is known, not yet read",
     "lost.begin": "the lease is known to be lost, nothing stopped",
     "lost.renamed": "the worker has a new name, no lease under it",
+    "suspect.mark": "a dead worker's message is about to be marked as running",
+    "suspect.marked": "it is marked, and does not run yet",
     # running
     "run.begin": "a task is about to be called",
     "run.end": "a task has returned, its outcome is not made",
@@ -119,7 +126,8 @@ def _first() -> bool:
     if path is None:
         return True
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
         return False
+    os.write(file, b"%d" % os.getpid())
     return True

@@ -128,6 +128,8 @@ class Sender:
             self.broker.execute("SADD", self._keys.queues, queue, deadline=deadline)
         except BrokerUnavailableError:
             return  # the message itself meets the same trouble, and has its own answer to it
+        if failpoints.ARMED:
+            failpoints.hit("send.announced")
         self._announced.add(queue)
 
     def _behind_spool(self, page: Sequence[Outgoing]) -> bool:
@@ -150,7 +152,11 @@ class Sender:
 
     def _keep(self, producer: bytes, sequence: int, page: Sequence[Outgoing]) -> None:
         assert self.spool is not None
+        if failpoints.ARMED:
+            failpoints.hit("spool.keep")
         self.spool.add(producer, sequence, page)
+        if failpoints.ARMED:
+            failpoints.hit("spool.kept")
         self.spooled += len(page)
         self._flusher.start()
         self._report("spooled %d messages so far: Redis cannot be reached", self.spooled)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from taskq import serialization
+from taskq import failpoints, serialization
 from taskq.broker.keys import Keys
 from taskq.broker.producer import Outgoing, plan
 from taskq.broker.sync import SyncBroker
@@ -150,13 +150,19 @@ class Flusher:
                 continue
             row, producer, sequence, messages = page
             try:
+                if failpoints.ARMED:
+                    failpoints.hit("spool.send")
                 self._send(producer, sequence, messages)
             except BrokerError as error:
                 level = logging.DEBUG if isinstance(error, BrokerUnavailableError) else logging.WARNING
                 logger.log(level, "%d messages stay in the spool: %s", len(messages), error)
                 self._stop.wait(RETRY_EVERY)
             else:
+                if failpoints.ARMED:
+                    failpoints.hit("spool.sent")
                 self._spool.remove(row)
+                if failpoints.ARMED:
+                    failpoints.hit("spool.removed")
         self._thread = None
 
     def _send(self, producer: bytes, sequence: int, messages: Sequence[Any]) -> None:

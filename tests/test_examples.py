@@ -18,6 +18,15 @@ EXPECTED = {
         "replayed: 1",
         "read: here it is",
     ],
+    "exactly_once": [
+        "payments: [10]",
+        "balance: [30]",
+        "published: 1 and then 0",
+        "same receipt: True",
+        "address: new street stored",
+        "address: old street ignored",
+        "notes: ['added 30']",
+    ],
     "scheduled": ["tick: scheduled.tick@", "remind: tea is ready, after 1."],
 }
 

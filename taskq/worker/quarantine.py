@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
+from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.scripts import Call
 from taskq.delivery import Delivery
@@ -71,7 +72,11 @@ class Quarantine:
         call = scripts.mark(link.keys, delivery.stream, link.consumer, delivery.entry)
         while self._current is delivery:
             try:
+                if failpoints.ARMED:
+                    failpoints.hit("suspect.mark")
                 marked = await self._run_call(call)
+                if failpoints.ARMED:
+                    failpoints.hit("suspect.marked")
             except BrokerError as error:
                 logger.debug("cannot mark a suspect: %s", error)
                 await asyncio.sleep(RETRY_EVERY)

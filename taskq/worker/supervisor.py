@@ -143,6 +143,8 @@ class Supervisor:
 
     def _verdict(self) -> ExitCode:
         codes = {m.process.exitcode for m in self._members if m.process is not None}
+        if self._signals:
+            codes.discard(-signal.SIGTERM)  # it had not come far enough to know the signal, or to hold anything
         if codes <= {ExitCode.OK}:
             return ExitCode.OK
         if codes <= {ExitCode.OK, ExitCode.INTERRUPTED}:

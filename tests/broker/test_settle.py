@@ -213,3 +213,36 @@ def test_a_missing_group_is_said_not_swallowed(bench: Any) -> None:
         bench.settle(want=1)
     assert is_nogroup(caught.value)
     assert bench.messages() == [b"a"]
+
+
+def give_up(bench: Any, entry: bytes, key: str = "k") -> tuple[Any, ...]:
+    return ("k", STREAM, entry, "id", b"", 1, bench.keys.claim("pay", key))
+
+
+@pytest.mark.parametrize("item", [dead, complete], ids=["dead letter", "complete"])
+def test_an_idempotency_key_is_given_up_with_the_end(bench: Any, item: Callable[[bytes], tuple[Any, ...]]) -> None:
+    (entry,) = bench.fetch(b"a")
+    claim = bench.keys.claim("pay", "k")
+    bench.client.set(claim, "id", px=60_000)
+    call = (*give_up(bench, entry), *item(entry))
+    assert bench.settle(*call)[0] == 1
+    assert not bench.client.exists(claim)
+    assert bench.pending() == []
+    bench.client.set(claim, "id", px=60_000)
+    bench.settle(*call)
+    assert bench.client.exists(claim), "the same call again acts on nothing"
+
+
+def test_the_key_of_another_message_is_left_alone(bench: Any) -> None:
+    (entry,) = bench.fetch(b"a")
+    bench.client.set(bench.keys.claim("pay", "k"), "another", px=60_000)
+    bench.settle(*give_up(bench, entry), *dead(entry))
+    assert bench.client.get(bench.keys.claim("pay", "k")) == b"another"
+    assert bench.pending() == []
+
+
+def test_a_stale_worker_gives_up_no_key(bench: Any) -> None:
+    (entry,) = bench.fetch(b"a")
+    bench.client.set(bench.keys.claim("pay", "k"), "id", px=60_000)
+    assert bench.settle(*give_up(bench, entry), *dead(entry), consumer=b"another") == [0]
+    assert bench.client.exists(bench.keys.claim("pay", "k"))

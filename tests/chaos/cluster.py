@@ -117,10 +117,12 @@ class Cluster:
         """Start a beat."""
         return self.start(*_TASKQ, "beat", "-A", "chaos.workload:app", env=env)
 
-    def producer(self, first: int, last: int, rate: float, seed: int) -> Proc:
+    def producer(
+        self, first: int, last: int, rate: float, seed: int, env: Mapping[str, str] | None = None
+    ) -> Proc:
         """Start a producer of these task numbers, or start it again after its end."""
         path = self.history / f"producer-{first}.hist"
-        return self.start("-m", "chaos.producer", str(first), str(last), str(rate), str(seed), str(path))
+        return self.start("-m", "chaos.producer", str(first), str(last), str(rate), str(seed), str(path), env=env)
 
     def kill(self, process: Proc, kind: str = "kill worker") -> None:
         """SIGKILL, and note it."""
@@ -145,14 +147,18 @@ class Cluster:
         self.log.add("pause worker", begin, pid=process.pid)
 
     def backlog(self) -> dict[str, int]:
-        """How many messages wait or are pending, by key."""
-        found = {}
-        for key in self.client.scan_iter(match=f"{NAMESPACE}:{{*}}:*", count=1000):
-            local = key.decode().rpartition("}:")[2]
-            if local.startswith("stream:"):
-                found[local] = self.client.xlen(key)
-            elif local == "delayed":
-                found[local] = self.client.zcard(key)
+        """What is not at rest: messages that wait or are pending, and leases of processes that are gone."""
+        prefix = f"{NAMESPACE}:{{{QUEUE}}}:"
+        streams = [f"stream:{level}" for level in ("front", *range(10))]
+        look = self.client.pipeline(transaction=True)
+        for name in streams:
+            look.xlen(prefix + name)
+        look.zcard(prefix + "delayed")
+        look.zrange(prefix + "consumers", 0, -1)
+        *counts, consumers = look.execute()
+        alive = {process.pid for process in self._started if process.running()}
+        gone = [name for name in consumers if int(name.split(b":")[1]) not in alive]
+        found = dict(zip((*streams, "delayed", "dead leases"), (*counts, len(gone)), strict=True))
         return {name: count for name, count in found.items() if count}
 
     def drain(self, timeout: float, tend: Callable[[], object] = lambda: None) -> str:

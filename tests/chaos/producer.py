@@ -1,6 +1,6 @@
 """A producer process: ``python -m chaos.producer <first> <last> <per second> <seed> <history file>``.
 
-Sends the task numbers from *first* to *last* as their plans say, singly, in bulk, and from coroutines. After a kill it
+Sends the task numbers from *first* to *last* as their plans say: singly, in bulk, in batches, from coroutines. After a kill it
 is started again with the same arguments, and goes on after the last number that its history file knows.
 """
 
@@ -61,6 +61,20 @@ class Producer:
             for number in numbers:
                 self._writer.write(Kind.OK, number)
 
+    def send_batch(self, numbers: Sequence[int], planned: Plan) -> None:
+        """Send tasks of one name inside ``app.batch()``."""
+        try:
+            with app.batch():
+                for number in numbers:
+                    self._invoke(number, planned)
+                    bound(planned).delay(*arguments(number, planned))
+        except TaskqError as error:
+            for number in numbers:
+                self._writer.write(_verdict(error), number)
+        else:
+            for number in numbers:
+                self._writer.write(Kind.OK, number)
+
     def _invoke(self, number: int, planned: Plan) -> None:
         due = time.monotonic_ns() + round(planned.countdown * 1e9) if planned.countdown else 0
         self._writer.write(Kind.INVOKE, number, flag=planned.expect, attempt=planned.attempts, run=due)
@@ -98,10 +112,12 @@ def run(first: int, last: int, rate: float, seed: int, producer: Producer) -> No
             numbers = range(number, number + size)
             if size == 1:
                 producer.send(number, plan(seed, number))
-            elif draw.random() < 0.5:
+            elif (way := draw.random()) < 0.5:
                 runner.run(_together(producer, [(each, plan(seed, each)) for each in numbers]))
-            else:
+            elif way < 0.75:
                 producer.send_bulk(numbers, Plan("work"))
+            else:
+                producer.send_batch(numbers, Plan("work"))
             number += size
             ahead = (number - first) / rate - (time.monotonic() - began)
             if ahead > 0:

@@ -205,7 +205,8 @@ def pool(
     made.app.close()
 
 
-only = pytest.mark.parametrize
+# solo has no time limits: nothing can interrupt its only thread
+with_limits = pytest.mark.parametrize("pool", ["threads", "processes", "coroutines"], indirect=True)
 
 
 def test_arguments_and_results_travel(pool: Pool) -> None:
@@ -274,9 +275,8 @@ def test_an_unserialisable_result_is_a_failure_and_not_run_again(pool: Pool) -> 
     assert (letter.evidence.attempts, letter.evidence.reason) == (1, "failed")
 
 
+@with_limits
 def test_soft_time_limit_is_raised_inside(pool: Pool) -> None:
-    if pool.kind == "solo":
-        pytest.skip("solo has no time limits: nothing can interrupt the only thread")
     with pool.worker():
         with pytest.raises(TaskFailedError, match="SoftTimeLimitExceededError"):
             pool.run("soft")
@@ -284,9 +284,8 @@ def test_soft_time_limit_is_raised_inside(pool: Pool) -> None:
         assert pool.run("echo") == [[], {}]
 
 
+@with_limits
 def test_hard_time_limit_ends_the_attempt(pool: Pool) -> None:
-    if pool.kind == "solo":
-        pytest.skip("solo has no time limits: nothing can interrupt the only thread")
     with pool.worker():
         with pytest.raises(TaskFailedError, match="TimeLimitExceededError") as caught:
             pool.run("hard")
@@ -294,9 +293,8 @@ def test_hard_time_limit_ends_the_attempt(pool: Pool) -> None:
         assert pool.run("echo") == [[], {}]
 
 
+@with_limits
 def test_hard_time_limit_follows_a_soft_one_that_was_ignored(pool: Pool) -> None:
-    if pool.kind == "solo":
-        pytest.skip("solo has no time limits: nothing can interrupt the only thread")
     with pool.worker():
         with pytest.raises(TaskFailedError) as caught:
             pool.run("deaf")

@@ -48,7 +48,8 @@ if at <= total then
     local ours, wrote
     local commands = {}
     if kind == 's' or kind == 'e' then
-      ours = true
+      -- no entry to tell a re-sent call by: a failure that is stored already was buried with it
+      ours = kind == 's' or redis.call('GETRANGE', ARGV[3] .. task, 0, 0) ~= 'F'
     elseif kind == 'c' or kind == 't' then
       ours = redis.call('XACK', stream, 'taskq', id) == 1
     else

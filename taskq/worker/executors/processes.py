@@ -183,6 +183,7 @@ class ProcessExecutor:
         for delivery in reversed(each.held.values()):
             if delivery is not running:
                 self._waiting.appendleft(delivery)
+        each.held.clear()  # their limit timers find nothing, and stop
         if self._closed:
             return
         self._deaths += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import queue
 import threading
 import time
@@ -19,6 +20,8 @@ from taskq.worker.executors import Finished, ServiceTime, finish
 from taskq.worker.limits import TimeLimits
 from taskq.worker.outcomes import Outcome
 from taskq.worker.runner import Runner
+
+logger = logging.getLogger("taskq.worker")
 
 SHORT = 0.0005
 """Seconds: tasks with a mean below this are short."""
@@ -131,7 +134,11 @@ class ThreadExecutor:
                     continue
                 return
             running[ident] = delivery
-            self._run(delivery, ident)
+            try:
+                self._run(delivery, ident)
+            except BaseException:  # a bug of ours, or a time limit that struck outside the task: the thread lives on,
+                # and the message, held without an outcome, is recovered when this process ends
+                logger.exception("running %s failed outside the task", delivery.message.task)
             running.pop(ident, None)
 
     def _rest(self) -> bool:

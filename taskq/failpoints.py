@@ -35,6 +35,11 @@ POINTS: dict[str, str] = {
     "spool.send": "before a page of the spool is sent",
     "spool.sent": "it was sent, and is still on disk",
     "spool.removed": "it was sent, and is gone from disk",
+    # the outbox relay
+    "relay.read": "rows were read, nothing published",
+    "relay.published": "a page was published, its rows are still there",
+    "relay.forgotten": "the rows are deleted, the deletion is not committed",
+    "relay.done": "the deletion is committed",
     # a worker's start
     "register.levels": "the levels were read, no lease yet",
     "register.queue": "the lease of one queue stands, others may not",

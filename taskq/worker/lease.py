@@ -88,7 +88,7 @@ class LeaseKeeper:
         pause = self._lease / (3 if busy else 2)  # who holds nothing can lose nothing
         due = {link: self._renew(link, now) for link in self._links}  # all of ours before any of another's
         if now >= self._next_look and now >= self._grace_until:
-            self._next_look = now + self._lease * random.uniform(1, 1.5)
+            self._next_look = now + self._lease * random.uniform(2, 3)
             for link in self._links:
                 if self._connection.run(scripts.adopt(link.keys, link.streams), now + self._lease / 2):
                     due[link] = 0.0

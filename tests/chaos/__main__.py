@@ -12,9 +12,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("CHAOS_HISTORY", tempfile.gettempdir())
 
-from chaos.report import write  # noqa: E402
-from chaos.run import Settings, run  # noqa: E402
-from chaos.scenarios import SCENARIOS, play  # noqa: E402
+from chaos.report import write
+from chaos.run import Settings, run
+from chaos.scenarios import SCENARIOS, play
 
 
 def main() -> int:

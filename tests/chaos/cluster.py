@@ -117,9 +117,7 @@ class Cluster:
         """Start a beat."""
         return self.start(*_TASKQ, "beat", "-A", "chaos.workload:app", env=env)
 
-    def producer(
-        self, first: int, last: int, rate: float, seed: int, env: Mapping[str, str] | None = None
-    ) -> Proc:
+    def producer(self, first: int, last: int, rate: float, seed: int, env: Mapping[str, str] | None = None) -> Proc:
         """Start a producer of these task numbers, or start it again after its end."""
         path = self.history / f"producer-{first}.hist"
         return self.start("-m", "chaos.producer", str(first), str(last), str(rate), str(seed), str(path), env=env)

@@ -91,9 +91,7 @@ def read(folder: Path, namespace: str) -> CommitLog:
         FileNotFoundError: there is no append-only file.
     """
     log = CommitLog()
-    files = sorted(folder.glob("appendonlydir/*.incr.aof"), key=_sequence) or sorted(
-        folder.glob("appendonly.aof")
-    )
+    files = sorted(folder.glob("appendonlydir/*.incr.aof"), key=_sequence) or sorted(folder.glob("appendonly.aof"))
     if not files:
         raise FileNotFoundError(f"no append-only file in {folder}")
     for file in files:

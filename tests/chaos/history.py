@@ -77,9 +77,7 @@ class Writer:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._pid = os.getpid()
 
-    def write(
-        self, kind: Kind, task: int, *, flag: int = 0, attempt: int = 0, owner: int = 0, run: int = 0
-    ) -> None:
+    def write(self, kind: Kind, task: int, *, flag: int = 0, attempt: int = 0, owner: int = 0, run: int = 0) -> None:
         """Append one record, stamped now."""
         at = time.monotonic_ns()
         os.write(self._file, _RECORD.pack(task, at, kind, flag, attempt, self._pid, owner or self._pid, run))

@@ -18,7 +18,6 @@ from taskq.broker.scripts import Script
 from taskq.broker.sync import SyncBroker
 from taskq.delivery import Delivery
 from taskq.errors import BrokerError
-from taskq.worker import outcomes
 from taskq.worker.executors import processes, threads
 from taskq.worker.fetcher import Fetcher
 from taskq.worker.intake import Intake
@@ -274,9 +273,7 @@ MUTANTS: dict[str, Mutant] = {
     "recover-keeps-name": Mutant(
         "recovery does not forget the dead consumer", "kill", ("left behind",), _recover_keeps_name
     ),
-    "no-dedup": Mutant(
-        "enqueue does not look at the sequence number", "lost replies", ("second commit",), _no_dedup
-    ),
+    "no-dedup": Mutant("enqueue does not look at the sequence number", "lost replies", ("second commit",), _no_dedup),
     "group-at-end": Mutant(
         "the consumer group begins at `$`: what was sent before is never read", "early bird", _NOT_ENDED, _group_at_end
     ),
@@ -317,7 +314,9 @@ MUTANTS: dict[str, Mutant] = {
     "crash-uncounted": Mutant(
         "a child's death is not counted: poison runs for ever", "poison", ("over the limit",), _crash_uncounted
     ),
-    "promote-early": Mutant("delayed messages are promoted before they are due", "delayed", ("too early",), _promote_early),
+    "promote-early": Mutant(
+        "delayed messages are promoted before they are due", "delayed", ("too early",), _promote_early
+    ),
     "dead-dropped": Mutant(
         "a final failure is recorded, its dead letter is not", "doomed", ("unexpected end",), _dead_dropped
     ),

@@ -110,6 +110,8 @@ class Nemesis:
     """
 
     def __init__(self, cluster: Cluster, fleet: Fleet, ops: list[Op]) -> None:
+        assert cluster.proxy is not None
+        self._proxy = cluster.proxy
         self._cluster = cluster
         self._fleet = fleet
         self._ops = list(reversed(ops))
@@ -217,38 +219,35 @@ class Nemesis:
 
     def _proxy_cut(self, draw: float) -> None:
         begin = time.monotonic_ns()
-        assert self._cluster.proxy is not None
-        cut = self._cluster.proxy.cut()
+        cut = self._proxy.cut()
         self._cluster.log.add("proxy cut", begin, note=f"{cut} connections")
 
     def _proxy_drop(self, draw: float) -> None:
-        begin = time.monotonic_ns()
-        proxy = self._cluster.proxy
-        assert proxy is not None
-        proxy.drop_replies(1 + int(4 * draw))
-        self._later(0.2, lambda: [proxy.drop_replies(0), self._cluster.log.add("proxy drop", begin)] and None)
+        self._proxy.drop_replies(1 + int(4 * draw))
+        self._spell("proxy drop", 0.2, lambda: self._proxy.drop_replies(0))
 
     def _proxy_delay(self, draw: float) -> None:
-        begin = time.monotonic_ns()
-        proxy = self._cluster.proxy
-        assert proxy is not None
-        proxy.delay(0.02 + 0.1 * draw)
-        self._later(1.0, lambda: [proxy.delay(0), self._cluster.log.add("proxy delay", begin)] and None)
+        self._proxy.delay(0.02 + 0.1 * draw)
+        self._spell("proxy delay", 1.0, lambda: self._proxy.delay(0))
 
     def _proxy_stall(self, draw: float) -> None:
-        begin = time.monotonic_ns()
-        proxy = self._cluster.proxy
-        assert proxy is not None
-        proxy.stall()
-        self._later(0.3 + 2 * draw, lambda: [proxy.resume(), self._cluster.log.add("proxy stall", begin)] and None)
+        self._proxy.stall()
+        self._spell("proxy stall", 0.3 + 2 * draw, self._proxy.resume)
 
     def _proxy_refuse(self, draw: float) -> None:
+        self._proxy.refuse()
+        self._proxy.cut()
+        self._spell("proxy refuse", 0.3 + 2 * draw, self._proxy.accept)
+
+    def _spell(self, kind: str, seconds: float, end: Callable[[], object]) -> None:
+        """A fault that has just begun and ends by *end*."""
         begin = time.monotonic_ns()
-        proxy = self._cluster.proxy
-        assert proxy is not None
-        proxy.refuse()
-        proxy.cut()
-        self._later(0.3 + 2 * draw, lambda: [proxy.accept(), self._cluster.log.add("proxy refuse", begin)] and None)
+
+        def heal() -> None:
+            end()
+            self._cluster.log.add(kind, begin)
+
+        self._later(seconds, heal)
 
     def _script_flush(self, draw: float) -> None:
         begin = time.monotonic_ns()

@@ -1,7 +1,8 @@
 """A producer process: ``python -m chaos.producer <first> <last> <per second> <seed> <history file>``.
 
-Sends the task numbers from *first* to *last* as their plans say: singly, in bulk, in batches, from coroutines. After a kill it
-is started again with the same arguments, and goes on after the last number that its history file knows.
+Sends the task numbers from *first* to *last* as their plans say: singly, in bulk, in batches, from coroutines.
+After a kill it is started again with the same arguments, and goes on after the last number that its history file
+knows. With a spool it ends when the spool is empty.
 """
 
 from __future__ import annotations
@@ -122,6 +123,8 @@ def run(first: int, last: int, rate: float, seed: int, producer: Producer) -> No
             ahead = (number - first) / rate - (time.monotonic() - began)
             if ahead > 0:
                 time.sleep(ahead)
+        while (spool := app.sender.spool) is not None and len(spool):
+            time.sleep(0.01)
         runner.run(app.aclose())
 
 

@@ -90,9 +90,7 @@ def plot(facts: Facts) -> str:
         return "<svg xmlns='http://www.w3.org/2000/svg'/>"
     start, end = accepted[0], max(accepted[-1], begun[-1])
     moments = [start + (end - start) * n // _POINTS for n in range(_POINTS + 1)]
-    waiting = [
-        max(bisect.bisect_right(accepted, moment) - bisect.bisect_right(begun, moment), 0) for moment in moments
-    ]
+    waiting = [max(bisect.bisect_right(accepted, moment) - bisect.bisect_right(begun, moment), 0) for moment in moments]
     top = max([*waiting, 1])
 
     def across(at: float) -> float:
@@ -101,9 +99,7 @@ def plot(facts: Facts) -> str:
     def up(count: float) -> float:
         return _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - 15) * count / top
 
-    line = " ".join(
-        f"{across(moment):.1f},{up(count):.1f}" for moment, count in zip(moments, waiting, strict=True)
-    )
+    line = " ".join(f"{across(moment):.1f},{up(count):.1f}" for moment, count in zip(moments, waiting, strict=True))
     kinds = sorted({fault.kind for fault in facts.faults})
     lane = {kind: _HEIGHT + 6 + at * (_LANES - 10) / max(len(kinds), 1) for at, kind in enumerate(kinds)}
     thick = max((_LANES - 10) / max(len(kinds), 1) - 1, 2)
@@ -118,15 +114,12 @@ def plot(facts: Facts) -> str:
         color = next((color for word, color in _COLORS.items() if word in fault.kind), _OTHER)
         spot = f"x='{left:.1f}' width='{width:.1f}' fill='{color}'"
         parts.append(f"<rect {spot} y='15' height='{_HEIGHT - _BOTTOM - 15}' opacity='0.12'/>")
-        parts.append(
-            f"<rect {spot} y='{lane[fault.kind]:.1f}' height='{thick:.1f}'><title>{fault.kind}</title></rect>"
-        )
+        parts.append(f"<rect {spot} y='{lane[fault.kind]:.1f}' height='{thick:.1f}'><title>{fault.kind}</title></rect>")
     parts += [f"<text x='0' y='{y + thick:.1f}' font-size='6'>{kind}</text>" for kind, y in lane.items()]
     parts.append(f"<polyline points='{line}' fill='none' stroke='#2c3e50' stroke-width='1.5'/>")
     for tick in range(6):
         at = start + (end - start) * tick / 5
         parts.append(
-            f"<text x='{across(at):.1f}' y='{_HEIGHT - 14}' text-anchor='middle'>"
-            f"{(at - start) / _SECOND:.0f} s</text>"
+            f"<text x='{across(at):.1f}' y='{_HEIGHT - 14}' text-anchor='middle'>{(at - start) / _SECOND:.0f} s</text>"
         )
     return "\n".join([*parts, "</svg>", ""])

@@ -63,11 +63,21 @@ class Stage:
             number = self._number
             if expect is Expect.POISON:
                 self._poison.add(number)
-            due = time.monotonic_ns() + round(countdown * 1e9) if countdown else 0
-            self._writer.write(Kind.INVOKE, number, flag=expect, attempt=attempts, run=due)
+            self.invoke(number, expect=expect, attempts=attempts, countdown=countdown)
             options = {"countdown": countdown} if countdown else {}
             self._app.send_task(name, (number, check_of(number), sleep), queue=QUEUE, **options)
-            self._writer.write(Kind.OK, number)
+            self.accepted(number)
+
+    def invoke(
+        self, number: int, *, expect: Expect = Expect.SUCCESS, attempts: int = 1, countdown: float = 0.0
+    ) -> None:
+        """Write down that a task is about to be sent."""
+        due = time.monotonic_ns() + round(countdown * 1e9) if countdown else 0
+        self._writer.write(Kind.INVOKE, number, flag=expect, attempt=attempts, run=due)
+
+    def accepted(self, number: int) -> None:
+        """Write down that it was accepted."""
+        self._writer.write(Kind.OK, number)
 
     def begun(self, count: int) -> None:
         """Wait until *count* runs have begun."""
@@ -84,11 +94,16 @@ class Stage:
         """Drain, stop everything, judge."""
         stuck = self.cluster.drain(PATIENCE)
         self.cluster.stop([*others, *self.workers], timeout=2 if stuck else 10)
-        self._app.close()
+        self.close()
         for record in map(unpack, read_sorted(self.cluster.history)):
             if record.kind == Kind.BEGIN and record.task in self._poison:
                 self.cluster.log.add("died", record.at, pid=record.pid)
         return judge(self.cluster.facts(stuck))
+
+    def close(self) -> None:
+        """Close the sender and its history."""
+        self._app.close()
+        self._writer.close()
 
 
 def plain(stage: Stage) -> Judgement:

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, bindparam, text
 from sqlalchemy.exc import DBAPIError
 
+from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.broker import scripts
 from taskq.broker.scripts import MAX_PER_CALL, Arg
@@ -132,9 +133,17 @@ class OutboxRelay:
             if not self._locks:
                 connection.rollback()
             if rows:
+                if failpoints.ARMED:
+                    failpoints.hit("relay.read")
                 self._publish(rows)
+                if failpoints.ARMED:
+                    failpoints.hit("relay.published")
                 self._forget(connection, [row.id for row in rows])
+            if failpoints.ARMED:
+                failpoints.hit("relay.forgotten")
             connection.commit()
+            if failpoints.ARMED:
+                failpoints.hit("relay.done")
         return len(rows)
 
     def run(self, stop: threading.Event, *, burst: bool = False) -> None:

@@ -101,7 +101,7 @@ class Result(Generic[R]):
 
         Raises:
             ResultTimeoutError: it did not end in time.
-            TaskFailedError: it ended FAILURE (or its subclasses for REVOKED and EXPIRED).
+            TaskFailedError: it ended FAILURE (or its subclasses for REVOKED, EXPIRED and SKIPPED).
             TaskqError: the task stores no results.
             BrokerError: Redis could not be asked for longer than ``broker_deadline``.
         """

@@ -147,9 +147,7 @@ def test_takes_another_port_if_the_first_is_taken_meanwhile(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         wanted = iter([taken.getsockname()[1], 0])
-        monkeypatch.setattr(
-            embedded, "_free_port", lambda choose=embedded._free_port: next(wanted) or choose()
-        )
+        monkeypatch.setattr(embedded, "_free_port", lambda choose=embedded._free_port: next(wanted) or choose())
         server = private_redis()
         assert server.port != taken.getsockname()[1]
         assert next(wanted, None) is None
@@ -193,9 +191,7 @@ def test_ctrl_c_at_the_terminal_is_not_for_the_server(private_redis: Start) -> N
 # Data
 
 
-def test_accepted_data_survives_a_crash(
-    private_redis: Start, tmp_path: Path, server_binary: ServerBinary
-) -> None:
+def test_accepted_data_survives_a_crash(private_redis: Start, tmp_path: Path, server_binary: ServerBinary) -> None:
     directory = tmp_path / 'a "directory" of ours'
     server = private_redis(directory, appendfsync="always", binary=server_binary.path)
     with client_of(server) as client:
@@ -233,9 +229,7 @@ def test_password_is_asked_for_and_not_shown(private_redis: Start, tmp_path: Pat
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert f"127.0.0.1:{server.port}" in listing
     assert "word" not in "\n".join(line for line in listing.splitlines() if "redis" in line)
-    written = [path for path in tmp_path.rglob("*") if path.is_file()] + list(
-        server._log_path.parent.glob("*.log")
-    )
+    written = [path for path in tmp_path.rglob("*") if path.is_file()] + list(server._log_path.parent.glob("*.log"))
     assert all(b"pass" not in path.read_bytes() for path in written)
 
 

@@ -63,12 +63,8 @@ def test_user_code_is_typed_as_promised() -> None:
     ("source", "expected"),
     [
         pytest.param('x: int = "a"  # E: assignment\n', [], id="expected error"),
-        pytest.param(
-            'x: int = 1\n\nlen(1)  # E: arg-type\nx.y = ""  # E: attr-defined\n', [], id="two lines"
-        ),
-        pytest.param(
-            'def f(a: int, b: int) -> None: ...\nf("a", "b")  # E: arg-type, arg-type\n', [], id="two on one"
-        ),
+        pytest.param('x: int = 1\n\nlen(1)  # E: arg-type\nx.y = ""  # E: attr-defined\n', [], id="two lines"),
+        pytest.param('def f(a: int, b: int) -> None: ...\nf("a", "b")  # E: arg-type, arg-type\n', [], id="two on one"),
         pytest.param("x: int = 1\n", [], id="no error"),
         pytest.param('x: int = "a"\n', ["case.py:1: unexpected error [assignment]"], id="unexpected"),
         pytest.param(

@@ -31,6 +31,7 @@ class _Slot(threading.local):
             view = memoryview(mmap.mmap(file.fileno(), 0)).cast("q")
             view[0] += 1
             self.cells = view[view[0] * CELLS : (view[0] + 1) * CELLS]
+            fcntl.flock(file, fcntl.LOCK_UN)  # not by closing: the mapping keeps a copy of the descriptor
 
 
 _slot: "_Slot"

@@ -43,6 +43,7 @@ def main(ctx: click.Context, app: str | None) -> None:
     taskq beat -A shop:app                  send scheduled tasks (as many beats as you like)
     taskq queues -A shop:app                what waits, runs, failed
     taskq dlq replay -A shop:app            run dead letters again
+    taskq outbox-relay                      send what database transactions have left in the outbox
 
     Settings also come from the environment: TASKQ_BROKER_URL, TASKQ_NAMESPACE, TASKQ_<ANY SETTING>.
     """

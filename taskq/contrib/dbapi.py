@@ -68,7 +68,7 @@ def once(
         TaskqError: outside a task, without *task_id*.
         ConfigError: a step or id that cannot be used, or a connection in autocommit mode.
     """
-    _refuse_autocommit(connection)
+    processed.refuse_autocommit(connection)
     return processed.mark(_execute_in(connection, paramstyle), step, task_id)
 
 
@@ -126,16 +126,3 @@ def _paramstyle(connection: DBAPIConnection) -> str:
             if isinstance(style, str):
                 return style
     raise ConfigError(f"the driver of {type(connection)!r} does not say its paramstyle; give paramstyle=")
-
-
-def _refuse_autocommit(connection: Any) -> None:
-    """A mark that commits by itself, apart from its effects, would be worse than none."""
-    if hasattr(connection, "in_transaction"):  # sqlite3
-        alone = connection.isolation_level is None or getattr(connection, "autocommit", False) is True
-        is_open = connection.in_transaction
-    else:
-        alone = getattr(connection, "autocommit", False) is True
-        # of libpq, 0 is idle; a driver that cannot be asked is believed
-        is_open = getattr(getattr(connection, "info", None), "transaction_status", 1) != 0
-    if alone and not is_open:
-        raise ConfigError("once() needs a transaction: the connection is in autocommit mode and none is open")

@@ -55,10 +55,14 @@ def once(session: Transactional, step: str = "", *, task_id: str | None = None) 
 
     Raises:
         TaskqError: outside a task, without *task_id*.
-        ConfigError: a step or id that cannot be used, or a database that is neither SQLite nor PostgreSQL.
+        ConfigError: a step or id that cannot be used, autocommit mode, or a database that is neither SQLite nor
+            PostgreSQL.
         sqlalchemy.exc.DBAPIError: the database refuses; let the task fail and be retried.
     """
-    return processed.mark(_execute_in(session), step, task_id)
+    execute = _execute_in(session)
+    connection = session if isinstance(session, Connection) else session.connection()
+    processed.refuse_autocommit(connection.connection.driver_connection)
+    return processed.mark(execute, step, task_id)
 
 
 def purge_processed(session: Transactional, older_than: Duration) -> int:

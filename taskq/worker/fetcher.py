@@ -357,10 +357,14 @@ class Fetcher:
     async def _accept(self, link: QueueLink, rows: Any, *, check_revoked: bool) -> None:
         taken = self._intake.take(link, rows)
         if check_revoked and taken:
+            consumer = link.consumer
             await self._mark_revoked(link, taken)
+            if link.consumer != consumer:
+                return  # the lease was lost meanwhile: they belong to others now
         if failpoints.ARMED:
             failpoints.hit("accept.taken")
-        keyed = [delivery for delivery in taken if claims.has_key(delivery)]
+        # the first test is for speed: most messages have no meta
+        keyed = [delivery for delivery in taken if delivery.message.meta is not None and claims.has_key(delivery)]
         if keyed:
             taken = [delivery for delivery in taken if not claims.has_key(delivery)]
         self._intake.start(taken)

@@ -119,17 +119,18 @@ class Runner:
         meta = delivery.message.meta
         if meta is not None and meta.idempotency_key is not None and not delivery.settled:
             self._confirm(delivery, meta.idempotency_key)
-        if delivery.tx is None and ignores_result(delivery):
+        ignored = ignores_result(delivery)
+        if ignored and delivery.tx is None:
             return DONE
         try:
-            stored = pack_success(value, delivery.attempt, f"the result of {delivery.message.task}")
+            stored = b"" if ignored else pack_success(value, delivery.attempt, f"the result of {delivery.message.task}")
         except SerializationError as error:
             # running it again would give the same value, and do its effects twice
             return self._dead(delivery, "failed", error, "")
         ttl_ms = delivery.task.settings.result_ttl_ms
         if delivery.tx is None:
             return Outcome(COMPLETE, "SUCCESS", stored, ttl_ms)
-        return Outcome(COMMIT, "SUCCESS", b"" if ignores_result(delivery) else stored, ttl_ms, delivery.tx.packed())
+        return Outcome(COMMIT, "SUCCESS", stored, ttl_ms, delivery.tx.packed())
 
     def _confirm(self, delivery: Delivery, key: str) -> None:
         """Keep the idempotency key, from the success on, for its whole time."""

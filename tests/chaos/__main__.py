@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("CHAOS_HISTORY", tempfile.gettempdir())
 
+from chaos.nemesis import KILLS, OTHERS
 from chaos.report import write
 from chaos.run import Settings, run
 from chaos.scenarios import SCENARIOS, play
@@ -27,6 +28,7 @@ def main() -> int:
     one.add_argument("--tasks", type=int, default=20_000)
     one.add_argument("--kills", type=int, default=20)
     one.add_argument("--redis-kills", type=int, default=-1, help="default: one for every ten kills")
+    one.add_argument("--only", choices=(*KILLS, *OTHERS, "redis kill"), default="", help="one kind of fault")
     one.add_argument("--lease", type=float, default=2.0)
     one.add_argument("--appendfsync", choices=("always", "everysec", "no"), default="always")
     one.add_argument("--folder", type=Path, help="keeps everything here; default: a temporary directory")

@@ -205,7 +205,8 @@ def unexpected(story: Story, causes: Causes) -> Iterator[str]:
         return
     letter = story.ends[-1].letter
     expect = Expect(story.invoked.flag) if story.invoked else Expect.SUCCESS
-    if letter != ("S" if expect is Expect.SUCCESS else "F"):
+    unlucky = any(dead.reason == "crashed" for dead in story.dead) and _suspicions(story, causes) >= MAX_CRASHES
+    if letter != ("S" if expect is Expect.SUCCESS else "F") and not unlucky:
         why = f" ({story.dead[-1].reason})" if story.dead else ""
         yield f"ended {letter}{why}, expected {expect.name}"
     if (letter == "F") != bool(story.dead):
@@ -215,9 +216,17 @@ def unexpected(story: Story, causes: Causes) -> Iterator[str]:
 def innocent(story: Story, causes: Causes) -> Iterator[str]:
     """Given up because of crashes, though it was not running in that many of them."""
     for letter in story.dead:
-        crashes = sum(causes.killed(run) or not run.end for run in story.runs)
+        crashes = _suspicions(story, causes)
         if letter.reason == "crashed" and crashes < MAX_CRASHES:
             yield f"dead lettered for {letter.crashes} crashes, but ran in {crashes}"
+
+
+def _suspicions(story: Story, causes: Causes) -> int:
+    """How often it was running when its worker fell silent: nobody can tell a pause from a crash."""
+    silent = [causes.out_of_touch(run.owner, run.begin, run.end or run.begin) for run in story.runs]
+    found = sum(gone or not run.end for gone, run in zip(silent, story.runs, strict=True))
+    # a worker may also be paused between its note that the message runs and the message's first line
+    return found + any(silent)
 
 
 def limits(story: Story, causes: Causes) -> Iterator[str]:

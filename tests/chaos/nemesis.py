@@ -46,12 +46,23 @@ class Op(NamedTuple):
     """A number in [0, 1) that chooses the target and the length."""
 
 
-def schedule(seed: int, seconds: float, kills: int, redis_kills: int) -> list[Op]:
-    """The faults of one run: always the same for the same arguments."""
+def schedule(seed: int, seconds: float, kills: int, redis_kills: int, only: str = "") -> list[Op]:
+    """The faults of one run: always the same for the same arguments.
+
+    Args:
+        seed: draws kinds, times, targets and lengths.
+        seconds: how long the load lasts.
+        kills: how many kills of taskq's processes; half as many other faults come on top.
+        redis_kills: how many kills of Redis.
+        only: a kind; then there are *kills* faults of it, and no others.
+    """
     draw = random.Random(f"{seed}/nemesis")
-    kinds = draw.choices(list(KILLS), list(KILLS.values()), k=kills)
-    kinds += draw.choices(list(OTHERS), list(OTHERS.values()), k=max(kills // 2, 1))
-    kinds += ["redis kill"] * redis_kills
+    if only:
+        kinds = [only] * kills
+    else:
+        kinds = draw.choices(list(KILLS), list(KILLS.values()), k=kills)
+        kinds += draw.choices(list(OTHERS), list(OTHERS.values()), k=max(kills // 2, 1))
+        kinds += ["redis kill"] * redis_kills
     draw.shuffle(kinds)
     # in the first and last twentieth nothing happens: there is load on both sides of every fault
     times = sorted(draw.uniform(0.05 * seconds, 0.95 * seconds) for _ in kinds)

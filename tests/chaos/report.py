@@ -35,7 +35,9 @@ def markdown(outcome: Outcome) -> str:
         f"# Chaos run, seed {settings.seed}: {judged.verdict.name.lower()}",
         "",
         f"`python -m tests.chaos run --seed {settings.seed} --minutes {settings.minutes:g} "
-        f"--tasks {settings.tasks} --kills {settings.kills}`",
+        f"--tasks {settings.tasks} --kills {settings.kills}"
+        + (f" --only '{settings.only}'" if settings.only else "")
+        + "`",
         "",
         f"{len(settings.workers)} workers, {settings.producers} producers, {settings.beats} beats, "
         f"lease {settings.lease:g} s, appendfsync {settings.appendfsync}; "

@@ -24,6 +24,8 @@ class Settings:
     kills: int = 20
     redis_kills: int = -1
     """-1: one for every ten kills."""
+    only: str = ""
+    """One kind of fault, *kills* times, instead of the mixture."""
     lease: float = 2.0
     producers: int = 2
     beats: int = 2
@@ -78,7 +80,7 @@ def _run(settings: Settings, cluster: Cluster, say: Callable[[str], None]) -> Ou
             "producer",
             lambda first=first, last=last, rate=rate: cluster.producer(first, last, rate, settings.seed),  # type: ignore[misc]
         )
-    ops = schedule(settings.seed, seconds, settings.kills, settings.redis_crashes)
+    ops = schedule(settings.seed, seconds, settings.kills, settings.redis_crashes, settings.only)
     nemesis = Nemesis(cluster, fleet, ops)
     say(f"{settings.tasks} tasks in {seconds:g} s, {len(ops)} faults, seed {settings.seed}")
     while not nemesis.done or fleet.sending():

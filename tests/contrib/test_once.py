@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 import time
@@ -11,9 +12,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
-from support.process import Proc
+from support.process import ROOT, Proc
 from support.worker import running_worker
 
 from taskq import ConfigError, Context, TaskQ, TaskqError
@@ -210,9 +211,42 @@ def test_what_cannot_be_used(engine: Engine, given: dict[str, Any]) -> None:
         once(connection, **({"task_id": "a"} | given))
 
 
+def test_autocommit_is_refused(engine: Engine) -> None:
+    alone = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with alone.connect() as connection, pytest.raises(ConfigError, match="autocommit"):
+        once(connection, task_id="a")
+    assert marks(engine) == []
+
+
+def test_a_begin_of_ones_own_is_a_transaction(tmp_path: Any, make_engine: Any) -> None:
+    """As SQLAlchemy's documentation advises for savepoints on SQLite."""
+    engine = make_engine(f"sqlite:///{tmp_path}/own.db")
+    create_tables(engine)
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, _: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()
+    for expected in (True, False):
+        with Session(engine) as session, session.begin(), session.begin_nested():
+            assert bool(once(session, task_id="a")) is expected
+
+
 def test_another_database_is_refused() -> None:
     with pytest.raises(ConfigError, match="not for mysql"):
         statements.ddl("mysql")
+
+
+def test_the_documented_tables_are_these() -> None:
+    document = (ROOT / "docs" / "idempotency.md").read_text()
+    made = ";".join(statements.ddl("postgresql")).replace("IF NOT EXISTS ", "")
+    (documented,) = re.findall(r"```sql\n(CREATE .*?);\n```", document, re.DOTALL)
+    assert documented.replace(";", "").split() == made.replace(";", " ").split()
 
 
 def test_tables_may_be_made_again(engine: Engine) -> None:

@@ -200,3 +200,15 @@ def test_a_key_is_short_printable_text(app: TaskQ, key: Any) -> None:
 
     with pytest.raises(ConfigError, match="idempotency_key"):
         ping.options(idempotency_key=key)
+
+
+def test_its_time_begins_anew_with_the_success(make_app: Any, redis_client: Any, namespace: str) -> None:
+    app = make_app(idempotency_expires=3)
+
+    @app.task(name="slow")
+    def slow() -> None:
+        threading.Event().wait(1)
+
+    with running_worker(app):
+        slow.options(idempotency_key="k").delay().get(timeout=10)
+        assert 2200 < redis_client.pttl(f"{namespace}:{{default}}:claim:slow:k") <= 3000

@@ -26,9 +26,7 @@ class Proc:
         environment: set on top of the cleaned environment.
     """
 
-    def __init__(
-        self, arguments: tuple[str, ...], output: Path, path: Path, environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, arguments: tuple[str, ...], output: Path, path: Path, environment: Mapping[str, str]) -> None:
         self._output = output
         with output.open("wb") as sink:
             self._process = subprocess.Popen(

@@ -67,9 +67,7 @@ def _chosen() -> Path | None:
 
 def _on_path() -> list[Path]:
     folders = os.get_exec_path()
-    found = (
-        shutil.which(name, path=folder) for name in ("redis-server", "valkey-server") for folder in folders
-    )
+    found = (shutil.which(name, path=folder) for name in ("redis-server", "valkey-server") for folder in folders)
     return [Path(path) for path in found if path]
 
 
@@ -84,9 +82,7 @@ def _in_wheels() -> list[Path]:
             files = importlib.metadata.files(name) or []
         except importlib.metadata.PackageNotFoundError:
             continue
-        found += [
-            Path(str(file.locate())) for file in files if file.name in ("redis-server", "valkey-server")
-        ]
+        found += [Path(str(file.locate())) for file in files if file.name in ("redis-server", "valkey-server")]
     return [path for path in found if os.access(path, os.X_OK)]
 
 

@@ -27,9 +27,7 @@ def differences(files: Iterable[Path], cache: Path) -> list[str]:
     files = [file.resolve() for file in files]
     reported, messages = _check(files, cache)
     lines = [line for file in files for line in _compare(file, _expected(file), reported.pop(file, []))]
-    lines += [
-        f"{file.name} was not to be checked, but has errors: {errors}" for file, errors in reported.items()
-    ]
+    lines += [f"{file.name} was not to be checked, but has errors: {errors}" for file, errors in reported.items()]
     return lines + (["mypy said:", *messages] if lines else [])
 
 

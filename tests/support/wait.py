@@ -46,9 +46,7 @@ def eventually(predicate: Callable[[], T], timeout: float = 10, message: Message
         time.sleep(_INTERVAL_SECONDS)
 
 
-async def aeventually(
-    predicate: Callable[[], T | Awaitable[T]], timeout: float = 10, message: Message = ""
-) -> T:
+async def aeventually(predicate: Callable[[], T | Awaitable[T]], timeout: float = 10, message: Message = "") -> T:
     """Like :func:`eventually` without blocking the event loop; *predicate* may be async."""
     __tracebackhide__ = True
     deadline = time.monotonic() + timeout

@@ -161,9 +161,7 @@ def test_a_damaged_message_is_a_message_or_a_decode_error(message: Message, data
         assert isinstance(decode(bytes(damaged)).task_id, str)
 
 
-@pytest.mark.parametrize(
-    "value", [object(), 2**64, "\ud800", {1, object()}], ids=["object", "int", "text", "set"]
-)
+@pytest.mark.parametrize("value", [object(), 2**64, "\ud800", {1, object()}], ids=["object", "int", "text", "set"])
 def test_an_argument_without_a_wire_form_is_refused(value: Any) -> None:
     for message in (plain(args=[value]), plain(kwargs={"a": value}), plain(meta=Meta(headers={"h": value}))):
         with pytest.raises(SerializationError, match=r"an argument of shop\.pay cannot be serialized"):
@@ -219,4 +217,4 @@ def test_any_printable_text_can_be_an_id(task_id: str) -> None:
 
 def test_final_states() -> None:
     final = {state.value for state in TaskState if state.final}
-    assert final == {"SUCCESS", "FAILURE", "REVOKED", "EXPIRED"}
+    assert final == {"SUCCESS", "FAILURE", "REVOKED", "EXPIRED", "SKIPPED"}

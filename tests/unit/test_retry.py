@@ -86,9 +86,7 @@ def test_the_default_random_source_spreads_the_waits() -> None:
 def test_every_wait_is_finite_and_within_bounds(
     attempt: int, backoff: float, longest: float, jitter: bool, luck: float
 ) -> None:
-    policy = RetryPolicy(
-        max_retries=None, retry_backoff=backoff, retry_backoff_max=longest, retry_jitter=jitter
-    )
+    policy = RetryPolicy(max_retries=None, retry_backoff=backoff, retry_backoff_max=longest, retry_jitter=jitter)
     wait = decide(policy, attempt=attempt, random=lambda: luck)
     assert wait is not None
     assert 0 <= wait <= min(longest, LONGEST_WAIT)
@@ -261,9 +259,7 @@ def caused() -> ValueError:
         (tenacity.retry_if_not_exception_message(match="4.."), ValueError("503"), ValueError("404")),
         (tenacity.retry_if_exception_cause_type(OSError), caused(), ValueError("bare")),
         (
-            tenacity.retry_any(
-                tenacity.retry_if_exception_type(OSError), tenacity.retry_if_exception_type(KeyError)
-            ),
+            tenacity.retry_any(tenacity.retry_if_exception_type(OSError), tenacity.retry_if_exception_type(KeyError)),
             KeyError(),
             ValueError(),
         ),
@@ -279,9 +275,7 @@ def caused() -> ValueError:
         (lambda state: isinstance(state.outcome.exception(), KeyError), KeyError(), ValueError()),
     ],
 )
-def test_a_retry_condition_replaces_autoretry_for(
-    condition: Any, retried: Exception, not_retried: Exception
-) -> None:
+def test_a_retry_condition_replaces_autoretry_for(condition: Any, retried: Exception, not_retried: Exception) -> None:
     policy = RetryPolicy.build(retry=condition, autoretry_for=())
     assert decide(policy, retried) == 1.0
     assert decide(policy, not_retried) is None
@@ -294,9 +288,7 @@ def test_a_result_condition_never_matches_an_error() -> None:
 
 
 def test_excluded_errors_win_over_a_retry_condition() -> None:
-    policy = RetryPolicy.build(
-        retry=tenacity.retry_if_exception_type(OSError), dont_autoretry_for=TimeoutError
-    )
+    policy = RetryPolicy.build(retry=tenacity.retry_if_exception_type(OSError), dont_autoretry_for=TimeoutError)
     assert decide(policy, TimeoutError()) is None
     assert decide(policy, OSError()) == 1.0
 
@@ -337,9 +329,7 @@ def test_a_broken_stop_falls_back_to_max_retries(stop: Any, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("condition", [broken, lambda state: None, lambda state: NoTruth()])
-def test_a_broken_retry_condition_falls_back_to_autoretry_for(
-    condition: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_broken_retry_condition_falls_back_to_autoretry_for(condition: Any, caplog: pytest.LogCaptureFixture) -> None:
     policy = RetryPolicy.build(retry=condition, autoretry_for=OSError)
     assert decide(policy, OSError()) == 1.0
     assert decide(policy, ValueError()) is None

@@ -28,9 +28,7 @@ SCALARS = (
     | st.binary()
     | st.datetimes(timezones=st.just(UTC))
 )
-PLAIN = st.recursive(
-    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
-)
+PLAIN = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 
 
 @given(PLAIN)

@@ -73,6 +73,26 @@ def mark(execute: Execute, step: str, task_id: str | None) -> Once:
     return Once(first, lambda: execute(statements.UNMARK, values))
 
 
+def refuse_autocommit(connection: Any) -> None:
+    """A mark that commits by itself, apart from its effects, would be worse than none.
+
+    Args:
+        connection: the driver's own.
+
+    Raises:
+        ConfigError: each of its statements would be a transaction.
+    """
+    if hasattr(connection, "in_transaction"):  # sqlite3
+        alone = connection.isolation_level is None or getattr(connection, "autocommit", False) is True
+        is_open = connection.in_transaction
+    else:
+        alone = getattr(connection, "autocommit", False) is True
+        # of libpq, 0 is idle; a driver that cannot be asked is believed
+        is_open = getattr(getattr(connection, "info", None), "transaction_status", 1) != 0
+    if alone and not is_open:
+        raise ConfigError("once() needs a transaction: the connection is in autocommit mode and none is open")
+
+
 def purge(execute: Execute, older_than: Duration) -> int:
     """Delete marks of that age; returns how many."""
     return execute(statements.PURGE, {"before": now_ms() - milliseconds(older_than, "older_than")})

@@ -228,7 +228,8 @@ class ProcessExecutor:
         for delivery in deliveries:
             self._number += 1
             each.held[self._number] = delivery
-            frame.append((self._number, delivery.link.queue, delivery.data, delivery.crashes, delivery.settled))
+            crashes = delivery.crashes if delivery.suspect else None
+            frame.append((self._number, delivery.link.queue, delivery.data, crashes, delivery.settled))
             if delivery.limited:
                 self._arm(each, delivery, self._number)
         if failpoints.ARMED:

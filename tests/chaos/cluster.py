@@ -71,9 +71,9 @@ class Cluster:
         self._closing.enter_context(self.server)
         if self._proxied:
             self.proxy = self._closing.enter_context(FaultProxy(self.server.url))
-        self.client = self._closing.enter_context(
-            redis.Redis.from_url(self.server.url, retry=Retry(NoBackoff(), 0), socket_timeout=10, protocol=2)
-        )
+        self.client = self._connect(10)
+        self.operator = self._connect(1)
+        """For faults that are commands: a Redis that does not answer must not hold up the next fault's heal."""
         threading.Thread(target=self._watch_the_machine, daemon=True).start()
         return self
 
@@ -85,6 +85,10 @@ class Cluster:
             process.close()
         self._closing.close()
         self.log.close()
+
+    def _connect(self, timeout: float) -> Any:
+        client = redis.Redis.from_url(self.server.url, retry=Retry(NoBackoff(), 0), socket_timeout=timeout, protocol=2)
+        return self._closing.enter_context(client)
 
     @property
     def url(self) -> str:

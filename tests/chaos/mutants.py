@@ -309,10 +309,10 @@ MUTANTS: dict[str, Mutant] = {
         _stop_drops,
     ),
     "no-heartbeat": Mutant(
-        "the lease is never renewed: a long task runs twice", "long", ("unexplained run",), _no_heartbeat
+        "the lease is never renewed: a long task runs twice", "long", ("unexplained run", *_NOT_ENDED), _no_heartbeat
     ),
     "crash-uncounted": Mutant(
-        "a child's death is not counted: poison runs for ever", "poison", ("over the limit",), _crash_uncounted
+        "a child's death is not counted: poison runs for ever", "poison", ("over the limit", "stuck"), _crash_uncounted
     ),
     "promote-early": Mutant(
         "delayed messages are promoted before they are due", "delayed", ("too early",), _promote_early

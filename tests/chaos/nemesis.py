@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import redis
 from support.process import Proc
 
 from taskq.errors import ExitCode
@@ -261,13 +262,15 @@ class Nemesis:
         self._later(seconds, heal)
 
     def _script_flush(self, draw: float) -> None:
-        begin = time.monotonic_ns()
-        with contextlib.suppress(OSError):
-            self._cluster.client.script_flush()
-        self._cluster.log.add("script flush", begin)
+        self._command("script flush", "SCRIPT", "FLUSH")
 
     def _client_kill(self, draw: float) -> None:
-        begin = time.monotonic_ns()
-        with contextlib.suppress(OSError):
-            self._cluster.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        self._cluster.log.add("client kill", begin)
+        self._command("client kill", "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    def _command(self, kind: str, *words: str) -> None:
+        begin, note = time.monotonic_ns(), ""
+        try:
+            self._cluster.operator.execute_command(*words)
+        except redis.RedisError as error:  # another fault has come first
+            note = str(error)
+        self._cluster.log.add(kind, begin, note=note)

@@ -69,7 +69,7 @@ def test_a_transaction_takes_no_commands_that_block(make_app: Any) -> None:
     def bad() -> None:
         current_task().tx.execute("blpop", "key", 0)
 
-    with running_worker(app), pytest.raises(TaskFailedError, match="ctx.tx cannot run BLPOP"):
+    with running_worker(app), pytest.raises(TaskFailedError, match=r"ctx\.tx cannot run BLPOP"):
         bad.delay().get(timeout=10)
     assert app.dlq.purge() == 1
 

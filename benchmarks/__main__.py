@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
         help=f"which rivals: all, none, or of {', '.join(contenders.rival_names())}; default all, none with --quick",
     )
     run.add_argument("--measures", metavar="A,B", default=",".join(MEASURES), help="default: %(default)s")
-    run.add_argument("--json", type=Path, metavar="FILE", help="where to write; default results/run.json for a full run")
+    run.add_argument(
+        "--json", type=Path, metavar="FILE", help="where to write; default results/run.json for a full run"
+    )
     run.add_argument("--work", type=Path, help="where rivals are installed; default: the user's cache directory")
     run.set_defaults(command=run_comparison)
 

@@ -92,7 +92,7 @@ class Bench:
                 samples[trial.name].append(sample)
 
         for trial in trials:
-            attempt(trial, trial.prepare)  # type: ignore[arg-type] # prepare returns None: no sample
+            attempt(trial, trial.prepare)
         for turn in range(self.reps):
             for trial in trials:
                 speeds.append(machine.speed())
@@ -102,7 +102,11 @@ class Bench:
                     say(f"  {turn + 1}/{self.reps} {trial.name}: {figures}")
         rows = {
             trial.name: {"command": trial.command, **trial.about}
-            | ({"figures": summarize(samples[trial.name]), "samples": samples[trial.name]} if samples[trial.name] else {})
+            | (
+                {"figures": summarize(samples[trial.name]), "samples": samples[trial.name]}
+                if samples[trial.name]
+                else {}
+            )
             | ({"error": errors[trial.name]} if trial.name in errors else {})
             for trial in trials
         }

@@ -27,18 +27,17 @@ def compare(
     """
     absent: dict[str, str] = {}
     taking_part = installed([n for n in ("taskq", *rivals) if not only or n in only], cache, absent)
-    with tempfile.TemporaryDirectory(prefix="taskq-benchmarks-") as scratch:
-        with Server(Path(scratch) / "redis") as server:
-            found: dict[str, Any] = {
-                "machine": machine.describe(server.version),
-                "contenders": {one.name: about(one) for one in taking_part},
-                "absent": absent,
-                "measures": {},
-            }
-            bench = Bench(sizes, reps, server, Path(scratch), taking_part, bare=not only or "bare" in only)
-            for name in measures:
-                say(f"{name}:")
-                found["measures"][name] = measured(bench, name)
+    with tempfile.TemporaryDirectory(prefix="taskq-benchmarks-") as scratch, Server(Path(scratch) / "redis") as server:
+        found: dict[str, Any] = {
+            "machine": machine.describe(server.version),
+            "contenders": {one.name: about(one) for one in taking_part},
+            "absent": absent,
+            "measures": {},
+        }
+        bench = Bench(sizes, reps, server, Path(scratch), taking_part, bare=not only or "bare" in only)
+        for name in measures:
+            say(f"{name}:")
+            found["measures"][name] = measured(bench, name)
     return found
 
 
@@ -75,4 +74,9 @@ def measured(bench: Bench, name: str) -> dict[str, Any]:
     found = bench.take_in_turns(list(MEASURES[name](bench)))
     for snapshot in bench.scratch.glob("*.rdb"):
         snapshot.unlink()
-    return {"date": date, "reps": bench.reps, "sizes": bench.sizes.name, "took_s": round(time.monotonic() - begin)} | found
+    return {
+        "date": date,
+        "reps": bench.reps,
+        "sizes": bench.sizes.name,
+        "took_s": round(time.monotonic() - begin),
+    } | found

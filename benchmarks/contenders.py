@@ -84,12 +84,16 @@ class Contender:
     def environment(self, url: str, *, results: bool = False, tally: Path | None = None) -> dict[str, str]:
         """What its processes see."""
         paths = [str(PROBE), str(self.directory)] + ([str(ROOT)] if self.own else [])
-        found = os.environ | self._environment | {
-            "PYTHONPATH": os.pathsep.join(paths),
-            "PYTHONWARNINGS": "ignore",
-            "BENCH_REDIS_URL": url,
-            "BENCH_RESULTS": "1" if results else "0",
-        }
+        found = (
+            os.environ
+            | self._environment
+            | {
+                "PYTHONPATH": os.pathsep.join(paths),
+                "PYTHONWARNINGS": "ignore",
+                "BENCH_REDIS_URL": url,
+                "BENCH_RESULTS": "1" if results else "0",
+            }
+        )
         found["PATH"] = f"{self._python.parent}{os.pathsep}{found['PATH']}"
         if tally is not None:
             found["BENCH_TALLY"] = str(tally)
@@ -144,5 +148,5 @@ def rival(name: str, cache: Path) -> Contender:
 
 
 def _setup(name: str, given: Mapping[str, Any]) -> Setup:
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     return Setup(name, **fields)

@@ -16,7 +16,12 @@ def of_sessions(sessions: Iterable[int]) -> list[int]:
     """The processes of these sessions, zombies left out."""
     wanted, found = set(sessions), []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (fields := _stat(int(entry.name))) and int(fields[3]) in wanted and fields[0] != "Z":
+        if (
+            entry.name.isdigit()
+            and (fields := _stat(int(entry.name)))
+            and int(fields[3]) in wanted
+            and fields[0] != "Z"
+        ):
             found.append(int(entry.name))
     return found
 

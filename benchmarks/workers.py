@@ -30,14 +30,21 @@ class Workers:
     """
 
     def __init__(
-        self, contender: Contender, setup: Setup, server: Server, scratch: Path, *, results: bool = False, grace: float = 0
+        self,
+        contender: Contender,
+        setup: Setup,
+        server: Server,
+        scratch: Path,
+        *,
+        results: bool = False,
+        grace: float = 0,
     ) -> None:
         self._server = server
         self._grace = grace
         self._log = scratch / f"{contender.name}-{setup.name}.log"
         self.readout = Readout(scratch / "tally")
         self.spawned_at = time.monotonic_ns()
-        environment = contender.environment(server.url, results=results, tally=self.readout.path) | setup.env
+        environment = contender.environment(server.url, results=results, tally=self.readout.path) | dict(setup.env)
         with self._log.open("wb") as log:
             self._processes = [
                 subprocess.Popen(
@@ -103,7 +110,11 @@ class Workers:
             if time.monotonic_ns() - self.spawned_at > STALL_SECONDS * 2e9:
                 raise RuntimeError(f"no task started: {self.log_tail()}")
             time.sleep(LOOK_SECONDS)
-        cpu, redis_cpu, commands = processes.cpu_seconds(self.pids()), self._server.cpu_seconds(), self._server.commands()
+        cpu, redis_cpu, commands = (
+            processes.cpu_seconds(self.pids()),
+            self._server.cpu_seconds(),
+            self._server.commands(),
+        )
         done = self.wait_for(count)
         watched = max(done.ended - seen.ended, 1)
         return {

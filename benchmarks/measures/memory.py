@@ -46,7 +46,7 @@ def contender_trial(bench: Bench, contender: Contender, setup: Setup) -> Trial:
 
 
 def drained(bench: Bench, contender: Contender, setup: Setup, count: int) -> tuple[float, int, int, list[str]]:
-    """Bytes per task while *count* are queued; then bytes and number of the keys left when they have run; a few names."""
+    """Bytes per task while *count* are queued; then bytes and number of the keys left when all ran; some of their names."""
     server = bench.server
     server.fresh()
     contender.produce(server.url, "fill", task=f"{setup.tasks}payload", count=FEW, page=FEW, payload=ARGUMENT)
@@ -65,4 +65,6 @@ def drained(bench: Bench, contender: Contender, setup: Setup, count: int) -> tup
 
 def without_numbers(key: str) -> str:
     """*key* with every long hexadecimal part left out, so that the keys of many tasks show as one."""
-    return "-".join("*" if len(part) > 11 and all(c in "0123456789abcdef" for c in part) else part for part in key.split("-"))
+    return "-".join(
+        "*" if len(part) > 11 and all(c in "0123456789abcdef" for c in part) else part for part in key.split("-")
+    )

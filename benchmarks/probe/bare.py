@@ -164,7 +164,9 @@ def wake(count: int) -> None:
     if not os.fork():
         wire = Wire()
         for _ in range(count):
-            reply = wire.call(("XREADGROUP", "GROUP", GROUP, CONSUMER, "COUNT", "100", "BLOCK", "0", "STREAMS", STREAM, ">"))
+            reply = wire.call(
+                ("XREADGROUP", "GROUP", GROUP, CONSUMER, "COUNT", "100", "BLOCK", "0", "STREAMS", STREAM, ">")
+            )
             entry, fields = reply[0][1][0]
             os.write(writable, struct.pack("<q", time.monotonic_ns() - int(fields[1])))
             wire.call(("XACK", STREAM, GROUP, entry), ("XDEL", STREAM, entry))

@@ -1,0 +1,1 @@
+"""Whether the cost of one task stays what it is when something else grows."""

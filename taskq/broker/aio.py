@@ -20,7 +20,7 @@ from taskq.broker.replies import broker_error, is_noscript
 from taskq.broker.scripts import Call
 from taskq.broker.sync import backoff, gave_up
 from taskq.broker.wire import pack
-from taskq.errors import BrokerUnavailableError
+from taskq.errors import BrokerRefusedError, BrokerUnavailableError
 
 _PUSHED = (b"message", b"subscribe", b"unsubscribe")
 
@@ -88,19 +88,17 @@ class AsyncConnection(asyncio.Protocol):
             BrokerUnavailableError: the connection ended, or no reply in time. The command may have been executed.
             BrokerError: what else Redis answered.
         """
-        reply = await self._exchange(pack(command), timeout)
-        if isinstance(reply, hiredis.ReplyError):
-            raise broker_error(reply)
-        return reply
+        return await self.finish(self._send(pack(command), timeout))
 
     async def run(self, call: Call, timeout: float) -> Any:
         """Run a script, loading it where the server does not know it. Raises as :meth:`execute`."""
-        reply = await self._exchange(pack(call.command()), timeout)
-        if is_noscript(reply):
-            reply = await self._exchange(pack(call.command("EVAL")), timeout)
-        if isinstance(reply, hiredis.ReplyError):
-            raise broker_error(reply)
-        return reply
+        packed = pack(call.command())
+        try:
+            return await self.finish(self._send(packed, timeout))
+        except BrokerRefusedError as error:
+            if not is_noscript(error):
+                raise
+            return await self.finish(self._send(pack(call.command("EVAL")), timeout))
 
     def send(self, *command: Any) -> None:
         """Send a command whose answers are pushed (SUBSCRIBE)."""
@@ -119,7 +117,32 @@ class AsyncConnection(asyncio.Protocol):
         """Whether calls can still be made."""
         return self._transport is not None and not self.lost.done()
 
-    async def _exchange(self, packed: bytes, timeout: float) -> Any:
+    def begin(self, *command: Any, timeout: float) -> asyncio.Future[Any]:
+        """Send one command now, for :meth:`finish`.
+
+        Raises:
+            BrokerUnavailableError: the connection has ended.
+        """
+        return self._send(pack(command), timeout)
+
+    async def finish(self, future: asyncio.Future[Any]) -> Any:
+        """The reply of what was begun. Raises as :meth:`execute`."""
+        try:
+            reply = await future
+        except asyncio.CancelledError:
+            # the reply may still come: it must find nobody to be mistaken for
+            self.close()
+            raise
+        if isinstance(reply, hiredis.ReplyError):
+            raise broker_error(reply)
+        return reply
+
+    def _send(self, packed: bytes, timeout: float) -> asyncio.Future[Any]:
+        """Send; the future of the raw reply.
+
+        Raises:
+            BrokerUnavailableError: the connection has ended.
+        """
         transport = self._transport
         if transport is None or self.lost.done():
             raise BrokerUnavailableError(f"Redis at {self._address}: the connection is closed")
@@ -127,14 +150,8 @@ class AsyncConnection(asyncio.Protocol):
         self._waiting.append(future)
         transport.write(packed)
         timer = self._loop.call_later(timeout, self._expire, future, timeout)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            # the reply may still come: it must find nobody to be mistaken for
-            self.close()
-            raise
-        finally:
-            timer.cancel()
+        future.add_done_callback(lambda done: _settled(done, timer))
+        return future
 
     def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
         if not future.done():
@@ -170,6 +187,12 @@ class AsyncConnection(asyncio.Protocol):
             future = self._waiting.popleft()
             if not future.done():
                 future.set_exception(error)
+
+
+def _settled(future: asyncio.Future[Any], timer: asyncio.TimerHandle) -> None:
+    timer.cancel()
+    if not future.cancelled():
+        future.exception()  # seen: a caller that has gone away must not leave a complaint behind
 
 
 class AsyncClient:

@@ -13,7 +13,7 @@ _AUTH = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR invalid password", "ERR Client se
 
 def is_noscript(error: object) -> bool:
     """Whether the server does not know a script (restarted, or its scripts were flushed)."""
-    return isinstance(error, ReplyError) and str(error).startswith("NOSCRIPT")
+    return isinstance(error, Exception) and "NOSCRIPT" in str(error)
 
 
 def is_nogroup(error: BaseException) -> bool:

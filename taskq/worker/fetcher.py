@@ -24,19 +24,17 @@ from taskq.config import Config
 from taskq.delivery import Delivery
 from taskq.errors import BrokerError, BrokerUnavailableError
 from taskq.worker import claims
+from taskq.worker.demand import Demand
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.executors import Executor, finish
-from taskq.worker.intake import Intake
+from taskq.worker.intake import Intake, Rows
 from taskq.worker.link import QueueLink, consumer_name
 from taskq.worker.outcomes import BEGUN, RELEASE, Ended, released, settle_arguments
 from taskq.worker.quarantine import Quarantine
+from taskq.worker.reader import Reader
 
 logger = logging.getLogger("taskq.worker")
 
-BLOCK = 10.0
-"""Seconds of one blocking read: long, because every one costs a command, also on an idle worker."""
-AHEAD = 0.004
-"""Seconds of work held beyond the busy slots: what hides a round trip."""
 MOST_HELD = 5000
 """Deliveries held at most, settled or not: the bound of the outcome buffer while Redis cannot be reached."""
 LOOK_EVERY = 0.05
@@ -80,31 +78,32 @@ class Fetcher:
         self._in_order = in_order
         self._intake = intake
         self._quarantine = intake.quarantine = Quarantine(self.run_call, intake.run)
-        self._executors = executors
+        self._demand = Demand(executors, config.worker_prefetch)
         self._doorbell = doorbell
         self._settled = settled
         self._tell_lease_lost = lease_lost
         self._connection: AsyncConnection | None = None
         self._opening = asyncio.Lock()
-        self._reader: AsyncConnection | None = None
-        self._blocked: asyncio.Task[None] | None = None
+        self._reader = Reader(
+            address, config, self._links, doorbell, self._credit, self._accept_read, self._reader_trouble
+        )
         self._logged_at = 0.0
-        self._stalled = False
-        self._restarting = False
+        self._last_exchange = 0.0
         self._levels_stale = False
         self.draining = False
         """Whether to settle only and fetch nothing more."""
         self.registered = False
         """Whether every queue's lease stands under our present name."""
-        self.last_fetch = 0.0
-        """``time.monotonic()`` of the last successful read: what readiness looks at."""
 
-    def restart_blocking(self) -> None:
-        """What the blocking read listens to has changed: begin it anew."""
-        self._restarting = self._blocked is not None
-        if self._reader is not None:
-            self._reader.close()
-        self._doorbell.wake()
+    @property
+    def last_fetch(self) -> float:
+        """``time.monotonic()`` of the last successful read: what readiness looks at."""
+        return max(self._last_exchange, self._reader.last_read)
+
+    def drain(self) -> None:
+        """Fetch nothing more, and give back what has not started."""
+        self.draining = True
+        self._restart_reading()
 
     async def run_call(self, call: Call) -> Any:
         """Run a script on the worker's connection.
@@ -131,7 +130,7 @@ class Fetcher:
                 self._report(error)
                 for link in self._links:
                     link.reclaim = True  # the reply that was lost may have carried deliveries
-                self._close_reader()
+                self._reader.close()
                 pause = min(max(pause * 2, 0.02), 1.0)
                 await asyncio.sleep(pause)
 
@@ -171,7 +170,7 @@ class Fetcher:
             failpoints.hit("lost.begin")
         logger.warning("the lease was lost (this process was paused, or Redis lost data): beginning again")
         self._quarantine.clear()
-        for executor in self._executors:
+        for executor in self._demand.executors:
             if settled := [delivery for delivery in executor.take_waiting() if delivery.settled]:
                 executor.submit(settled)
         self.registered = False  # before the name changes: the keeper must not ask for a name not yet registered
@@ -184,7 +183,7 @@ class Fetcher:
         if failpoints.ARMED:
             failpoints.hit("lost.renamed")
         self._tell_lease_lost()
-        self.restart_blocking()
+        self._restart_reading()
 
     def give_back(self, executors: Sequence[Executor]) -> None:
         """Release what *executors* have not started; what was settled before it runs stays: nobody else has it."""
@@ -218,7 +217,7 @@ class Fetcher:
 
     def close(self) -> None:
         """Close the connections."""
-        self._close_reader()
+        self._reader.close()
         if self._connection is not None:
             self._connection.close()
 
@@ -237,14 +236,14 @@ class Fetcher:
             await self.register()
         busy = False
         for link in self._next_order():
-            if link.reclaim and self._blocked is None and not self.draining:
+            if link.reclaim and not self._reader.reading and not self.draining:
                 await self._reclaim(link)
             want = self._want(link)
             if link.ended or want:
                 busy = True
                 await self._exchange(link, want)
-        if self._blocked is None and not self.draining and (credit := self._credit()) > 0 and not self._any_hot():
-            self._blocked = asyncio.create_task(self._block(credit))
+        if not self._reader.reading and not self._any_hot() and (credit := self._credit()) > 0:
+            self._reader.start(credit)
         if not busy:
             await self._rest()
 
@@ -258,44 +257,27 @@ class Fetcher:
         return any(link.hot for link in self._links)
 
     def _want(self, link: QueueLink) -> int:
-        if self.draining or self._blocked is not None:
+        if self._reader.reading:
             return 0
         if not link.hot and (not self._any_hot() or time.monotonic() - link.looked_at < LOOK_EVERY):
             return 0  # it is blocked on, or, while others are busy and nobody blocks, looked at now and then
         return min(self._credit(), MAX_PER_CALL)
 
     def _credit(self) -> int:
-        """How many more deliveries there is use for: free slots, and for short tasks a little ahead."""
-        credit = 0
-        for executor in self._executors:
-            ahead = self._ahead(executor)
-            room = executor.slots + ahead - executor.load()
-            if room <= -executor.slots:
-                return 0  # one kind is overfull: what we fetch next might be more of it
-            if room > ahead // 4:  # below that there is work at hand, and small requests are not worth their call
-                credit = max(credit, room)
-        return min(credit, MOST_HELD - self.held())
-
-    def _ahead(self, executor: Executor) -> int:
-        """How many deliveries the executor may hold beyond its slots."""
-        mean = executor.service_time()
-        if mean is None or self._stalled:
+        """How many more deliveries may be fetched now."""
+        if self.draining or not self.registered:
             return 0
-        return min(int(executor.slots * AHEAD / max(mean, 1e-6)), self._config.worker_prefetch)
+        return min(self._demand.credit(), MOST_HELD - self.held())
 
     async def _rest(self) -> None:
         """Wait until there is something to do."""
-        waiting = any(executor.load() > executor.slots for executor in self._executors)
         try:
-            async with asyncio.timeout(STALL if waiting and not self.draining else None):
+            async with asyncio.timeout(STALL if self._demand.waiting() and not self.draining else None):
                 await self._doorbell.wait()
         except TimeoutError:
-            self._give_back_waiting()
-
-    def _give_back_waiting(self) -> None:
-        """Nothing has ended for a while: what waits behind long tasks here may run elsewhere meanwhile."""
-        self._stalled = True
-        self.give_back(self._executors)
+            # nothing has ended for a while: what waits behind long tasks here may run elsewhere meanwhile
+            self._demand.stalled = True
+            self.give_back(self._demand.executors)
 
     async def _exchange(self, link: QueueLink, want: int) -> None:
         batch, streams = link.take_ended(MAX_PER_CALL), link.streams
@@ -323,7 +305,7 @@ class Fetcher:
         if failpoints.ARMED:
             failpoints.hit("exchange.closed")
         if want:
-            self.last_fetch = link.looked_at = time.monotonic()
+            self._last_exchange = link.looked_at = time.monotonic()
             link.revocations = bool(revoked)
             link.hot = sum(len(entries) for _, entries in rows) >= want
         if rows:
@@ -351,7 +333,7 @@ class Fetcher:
             self._intake.run(begun)
             batch = [item for item in batch if item[1] is not BEGUN]
         if batch:
-            self._stalled = self._stalled and all(outcome.kind == RELEASE for _, outcome, _ in batch)
+            self._demand.stalled = self._demand.stalled and all(outcome.kind == RELEASE for _, outcome, _ in batch)
             self._settled(link, batch)
 
     async def _accept(self, link: QueueLink, rows: Any, *, check_revoked: bool) -> None:
@@ -370,6 +352,8 @@ class Fetcher:
         self._intake.start(taken)
         if keyed:
             await self._claim_keys(link, keyed)
+        if link.ended:  # some were refused at once, and no executor will tell
+            self._doorbell.wake()
         if failpoints.ARMED:
             failpoints.hit("accept.started")
 
@@ -411,51 +395,19 @@ class Fetcher:
             if score is not None:
                 delivery.cancelled = "revoked"
 
-    async def _block(self, credit: int) -> None:
-        """One blocking read over all queues."""
-        consumer = self._links[0].consumer
-        try:
-            for link, rows in await self._blocking_read(credit):
-                if link.consumer != consumer:
-                    return  # the lease was lost meanwhile: these belong to others
-                count = sum(len(entries) for _, entries in rows)
-                link.hot = count >= credit
-                await self._accept(link, rows, check_revoked=link.revocations)
-            self.last_fetch = time.monotonic()
-        except BrokerError as error:
-            self._close_reader()
-            for link in self._links:
-                link.reclaim = True
-            if is_nogroup(error):
-                self.registered = False
-            elif not self.draining and not self._restarting:
-                self._report(error)
-                await asyncio.sleep(0.1)
-        finally:
-            self._blocked = None
-            self._restarting = False
-            self._doorbell.wake()
+    async def _accept_read(self, link: QueueLink, rows: Rows) -> None:
+        await self._accept(link, rows, check_revoked=link.revocations)
 
-    async def _blocking_read(self, credit: int) -> list[tuple[QueueLink, Any]]:
-        if self._reader is None or not self._reader.is_open:
-            self._reader = await AsyncConnection.open(
-                self._address, self._config.broker_connection_timeout, "taskq-reader"
-            )
-        if failpoints.ARMED:
-            failpoints.hit("block.send")
-        streams = [stream for link in self._links for stream in link.streams]
-        reply = await self._reader.execute(
-            "XREADGROUP", "GROUP", GROUP, self._links[0].consumer, "COUNT", credit, "BLOCK", round(BLOCK * 1000),
-            "STREAMS", *streams, *[">"] * len(streams), timeout=BLOCK + self._config.broker_deadline,
-        )  # fmt: skip
-        if failpoints.ARMED:
-            failpoints.hit("block.replied")
-        where = {stream: link for link in self._links for stream in link.streams}
-        found: dict[str, tuple[QueueLink, list[Any]]] = {}
-        for stream, entries in reply or ():
-            link = where[stream]
-            found.setdefault(link.queue, (link, []))[1].append((stream, entries))
-        return list(found.values())
+    def _reader_trouble(self, error: BrokerError) -> None:
+        if is_nogroup(error):
+            self.registered = False
+        elif not self.draining:
+            self._report(error)
+
+    def _restart_reading(self) -> None:
+        """What is listened to has changed: begin anew."""
+        self._reader.restart()
+        self._doorbell.wake()
 
     async def _reclaim(self, link: QueueLink) -> None:
         """Take up entries that are ours but that we never saw, because the reply that carried them was lost."""
@@ -500,7 +452,7 @@ class Fetcher:
             self._levels_stale = True
             raise
         if not self.registered:
-            self.restart_blocking()
+            self._restart_reading()
 
     async def _levels(self, link: QueueLink) -> list[int]:
         extra = await self.execute("SMEMBERS", link.keys.levels)
@@ -518,11 +470,6 @@ class Fetcher:
                 if again:
                     logger.info("connected to Redis again")
             return self._connection
-
-    def _close_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
 
     def _report(self, error: Exception) -> None:
         now = time.monotonic()

@@ -188,8 +188,7 @@ class Worker:
         if failpoints.ARMED:
             failpoints.hit("drain.begin")
         fetcher = self._fetcher
-        fetcher.draining = True
-        fetcher.restart_blocking()
+        fetcher.drain()
         fetcher.give_back((self._sync, self._async))
         if failpoints.ARMED:
             failpoints.hit("drain.released")

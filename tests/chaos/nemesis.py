@@ -235,8 +235,12 @@ class Nemesis:
         self._cluster.log.add("proxy cut", begin, note=f"{cut} connections")
 
     def _proxy_drop(self, draw: float) -> None:
+        def end() -> None:
+            self._proxy.drop_replies(0)
+            self._proxy.cut()  # a connection that missed one reply must not go on with the next
+
         self._proxy.drop_replies(1 + int(4 * draw))
-        self._spell("proxy drop", 0.2, lambda: self._proxy.drop_replies(0))
+        self._spell("proxy drop", 0.2, end)
 
     def _proxy_delay(self, draw: float) -> None:
         self._proxy.delay(0.02 + 0.1 * draw)

@@ -1,0 +1,221 @@
+"""What taskq has to reach, and whether it does. All ratios are between rows of one measure, taken in the same turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from benchmarks.figures import paired_ratio
+
+Spread = Mapping[str, float]
+
+
+class Part(NamedTuple):
+    """One condition of a target."""
+
+    text: str
+    """What was measured, with its spread."""
+    met: bool
+
+
+class Results:
+    """The rows of a run, by measure and name.
+
+    Args:
+        saved: what the ``run`` command wrote.
+    """
+
+    def __init__(self, saved: Mapping[str, Any]) -> None:
+        self._measures: Mapping[str, Any] = saved.get("measures", {})
+        self._contenders: Mapping[str, Any] = saved.get("contenders", {})
+
+    def rows(self, measure: str) -> Mapping[str, Any]:
+        """Every row of a measure that has figures."""
+        rows = self._measures.get(measure, {}).get("rows", {})
+        return {name: row for name, row in rows.items() if "figures" in row}
+
+    def figure(self, measure: str, name: str, figure: str) -> Spread | None:
+        """Median, min and max; None when it was not measured."""
+        found: Spread | None = self.rows(measure).get(name, {}).get("figures", {}).get(figure)
+        return found
+
+    def ratio(self, measure: str, ours: str, theirs: str, figure: str = "rate") -> Spread | None:
+        """Ours divided by theirs, turn by turn."""
+        rows = self.rows(measure)
+        if ours not in rows or theirs not in rows:
+            return None
+        return paired_ratio(*([sample[figure] for sample in rows[name]["samples"]] for name in (ours, theirs)))
+
+    def best_rival(
+        self,
+        measure: str,
+        suits: Callable[[str, Mapping[str, Any]], bool],
+        figure: str = "rate",
+        language: str | None = None,
+    ) -> str | None:
+        """The rival's row with the highest median, of those that *suits* takes."""
+        found = {
+            name: row["figures"][figure]["median"]
+            for name, row in self.rows(measure).items()
+            if name.split("/")[0] not in ("taskq", "bare")
+            and suits(name, row)
+            and language in (None, self._contenders.get(name.split("/")[0], {}).get("language"))
+        }
+        return max(found, key=lambda name: found[name]) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A row of the table."""
+
+    key: str
+    """Under which ``notes.toml`` gives the reason when it is not met."""
+    figure: str
+    wanted: str
+    judge: Callable[[Results], Iterable[Part | None]]
+
+    def parts(self, results: Results) -> list[Part]:
+        """What was measured of it."""
+        return [part for part in self.judge(results) if part is not None]
+
+
+def at_least(value: Spread | None, least: float, what: str, digits: int = 2) -> Part | None:
+    """A ratio or figure that must not be below *least*."""
+    return None if value is None else Part(f"{shown(value, digits)} {what}", value["median"] >= least)
+
+
+def at_most(value: Spread | None, most: float, what: str, digits: int = 2) -> Part | None:
+    """A figure that must not be above *most*."""
+    return None if value is None else Part(f"{shown(value, digits)} {what}", value["median"] <= most)
+
+
+def shown(value: Spread, digits: int = 2) -> str:
+    """Median (min - max)."""
+    return f"{value['median']:,.{digits}f} ({value['min']:,.{digits}f} - {value['max']:,.{digits}f})"
+
+
+def of_one_process(results_on: bool) -> Callable[[str, Mapping[str, Any]], bool]:
+    """Rows of one worker process, with or without results."""
+    return lambda name, row: row.get("processes") == 1 and row.get("results") is results_on
+
+
+def no_op_plain(r: Results) -> Iterable[Part | None]:
+    """One process, no results: the limit, and the best rivals in Node and Python."""
+    ours = "taskq/one/plain"
+    yield at_least(r.figure("throughput", ours, "rate"), 0, "tasks/s", 0)
+    yield at_least(r.ratio("throughput", ours, "bare/loop_msgpack"), 0.50, "of the bare msgpack loop")
+    for language, factor in (("node", 3), ("python", 10)):
+        best = r.best_rival("throughput", of_one_process(False), language=language)
+        if best:
+            yield at_least(r.ratio("throughput", ours, best), factor, f"x {best.split('/')[0]}", 1)
+
+
+def no_op_results(r: Results) -> Iterable[Part | None]:
+    """One process, with results."""
+    yield at_least(r.figure("throughput", "taskq/one/results", "rate"), 0, "tasks/s", 0)
+    ratio = r.ratio("throughput", "taskq/one/results", "bare/loop_results")
+    yield at_least(ratio, 0.50, "of the bare loop that writes results")
+
+
+def two_processes(r: Results) -> Iterable[Part | None]:
+    """Two worker processes against one."""
+    for kind, what in (("plain", "results off"), ("results", "results on")):
+        yield at_least(r.ratio("throughput", f"taskq/two/{kind}", f"taskq/one/{kind}"), 1.6, f"x one, {what}")
+
+
+def no_op_async(r: Results) -> Iterable[Part | None]:
+    """Async tasks on one process."""
+    yield at_least(r.figure("throughput", "taskq/async/plain", "rate"), 0, "tasks/s", 0)
+    yield at_least(r.ratio("throughput", "taskq/async/plain", "bare/loop_asyncio"), 0.50, "of the bare asyncio loop")
+
+
+def processes_pool(r: Results) -> Iterable[Part | None]:
+    """The pool of child processes."""
+    ours = "taskq/processes/plain"
+    yield at_least(r.figure("throughput", ours, "rate"), 20_000, "tasks/s", 0)
+    yield at_least(r.ratio("throughput", ours, "celery/prefork2/plain"), 5, "x Celery prefork", 1)
+
+
+def single_calls(r: Results) -> Iterable[Part | None]:
+    """One ``.delay()`` after the other."""
+    yield at_least(r.figure("enqueue", "taskq/single", "rate"), 0, "calls/s", 0)
+    yield at_least(r.ratio("enqueue", "taskq/single", "bare/xadd_single"), 0.95, "of a bare XADD")
+    best = r.best_rival("enqueue", lambda name, row: name.endswith("/single"))
+    if best:
+        yield at_least(r.ratio("enqueue", "taskq/single", best), 1, f"x the fastest rival, {best.split('/')[0]}")
+
+
+def concurrent_calls(r: Results) -> Iterable[Part | None]:
+    """Fifty coroutines."""
+    yield at_least(r.figure("enqueue", "taskq/concurrent", "rate"), 100_000, "calls/s", 0)
+
+
+def bulk_calls(r: Results) -> Iterable[Part | None]:
+    """``delay_many``."""
+    yield at_least(r.figure("enqueue", "taskq/bulk", "rate"), 250_000, "calls/s", 0)
+
+
+def start_latency(r: Results) -> Iterable[Part | None]:
+    """Send to start on an idle worker."""
+    for figure, most in (("p50_ms", 0.35), ("p99_ms", 1.0)):
+        yield at_most(r.figure("latency", "taskq/shipped", figure), most, f"ms {figure[:3]}")
+        bare = r.figure("latency", "bare/wake", figure)
+        if bare is not None:
+            yield Part(f"bare {shown(bare)}", met=True)
+
+
+def waiting_tasks(r: Results) -> Iterable[Part | None]:
+    """Tasks that sleep."""
+    yield at_most(r.figure("waiting", "taskq/async", "seconds"), 1.03, "s async", 3)
+    yield at_most(r.figure("waiting", "taskq/threads100", "seconds"), 1.08, "s threads", 3)
+
+
+def broker_memory(r: Results) -> Iterable[Part | None]:
+    """Queued, and after the drain."""
+    yield at_most(r.figure("memory", "taskq/two", "bytes_per_task"), 180, "bytes per task", 0)
+    yield at_most(r.figure("memory", "taskq/two", "left_bytes"), 0, "bytes left", 0)
+    yield at_most(r.figure("memory", "taskq/two", "left_keys"), 0, "task keys left", 0)
+
+
+def idle_worker(r: Results) -> Iterable[Part | None]:
+    """With nothing to do."""
+    conditions = (("commands_per_s", 0.7, "commands/s", 2), ("cpu_percent", 0.1, "% CPU", 3))
+    for figure, most, what, digits in (*conditions, ("rss_mb", 40, "MB", 1), ("ready_s", 0.2, "s to ready", 2)):
+        yield at_most(r.figure("idle", "taskq/shipped", figure), most, what, digits)
+
+
+def round_trips(r: Results) -> Iterable[Part | None]:
+    """``delay().get()``."""
+    yield at_least(r.figure("round_trip", "taskq/shipped", "rate"), 3000, "/s", 0)
+
+
+TARGETS = (
+    Target(
+        "no_op_plain",
+        "no-op, one worker process, results off",
+        ">= 0.50 of the bare msgpack loop, >= 3 x BullMQ, >= 10 x the fastest Python rival",
+        no_op_plain,
+    ),
+    Target("no_op_results", "no-op, results on", ">= 0.50 of a bare loop that writes each result too", no_op_results),
+    Target("two_processes", "two worker processes", ">= 1.6 x one, results off and on", two_processes),
+    Target("no_op_async", "async no-op, one process", ">= 0.50 of the bare asyncio loop", no_op_async),
+    Target(
+        "processes_pool",
+        "processes pool (`-P processes -c 2`)",
+        ">= 20,000 tasks/s and >= 5 x Celery prefork",
+        processes_pool,
+    ),
+    Target("single_calls", "`.delay()` one at a time", ">= 0.95 of a bare XADD, no rival faster", single_calls),
+    Target("concurrent_calls", "50 concurrent `adelay()`", ">= 100,000/s", concurrent_calls),
+    Target("bulk_calls", "`delay_many`", ">= 250,000/s", bulk_calls),
+    Target("start_latency", "enqueue to start, idle worker", "p50 <= 0.35 ms, p99 <= 1.0 ms", start_latency),
+    Target(
+        "waiting_tasks", "2,000 tasks of 50 ms at concurrency 100", "<= 1.03 s async, <= 1.08 s threads", waiting_tasks
+    ),
+    Target(
+        "broker_memory", "Redis memory, 100-byte argument", "<= 180 bytes a task; nothing left of it", broker_memory
+    ),
+    Target("idle_worker", "idle worker", "<= 0.7 commands/s, <= 0.1 % CPU, <= 40 MB, ready in <= 0.2 s", idle_worker),
+    Target("round_trips", "`delay().get()`, one caller", ">= 3,000/s", round_trips),
+)

@@ -1,0 +1,48 @@
+"""How much to fetch: enough to keep every slot busy and to hide a round trip, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskq.worker.executors import Executor
+
+AHEAD = 0.004
+"""Seconds of work held beyond the busy slots: what hides a round trip."""
+
+
+class Demand:
+    """What the executors have use for.
+
+    Args:
+        executors: whose slots are to be filled.
+        most_ahead: deliveries held beyond the slots, at most.
+    """
+
+    def __init__(self, executors: Sequence[Executor], most_ahead: int) -> None:
+        self.executors = executors
+        self._most_ahead = most_ahead
+        self.stalled = False
+        """Whether nothing ended for a while: then nothing is held ahead, however short tasks were before."""
+
+    def credit(self) -> int:
+        """How many more deliveries there is use for now."""
+        credit = 0
+        for executor in self.executors:
+            ahead = self._ahead(executor)
+            room = executor.slots + ahead - executor.load()
+            if room <= -executor.slots:
+                return 0  # one kind is overfull: what we fetch next might be more of it
+            if room > ahead // 4:  # below that there is work at hand, and small requests are not worth their call
+                credit = max(credit, room)
+        return credit
+
+    def waiting(self) -> bool:
+        """Whether deliveries wait for a slot."""
+        return any(executor.load() > executor.slots for executor in self.executors)
+
+    def _ahead(self, executor: Executor) -> int:
+        """How many deliveries the executor may hold beyond its slots: many short ones, no long one."""
+        mean = executor.service_time()
+        if mean is None or self.stalled:
+            return 0
+        return min(int(executor.slots * AHEAD / max(mean, 1e-6)), self._most_ahead)

@@ -1,0 +1,140 @@
+"""The blocking read: how a worker with dry queues learns of a new message at once, and sends next to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from taskq import failpoints
+from taskq.broker.address import Address
+from taskq.broker.aio import AsyncConnection
+from taskq.broker.keys import GROUP
+from taskq.config import Config
+from taskq.errors import BrokerError
+from taskq.worker.doorbell import Doorbell
+from taskq.worker.intake import Rows
+from taskq.worker.link import QueueLink
+
+BLOCK = 10.0
+"""Seconds of one blocking read: long, because every one costs a command, also on an idle worker."""
+
+
+class Reader:
+    """Reads all queues with one blocking call after the other, on a connection of its own.
+
+    A blocked connection can carry nothing else, so settles go elsewhere, and to change what is listened to the
+    connection is closed and opened again.
+
+    Args:
+        address: where Redis is.
+        config: for timeouts.
+        links: the queues.
+        doorbell: rung when the reading has ended.
+        credit: how many deliveries there is use for.
+        accept: takes what was read.
+        trouble: told what ended the reading, unless that was on purpose.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        config: Config,
+        links: Sequence[QueueLink],
+        doorbell: Doorbell,
+        credit: Callable[[], int],
+        accept: Callable[[QueueLink, Rows], Awaitable[None]],
+        trouble: Callable[[BrokerError], None],
+    ) -> None:
+        self._address = address
+        self._config = config
+        self._links = links
+        self._doorbell = doorbell
+        self._credit = credit
+        self._accept = accept
+        self._trouble = trouble
+        self._connection: AsyncConnection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._restarting = False
+        self.last_read = 0.0
+        """``time.monotonic()`` of the last answer, also of an empty one."""
+
+    @property
+    def reading(self) -> bool:
+        """Whether a read is under way: then nobody else fetches, or more would come than there is use for."""
+        return self._task is not None
+
+    def start(self, credit: int) -> None:
+        """Read up to *credit* entries, and go on as long as the queues stay dry and there is use for more."""
+        self._restarting = False
+        self._task = asyncio.create_task(self._run(credit))
+
+    def restart(self) -> None:
+        """What is listened to has changed, or nothing is to be read any more: end the read under way."""
+        self._restarting = self._task is not None
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; a read under way ends."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def _run(self, credit: int) -> None:
+        consumer = self._links[0].consumer
+        try:
+            connection = await self._open()
+            asked = self._ask(connection, credit)
+            while True:
+                found = self._by_link(await connection.finish(asked))
+                if failpoints.ARMED:
+                    failpoints.hit("block.replied")
+                if self._links[0].consumer != consumer:
+                    return  # the lease was lost meanwhile: these belong to others
+                self.last_read = time.monotonic()
+                count = sum(len(entries) for _, rows in found for _, entries in rows)
+                again = self._credit() - count if count < credit else 0
+                if again > 0:
+                    # asked before the messages are handed over: threads that run them then need not share the
+                    # interpreter with this
+                    asked = self._ask(connection, again)
+                for link, rows in found:
+                    link.hot = sum(len(entries) for _, entries in rows) >= credit
+                    await self._accept(link, rows)
+                if again <= 0:
+                    return
+                credit = again
+        except BrokerError as error:
+            self.close()
+            for link in self._links:
+                link.reclaim = True
+            if not self._restarting:
+                self._trouble(error)
+                await asyncio.sleep(0.1)
+        finally:
+            self._task = None
+            self._doorbell.wake()
+
+    async def _open(self) -> AsyncConnection:
+        if self._connection is None or not self._connection.is_open:
+            timeout = self._config.broker_connection_timeout
+            self._connection = await AsyncConnection.open(self._address, timeout, "taskq-reader")
+        return self._connection
+
+    def _ask(self, connection: AsyncConnection, credit: int) -> asyncio.Future[Any]:
+        if failpoints.ARMED:
+            failpoints.hit("block.send")
+        streams = [stream for link in self._links for stream in link.streams]
+        return connection.begin(
+            "XREADGROUP", "GROUP", GROUP, self._links[0].consumer, "COUNT", credit, "BLOCK", round(BLOCK * 1000),
+            "STREAMS", *streams, *[">"] * len(streams), timeout=BLOCK + self._config.broker_deadline,
+        )  # fmt: skip
+
+    def _by_link(self, reply: Any) -> list[tuple[QueueLink, Rows]]:
+        where = {stream: link for link in self._links for stream in link.streams}
+        found: dict[str, tuple[QueueLink, list[Any]]] = {}
+        for stream, entries in reply or ():
+            link = where[stream]
+            found.setdefault(link.queue, (link, []))[1].append((stream, entries))
+        return list(found.values())

@@ -199,9 +199,9 @@ def call_us(bed: Bed, task: Any) -> float:
 
 async def executor_us(bed: Bed, task: Any) -> float:
     """One executor from ``submit`` to the outcome, per delivery."""
-    loop, count, series = asyncio.get_running_loop(), BATCH * 40, []
+    loop, count, series = asyncio.get_running_loop(), BATCH * 20, []
     kind = CoroutineExecutor if task.is_async else ThreadExecutor
-    for _ in range(5):
+    for _ in range(3):
         executor = kind(100 if task.is_async else 1, bed.runner, lambda: None, TimeLimits(loop))
         deliveries = bed.deliveries(task, count)
         bed.link.ended.clear()

@@ -49,11 +49,6 @@ class Readout:
             max((slot[3] for slot in slots), default=0),
         )
 
-    def reset_clock(self) -> None:
-        """Let the next task be the first, and keep counting. Only while no task runs."""
-        for number in range(struct.unpack_from("<q", self._memory)[0]):
-            struct.pack_into("<2q", self._memory, 8 * (CELLS * (number + 1) + 2), 0, 0)
-
     def latencies_ms(self) -> list[float]:
         """What ``stamp`` tasks measured."""
         if not self._latencies.exists():

@@ -132,11 +132,20 @@ def comparison_tables(saved: Saved) -> str:
         for row_name, row in measure["rows"].items():
             figures = row.get("figures", {})
             cells = [shown(figures[key], digits) if key in figures else "-" for key, _, digits in columns]
-            failed = f"failed: {row['error'][:80]}" if "error" in row else ""
-            rows.append((row_name, *cells, failed or f"`{row['command']}`"))
-        taken = f"{measure['date']}, {measure['reps']} turns, machine speed {shown(measure['machine_speed'], 1)}"
+            rows.append((row_name, *cells, how(row)))
+        speed = shown(measure["machine_speed"], 1)
+        taken = f"{measure['date']}, {measure['reps']} turns, {measure['sizes']} sizes, machine speed {speed}"
         parts.append(f"## {title}\n\n{taken}\n\n" + table(("row", *(head for _, head, _ in columns), "how"), rows))
     return "\n".join(parts)
+
+
+def how(row: Saved) -> str:
+    """What was run, or why there are no figures; and a warning where tasks ran twice."""
+    if "error" in row:
+        return f"failed: {row['error'][:80]}"
+    surplus = row.get("figures", {}).get("surplus", {}).get("max", 0)
+    warning = f" **up to {surplus:,.0f} of {row['count']:,} tasks ran twice**" if surplus else ""
+    return f"`{row['command']}`{warning}"
 
 
 def versions_table(saved: Saved) -> str:
@@ -152,7 +161,8 @@ def versions_table(saved: Saved) -> str:
 def scaling_tables(saved: Saved, reasons: Mapping[str, str] | None = None, images: Sequence[str] = ()) -> str:
     """The curves as tables, and which are flat."""
     parts = [
-        "## Scaling\n\nWhat one task costs while something else grows; flat: at most 15 % above the smallest size.\n"
+        "## Scaling\n\nWhat one task costs while something else grows; flat: the dearest size costs at most "
+        "15 % more than the cheapest.\n"
     ]
     parts += [f"![{name}](images/{name})\n" for name in images]
     summary, tables = [], []
@@ -167,11 +177,11 @@ def scaling_tables(saved: Saved, reasons: Mapping[str, str] | None = None, image
         rows = []
         for point in curve["points"]:
             figures = point["figures"]
-            cells = (shown(figures[key]) for key in ("us", "cpu_us", "redis_us"))
+            cells = (shown(figures[key]) if key in figures else "-" for key in ("us", "cpu_us", "redis_us"))
             rows.append((f"{point['size']:,}", *cells, shown(figures["rate"], 0)))
         tables.append(f"### {curve['title'].capitalize()}\n\n{curve['date']}\n\n" + table(head, rows))
     if summary:
-        parts.append(table(("grows", "dearest over smallest", "flat", "why not"), summary))
+        parts.append(table(("grows", "dearest over cheapest", "flat", "why not"), summary))
     return "\n".join([*parts, *tables])
 
 

@@ -128,6 +128,8 @@ def no_op_async(r: Results) -> Iterable[Part | None]:
     """Async tasks on one process."""
     yield at_least(r.figure("throughput", "taskq/async/plain", "rate"), 0, "tasks/s", 0)
     yield at_least(r.ratio("throughput", "taskq/async/plain", "bare/loop_asyncio"), 0.50, "of the bare asyncio loop")
+    harder = r.ratio("throughput", "taskq/async/plain", "bare/loop_uvloop")
+    yield at_least(harder, 0, "of the same loop on uvloop with msgpack, as taskq runs (no target)")
 
 
 def processes_pool(r: Results) -> Iterable[Part | None]:

@@ -16,6 +16,8 @@ from benchmarks.server import Server
 STALL_SECONDS = 20.0
 """Without any task ending for this long, the rest counts as missing."""
 LOOK_SECONDS = 0.004
+SURPLUS_SECONDS = 0.1
+"""How long to look for tasks that run more than once."""
 
 
 class Workers:
@@ -103,7 +105,7 @@ class Workers:
             time.sleep(LOOK_SECONDS)
 
     def drain(self, count: int) -> Sample:
-        """Wait until *count* prepared tasks have ended: their rate, and what each cost."""
+        """Wait until *count* prepared tasks have ended: their rate, what each cost, and how many ran once too often."""
         while not (seen := self.readout.count()).started:
             if all(process.poll() is not None for process in self._processes):
                 raise RuntimeError(f"no task ran: {self.log_tail()}")
@@ -117,10 +119,12 @@ class Workers:
         )
         done = self.wait_for(count)
         watched = max(done.ended - seen.ended, 1)
-        return {
+        sample = {
             "rate": done.ended / done.seconds,
             "us": 1e6 * done.seconds / done.ended,
             "cpu_us": 1e6 * (processes.cpu_seconds(self.pids()) - cpu) / watched,
             "redis_us": 1e6 * (self._server.cpu_seconds() - redis_cpu) / watched,
             "commands": (self._server.commands() - commands) / watched,
         }
+        time.sleep(SURPLUS_SECONDS)
+        return sample | {"surplus": self.readout.count().ended - count}

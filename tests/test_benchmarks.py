@@ -30,7 +30,7 @@ def benchmarks(*arguments: str, output: Path) -> dict[str, Any]:
 
 
 def test_a_run_measures_taskq_and_the_bare_loops(tmp_path: Path) -> None:
-    measures = "throughput,enqueue,waiting,memory"
+    measures = "throughput,enqueue,memory"
     found = benchmarks("run", "--smoke", "--measures", measures, output=tmp_path / "run.json")
     assert found["machine"]["versions"]["redis-server"]
     assert set(found["measures"]) == set(measures.split(","))
@@ -39,6 +39,7 @@ def test_a_run_measures_taskq_and_the_bare_loops(tmp_path: Path) -> None:
     for measure in found["measures"].values():
         for name, row in measure["rows"].items():
             assert "error" not in row, f"{name}: {row['error']}"
+            assert row["figures"].get("surplus", {"max": 0})["max"] == 0, f"{name}: tasks ran twice"
             assert all({"median", "min", "max"} <= set(figure) for figure in row["figures"].values())
 
 
@@ -49,7 +50,7 @@ def test_the_breakdown_names_every_phase(tmp_path: Path) -> None:
 
 
 def test_a_scaling_curve_has_a_cost_for_each_size(tmp_path: Path) -> None:
-    found = benchmarks("scaling", "--smoke", "--only", "pending", "delayed", output=tmp_path / "scaling.json")
+    found = benchmarks("scaling", "--smoke", "--only", "pending", output=tmp_path / "scaling.json")
     for curve in found["measures"].values():
         assert len(curve["points"]) == 2
         assert set(curve["growth"]) == {"us", "redis_us"}

@@ -46,7 +46,7 @@ def contender_trial(bench: Bench, contender: Contender, setup: Setup) -> Trial:
 
 
 def drained(bench: Bench, contender: Contender, setup: Setup, count: int) -> tuple[float, int, int, list[str]]:
-    """Bytes per task while *count* are queued; then bytes and number of the keys left when all ran; some of their names."""
+    """Bytes per task while *count* are queued; then bytes, number and some names of the keys left when all ran."""
     server = bench.server
     server.fresh()
     contender.produce(server.url, "fill", task=f"{setup.tasks}payload", count=FEW, page=FEW, payload=ARGUMENT)

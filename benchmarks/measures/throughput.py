@@ -18,6 +18,7 @@ BARE = {
     "loop_msgpack": ("fill_msgpack", 140_000),
     "loop_results": ("fill_msgpack", 45_000),
     "loop_asyncio": ("fill_json", 75_000),
+    "loop_uvloop": ("fill_msgpack", 110_000),
 }
 """What fills the stream for each loop, and the messages per second to expect."""
 

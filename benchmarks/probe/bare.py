@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import hiredis
@@ -98,13 +98,14 @@ async def hit() -> int:
     return tally.hit()
 
 
-async def loop_asyncio(count: int) -> None:
-    """As :func:`loop` on asyncio, one asyncio task per message."""
+async def loop_async(count: int, codec: str) -> None:
+    """As :func:`loop` on an event loop, one asyncio task per message."""
+    decode = CODECS[codec][1]
     tasks, connection = {"app.noop": hit}, redis.asyncio.Redis.from_url(tally.REDIS_URL)
     while count > 0:
         entries, running = [], []
         for entry, fields in (await connection.xreadgroup(GROUP, CONSUMER, {STREAM: ">"}, count=BATCH))[0][1]:
-            message = json.loads(fields[b"d"])
+            message = decode(fields[b"d"])
             running.append(asyncio.create_task(tasks[message["task"]](*message["args"], **message["kwargs"])))
             entries.append(entry)
         await asyncio.wait(running)
@@ -114,6 +115,13 @@ async def loop_asyncio(count: int) -> None:
         await pipeline.execute()
         count -= len(entries)
     await connection.aclose()
+
+
+def on_uvloop(work: Coroutine[Any, Any, None]) -> None:
+    """Run *work* on uvloop, as taskq's worker does where it is installed."""
+    import uvloop
+
+    uvloop.run(work)
 
 
 def xadd_single(seconds: float) -> None:
@@ -189,7 +197,8 @@ OPERATIONS: dict[str, Callable[[float], Any]] = {
     "loop_json": lambda count: loop(int(count), "json"),
     "loop_msgpack": lambda count: loop(int(count), "msgpack"),
     "loop_results": lambda count: loop_results(int(count)),
-    "loop_asyncio": lambda count: asyncio.run(loop_asyncio(int(count))),
+    "loop_asyncio": lambda count: asyncio.run(loop_async(int(count), "json")),
+    "loop_uvloop": lambda count: on_uvloop(loop_async(int(count), "msgpack")),
     "xadd_single": xadd_single,
     "xadd_pipeline": xadd_pipeline,
     "wake": lambda count: wake(int(count)),

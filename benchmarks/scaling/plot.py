@@ -37,10 +37,13 @@ def draw_curves(curves: Mapping[str, Any], path: Path) -> Path:
     for place, curve in zip(places, curves.values(), strict=False):
         sizes = [point["size"] for point in curve["points"]]
         for name, label in SERIES.items():
-            values = [point["figures"][name] for point in curve["points"]]
+            known = [point for point in curve["points"] if name in point["figures"]]
+            values = [point["figures"][name] for point in known]
             middle = [value["median"] for value in values]
             bars = [[v["median"] - v["min"] for v in values], [v["max"] - v["median"] for v in values]]
-            place.errorbar(sizes, middle, yerr=bars, marker="o", markersize=4, capsize=2, label=label)
+            place.errorbar(
+                [point["size"] for point in known], middle, yerr=bars, marker="o", markersize=4, capsize=2, label=label
+            )
         place.set_title(curve["title"], fontsize=10)
         place.set_xlabel(curve["axis"], fontsize=8)
         place.set_ylabel("µs a task", fontsize=8)

@@ -14,11 +14,6 @@ HOLD_MS = 3_600_000
 HOLDER = b"holder"
 
 
-def burst(given: argparse.Namespace) -> None:
-    """``--count`` messages in as few steps as can be: up to a thousand appear at one instant."""
-    noop.delay_many([()] * given.count)
-
-
 def delayed(given: argparse.Namespace) -> None:
     """``--count`` delayed messages, due ``--seconds`` from now."""
     later = noop.options(eta=datetime.now(UTC) + timedelta(seconds=given.seconds))
@@ -43,7 +38,7 @@ def pending(given: argparse.Namespace) -> None:
             left -= len(reply[0][1]) if reply else 0
 
 
-OPERATIONS = {"burst": burst, "delayed": delayed, "pending": pending}
+OPERATIONS = {"delayed": delayed, "pending": pending}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()

@@ -244,7 +244,7 @@ class Fetcher:
                 await self._exchange(link, want)
         if not self._reader.reading and not self._any_hot() and (credit := self._credit()) > 0:
             self._reader.start(credit)
-        if not busy:
+        if not busy and self.registered:  # a lost registration is mended at once, whoever noticed it
             await self._rest()
 
     def _next_order(self) -> list[QueueLink]:

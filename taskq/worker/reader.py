@@ -82,9 +82,9 @@ class Reader:
             self._connection = None
 
     async def _run(self, credit: int) -> None:
-        consumer = self._links[0].consumer
         try:
             connection = await self._open()
+            consumer = self._links[0].consumer
             asked = self._ask(connection, credit)
             while True:
                 found = self._by_link(await connection.finish(asked))

@@ -6,7 +6,6 @@ changes a script names the text it replaces, so that it fails loudly, rather tha
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import signal
@@ -25,6 +24,7 @@ from taskq.worker.lease import LeaseKeeper
 from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import COMPLETE, DONE, RELEASE, RETRY, Outcome
 from taskq.worker.promoter import Promoter
+from taskq.worker.reader import Reader
 
 
 class Mutant(NamedTuple):
@@ -71,8 +71,8 @@ def _die_once() -> None:
 
 
 _FENCE = "if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0} end"
-_OWNER = "ours = redis.call('XACK', stream, 'taskq', id) == 1"
-_NO_OWNER = "redis.call('XACK', stream, 'taskq', id) ours = true"
+_OWNER = "if all_ours or redis.call('XDEL', stream, ids[n]) == 1 then"
+_NO_OWNER = "redis.call('XDEL', stream, ids[n]) if true then"
 
 
 def _ack_before_run() -> None:
@@ -121,6 +121,7 @@ def _no_xdel() -> None:
     _edit(
         "SETTLE",
         ("redis.call('XDEL', stream, id)", "stream = stream"),
+        ("redis.call('XDEL', stream, unpack(ids))", "stream = stream"),
         ("redis.call('XDEL', stream, unpack(ARGV, at + 2, at + 1 + n))", ""),
     )
 
@@ -241,19 +242,17 @@ def _dead_dropped() -> None:
 
 
 def _blind_block() -> None:
-    """The first blocking read of a worker loses what it returned, and does not look again."""
-    whole = Fetcher._blocking_read
+    """The first blocking read of a worker that returns anything loses it."""
+    whole = Reader._by_link
     lost: list[bool] = []
 
-    async def read(self: Fetcher, credit: int) -> Any:
-        found = await whole(self, credit)
-        if found and not lost:
+    def by_link(self: Reader, reply: Any) -> Any:
+        if reply and not lost:
             lost.append(True)
-            await asyncio.sleep(0)
             return []
-        return found
+        return whole(self, reply)
 
-    Fetcher._blocking_read = read  # type: ignore[method-assign]
+    Reader._by_link = by_link  # type: ignore[method-assign]
 
 
 _NOT_ENDED = ("lost", "stuck")

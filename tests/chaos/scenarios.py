@@ -132,13 +132,13 @@ def kill(stage: Stage) -> Judgement:
 
 
 def pause(stage: Stage) -> Judgement:
-    """SIGSTOP for longer than the lease, while tasks run that end after the pause."""
+    """SIGSTOP for longer than the lease, while a task runs that ends after the pause."""
     first = stage.worker()
-    stage.send(2, sleep=1.9)
-    stage.begun(2)
+    stage.send(1, sleep=1.9)
+    stage.begun(1)
     stage.worker()
     with stage.cluster.paused(first):
-        stage.begun(4)
+        stage.begun(2)
     return stage.finish()
 
 

@@ -113,11 +113,11 @@ def new_level(scene: Scene) -> None:
 def lease_lost(scene: Scene) -> None:
     """A worker that was paused for longer than its lease."""
     first = scene.worker(env=scene.armed)
-    scene.send(2, sleep=1.5)
-    scene.begun(2)
+    scene.send(1, sleep=1.5)
+    scene.begun(1)
     scene.worker()
     with scene.cluster.paused(first):
-        scene.begun(4)
+        scene.begun(2)
     scene.died(first)
 
 

@@ -40,23 +40,52 @@ if at <= total then
   local earlier = false
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+  local function store(task, outcome, ttl)
+    if outcome == '' then return end
+    -- without memory the body is dropped and the state kept
+    local kept = redis.pcall('SET', ARGV[3] .. task, outcome, 'PX', ttl)
+    if type(kept) == 'table' and kept.err then
+      redis.pcall('SET', ARGV[3] .. task, string.sub(outcome, 1, 1), 'PX', ttl)
+    end
+  end
+
+  local function tell(task, outcome)
+    if waiting then
+      local channels = redis.call('HGET', KEYS[4], task)
+      if channels then
+        for channel in string.gmatch(channels, '%S+') do redis.call('PUBLISH', channel, task .. '\n' .. outcome) end
+        redis.call('HDEL', KEYS[4], task)
+      end
+    end
+    if string.sub(outcome, 1, 1) == 'V' then redis.call('ZREM', KEYS[5], task) end
+  end
+
+  local completions = {}
   while at <= total do
     local kind, stream, id, task, outcome = ARGV[at], KEYS[FIRST + ARGV[at + 1]], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
     local ttl = ARGV[at + 5]
     at = at + 6
     -- first of all: is it ours to end? A re-sent item must not touch what its first sending has written
-    local ours, wrote
-    local commands = {}
-    if kind == 's' or kind == 'e' then
+    local ours, wrote, commands
+    if kind == 'c' then
+      local of_stream = completions[stream]
+      if not of_stream then
+        of_stream = {}
+        completions[stream] = of_stream
+      end
+      of_stream[#of_stream + 1] = at - 6
+    elseif kind == 's' or kind == 'e' then
       -- no entry to tell a re-sent call by: a failure that is stored already was buried with it
       ours = kind == 's' or redis.call('GETRANGE', ARGV[3] .. task, 0, 0) ~= 'F'
-    elseif kind == 'c' or kind == 't' then
+    elseif kind == 't' then
       ours = redis.call('XACK', stream, 'taskq', id) == 1
     else
       ours = redis.call('XPENDING', stream, 'taskq', id, id, 1, ARGV[1])[1]
     end
     if kind == 't' then
       local count = tonumber(ARGV[at])
+      commands = {}
       at = at + 1
       for n = 1, count do
         local words = tonumber(ARGV[at])
@@ -93,26 +122,26 @@ if at <= total then
     elseif ours then
       if kind == 'r' or kind == 'd' or kind == 'l' then redis.call('XACK', stream, 'taskq', id) end
       if kind ~= 's' and kind ~= 'e' then redis.call('XDEL', stream, id) end
-      for _, command in ipairs(commands) do
+      for _, command in ipairs(commands or {}) do
         local answer = redis.pcall(unpack(command))
         if type(answer) == 'table' and answer.err then failed[#failed + 1] = task .. ': ' .. answer.err end
       end
-      if outcome ~= '' then
-        -- without memory the body is dropped and the state kept
-        local kept = redis.pcall('SET', ARGV[3] .. task, outcome, 'PX', ttl)
-        if type(kept) == 'table' and kept.err then
-          redis.pcall('SET', ARGV[3] .. task, string.sub(outcome, 1, 1), 'PX', ttl)
-        end
-      end
-      if kind ~= 'l' and kind ~= 'r' then
-        if waiting then
-          local channels = redis.call('HGET', KEYS[4], task)
-          if channels then
-            for channel in string.gmatch(channels, '%S+') do redis.call('PUBLISH', channel, task .. '\n' .. outcome) end
-            redis.call('HDEL', KEYS[4], task)
-          end
-        end
-        if string.sub(outcome, 1, 1) == 'V' then redis.call('ZREM', KEYS[5], task) end
+      store(task, outcome, ttl)
+      if kind ~= 'l' and kind ~= 'r' then tell(task, outcome) end
+    end
+  end
+
+  -- completions end together: one XACK and one XDEL for each stream
+  for stream, items in pairs(completions) do
+    local ids = {}
+    for n, item in ipairs(items) do ids[n] = ARGV[item + 2] end
+    local all_ours = redis.call('XACK', stream, 'taskq', unpack(ids)) == #ids
+    if all_ours then redis.call('XDEL', stream, unpack(ids)) end
+    for n, item in ipairs(items) do
+      -- after a lost reply this call comes again: what it ended before has no entry any more
+      if all_ours or redis.call('XDEL', stream, ids[n]) == 1 then
+        store(ARGV[item + 3], ARGV[item + 4], ARGV[item + 5])
+        tell(ARGV[item + 3], ARGV[item + 4])
       end
     end
   end

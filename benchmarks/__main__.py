@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 from benchmarks import breakdown, comparison, contenders, environments, report, results
@@ -16,6 +18,8 @@ RUN, SCALING, BREAKDOWN = (results.DIRECTORY / f"{name}.json" for name in ("run"
 
 def main() -> None:
     """Parse the command line and do what it says."""
+    # by default SIGTERM ends Python at once, and the workers and servers under measurement would live on
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     given = parser().parse_args()
     given.command(given)
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from benchmarks import contenders, machine
+from benchmarks import contenders, machine, source
 from benchmarks.bench import Bench, say
 from benchmarks.figures import short
 from benchmarks.measures.throughput import contender_trial
@@ -93,7 +93,7 @@ class Bed:
 def run(*, smoke: bool = False) -> dict[str, Any]:
     """Measure every phase, and a whole run to hold against their sum."""
     with tempfile.TemporaryDirectory(prefix="taskq-benchmarks-") as scratch, Server(Path(scratch) / "redis") as server:
-        speed = machine.speed()
+        speed, code = machine.speed(), source.digest()
         bed = Bed(server)
         phases = [*enqueue_phases(bed), *worker_phases(bed)]
         bed.app.close()
@@ -103,6 +103,7 @@ def run(*, smoke: bool = False) -> dict[str, Any]:
             "machine_speed": short((speed + machine.speed()) / 2),
             "phases": [phase._asdict() for phase in phases],
             "whole": whole_runs(server, Path(scratch), smoke),
+            "source": source.during(code),
         }
 
 

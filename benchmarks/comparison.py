@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, machine
+from benchmarks import contenders, machine, source
 from benchmarks.bench import Bench, say
 from benchmarks.contenders import Contender
 from benchmarks.measures import MEASURES
@@ -69,7 +69,7 @@ def about(contender: Contender) -> dict[str, Any]:
 
 def measured(bench: Bench, name: str) -> dict[str, Any]:
     """One measure, with when and how it was taken."""
-    begin = time.monotonic()
+    begin, code = time.monotonic(), source.digest()
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     found = bench.take_in_turns(list(MEASURES[name](bench)))
     for snapshot in bench.scratch.glob("*.rdb"):
@@ -79,4 +79,5 @@ def measured(bench: Bench, name: str) -> dict[str, Any]:
         "reps": bench.reps,
         "sizes": bench.sizes.name,
         "took_s": round(time.monotonic() - begin),
+        "source": source.during(code),
     } | found

@@ -134,7 +134,10 @@ def comparison_tables(saved: Saved) -> str:
             cells = [shown(figures[key], digits) if key in figures else "-" for key, _, digits in columns]
             rows.append((row_name, *cells, how(row)))
         speed = shown(measure["machine_speed"], 1)
-        taken = f"{measure['date']}, {measure['reps']} turns, {measure['sizes']} sizes, machine speed {speed}"
+        taken = (
+            f"{measure['date']}, {measure['reps']} turns, {measure['sizes']} sizes, machine speed {speed}, "
+            f"taskq source {measure['source']}"
+        )
         parts.append(f"## {title}\n\n{taken}\n\n" + table(("row", *(head for _, head, _ in columns), "how"), rows))
     return "\n".join(parts)
 
@@ -179,7 +182,8 @@ def scaling_tables(saved: Saved, reasons: Mapping[str, str] | None = None, image
             figures = point["figures"]
             cells = (shown(figures[key]) if key in figures else "-" for key in ("us", "cpu_us", "redis_us"))
             rows.append((f"{point['size']:,}", *cells, shown(figures["rate"], 0)))
-        tables.append(f"### {curve['title'].capitalize()}\n\n{curve['date']}\n\n" + table(head, rows))
+        taken = f"{curve['date']}, taskq source {curve['source']}"
+        tables.append(f"### {curve['title'].capitalize()}\n\n{taken}\n\n" + table(head, rows))
     if summary:
         parts.append(table(("grows", "dearest over cheapest", "flat", "why not"), summary))
     return "\n".join([*parts, *tables])
@@ -199,7 +203,8 @@ def breakdown_tables(saved: Saved, reasons: Mapping[str, str] | None = None) -> 
     return "\n".join(
         (
             "## Where the time goes\n\nMicroseconds per task: the real function of each phase, called alone; "
-            f"Redis's part by its own accounting. {saved['date']}, machine speed {saved['machine_speed']}.\n",
+            f"Redis's part by its own accounting. {saved['date']}, machine speed {saved['machine_speed']}, "
+            f"taskq source {saved['source']}.\n",
             table(head, rows),
             "A whole run, for comparison; what it costs beyond the sum is the event loop, sockets and the kernel.\n",
             table(("run", "wall µs", "worker CPU µs", "Redis CPU µs"), whole),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, machine
+from benchmarks import contenders, machine, source
 from benchmarks.bench import Bench, say
 from benchmarks.figures import Sample, spread, summarize
 from benchmarks.scaling.curves import CURVES, Curve, Scale, Study, worker_memory
@@ -69,7 +69,7 @@ def run(names: Sequence[str], scale: Scale, reps: int) -> dict[str, Any]:
 
 def taken(study: Study, curve: Curve, reps: int) -> dict[str, Any]:
     """One curve: every size in turns, so that a slow spell of the machine bends none of them."""
-    sizes = curve.sizes(study.scale)
+    sizes, code = curve.sizes(study.scale), source.digest()
     samples: dict[int, list[Sample]] = {size: [] for size in sizes}
     speeds = []
     for turn in range(reps):
@@ -84,6 +84,7 @@ def taken(study: Study, curve: Curve, reps: int) -> dict[str, Any]:
         "title": curve.title,
         "axis": curve.axis,
         "reps": reps,
+        "source": source.during(code),
         "machine_speed": spread(speeds),
         "points": points,
         "growth": growth(points, curve.flat),

@@ -19,7 +19,7 @@ from .workload import check_of
 
 LEASE = 0.6
 """Seconds; short, because a scenario waits for it to run out."""
-PATIENCE = 3.0
+PATIENCE = 4.0
 """Seconds after which what has not ended is stuck."""
 
 
@@ -93,7 +93,7 @@ class Stage:
     def finish(self, others: Iterable[Proc] = ()) -> Judgement:
         """Drain, stop everything, judge."""
         stuck = self.cluster.drain(PATIENCE)
-        self.cluster.stop([*others, *self.workers], timeout=2 if stuck else 10)
+        self.cluster.stop([*others, *self.workers], timeout=2 if stuck or self.cluster.mutant else 10)
         self.close()
         for record in map(unpack, read_sorted(self.cluster.history)):
             if record.kind == Kind.BEGIN and record.task in self._poison:
@@ -134,7 +134,7 @@ def kill(stage: Stage) -> Judgement:
 def pause(stage: Stage) -> Judgement:
     """SIGSTOP for longer than the lease, while a task runs that ends after the pause."""
     first = stage.worker()
-    stage.send(1, sleep=1.9)
+    stage.send(1, sleep=2.8)
     stage.begun(1)
     stage.worker()
     with stage.cluster.paused(first):

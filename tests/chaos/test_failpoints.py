@@ -39,6 +39,7 @@ class Scene(Stage):
 
     def __init__(self, cluster: Cluster, point: str) -> None:
         super().__init__(cluster)
+        self._armed_at = time.monotonic_ns()
         self._once = cluster.folder / "died"
         self.armed = {"TASKQ_FAILPOINT": point, "TASKQ_FAILPOINT_ONCE": str(self._once)}
 
@@ -47,7 +48,8 @@ class Scene(Stage):
         begin = time.monotonic_ns()
         if process is None:
             eventually(lambda: self._once.exists() and self._once.read_text())
-            self.cluster.log.add("died", begin, pid=int(self._once.read_text()))
+            # when it died nobody has seen; its work may have been started again before we look
+            self.cluster.log.add("died", self._armed_at, pid=int(self._once.read_text()))
             return
         eventually(lambda: not process.running(), message=lambda: f"it lives:\n{process.output()}")
         assert process.wait() == -signal.SIGKILL, process.output()

@@ -126,8 +126,12 @@ class Fetcher:
             try:
                 await self._turn()
                 pause = 0.0
-            except BrokerError as error:
-                self._report(error)
+            except Exception as error:
+                if isinstance(error, BrokerError):
+                    self._report(error)
+                else:  # a reply of a shape that no Redis sends, or a bug of ours: neither may end the worker
+                    logger.exception("the exchange with Redis failed")
+                    self.close()
                 for link in self._links:
                     link.reclaim = True  # the reply that was lost may have carried deliveries
                 self._reader.close()

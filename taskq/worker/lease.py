@@ -22,6 +22,9 @@ from taskq.worker.link import QueueLink
 
 logger = logging.getLogger("taskq.worker")
 
+ORPHANS = 12.0
+"""Seconds after a recovery in which the dead worker's blocked read may still take messages: a little more than one
+such read lasts."""
 MAX_PAGES = 50
 """Pages taken over in a row, so that a huge recovery never delays this worker's own renewals."""
 
@@ -57,6 +60,7 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="taskq-lease", daemon=True)
         self._grace_until = 0.0
         self._next_look = 0.0
+        self._orphans_until = 0.0
 
     def start(self) -> None:
         """Start the thread."""
@@ -87,6 +91,9 @@ class LeaseKeeper:
         busy = any(link.held for link in self._links)
         pause = self._lease / (3 if busy else 2)  # who holds nothing can lose nothing
         due = {link: self._renew(link, now) for link in self._links}  # all of ours before any of another's
+        if now < self._orphans_until:
+            pause = min(pause, ORPHANS / 10)
+            self._next_look = min(self._next_look, now)
         if now >= self._next_look and now >= self._grace_until:
             self._next_look = now + self._lease * random.uniform(2, 3)
             for link in self._links:
@@ -124,6 +131,9 @@ class LeaseKeeper:
             moved, more, next_ms, consumer = self._connection.run(call, now + self._lease / 2)
             if failpoints.ARMED:
                 failpoints.hit("recover.page")
+            if consumer:
+                # a read of its that is still blocked at the server may take messages for a while
+                self._orphans_until = now + ORPHANS
             if moved:
                 logger.warning("recovered %d messages of dead worker %s", moved, consumer.decode())
                 self._recovered(link.queue, moved)

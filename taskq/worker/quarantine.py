@@ -1,9 +1,10 @@
-"""Suspects: messages that were in the hands of a worker that died. They run one at a time, and on the record.
+"""Suspects: messages that were in the hands of a worker that died. They run apart, and on the record.
 
 When a whole worker process dies, nobody knows which of its messages killed it. All become suspects, none is charged.
-A suspect runs alone (among suspects), and a mark in Redis says so first: if the worker dies again, recovery charges
-the marked one and no other. An innocent neighbour thus is never charged for what another message does, and a message
-that kills every worker it meets is found after ``max_crashes``.
+Before a suspect runs, a mark in Redis says so: if the worker dies again, recovery charges those that were marked and
+no other. Suspects that nothing is known against start a moment apart, which is enough to tell most killers from their
+neighbours and keeps recovery quick; one that has been charged runs alone among suspects. So a message that kills every
+worker it meets is found after ``max_crashes``, and its neighbours are let go.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.scripts import Call
 from taskq.delivery import Delivery
@@ -25,8 +25,12 @@ RETRY_EVERY = 0.5
 """Seconds between tries to mark a suspect while Redis cannot be reached."""
 
 
+STAGGER = 0.05
+"""Seconds between the starts of two suspects that were never charged: most killers kill at once."""
+
+
 class Quarantine:
-    """Lets suspects run one after the other.
+    """Lets suspects run apart from each other.
 
     Args:
         run_call: runs a script on the worker's connection.
@@ -37,18 +41,17 @@ class Quarantine:
         self._run_call = run_call
         self._run = run
         self._waiting: deque[Delivery] = deque()
-        self._current: Delivery | None = None
-        self._marking: asyncio.Task[None] | None = None
+        self._running: dict[Delivery, asyncio.Task[None]] = {}
+        self._pause: asyncio.TimerHandle | None = None
 
     def add(self, suspects: Sequence[Delivery]) -> None:
-        """Run these when their turn comes."""
-        self._waiting.extend(suspects)
+        """Run these when their turn comes; the charged ones last."""
+        self._waiting.extend(sorted(suspects, key=lambda suspect: suspect.crashes > 0))
         self._next()
 
     def ended(self, delivery: Delivery) -> None:
         """*delivery* has been settled, or is no longer ours."""
-        if delivery is self._current:
-            self._current = None
+        if self._running.pop(delivery, None) is not None:
             self._next()
 
     def take_waiting(self) -> list[Delivery]:
@@ -60,29 +63,38 @@ class Quarantine:
     def clear(self) -> None:
         """Forget everything: it belongs to others now."""
         self._waiting.clear()
-        self._current = None
+        self._running.clear()
 
     def _next(self) -> None:
-        if self._current is None and self._waiting:
-            self._current = self._waiting.popleft()
-            self._marking = asyncio.create_task(self._mark_and_run(self._current))
+        if self._waiting and self._may_start(self._waiting[0]):
+            suspect = self._waiting.popleft()
+            self._running[suspect] = asyncio.create_task(self._mark_and_run(suspect))
+            if self._pause is not None:
+                self._pause.cancel()
+            self._pause = asyncio.get_running_loop().call_later(STAGGER, self._pause_over)
+
+    def _may_start(self, suspect: Delivery) -> bool:
+        if not self._running:
+            return True
+        alone = suspect.crashes > 0 or any(running.crashes > 0 for running in self._running)
+        return not alone and self._pause is None
+
+    def _pause_over(self) -> None:
+        self._pause = None
+        self._next()
 
     async def _mark_and_run(self, delivery: Delivery) -> None:
         link = delivery.link
         call = scripts.mark(link.keys, delivery.stream, link.consumer, delivery.entry)
-        while self._current is delivery:
+        while delivery in self._running:
             try:
-                if failpoints.ARMED:
-                    failpoints.hit("suspect.mark")
                 marked = await self._run_call(call)
-                if failpoints.ARMED:
-                    failpoints.hit("suspect.marked")
             except BrokerError as error:
                 logger.debug("cannot mark a suspect: %s", error)
                 await asyncio.sleep(RETRY_EVERY)
                 continue
-            if marked and self._current is delivery:
+            if marked and delivery in self._running:
                 self._run([delivery])
-            elif self._current is delivery:  # lost meanwhile; whoever recovers it has it
+            else:  # lost meanwhile; whoever recovers it has it
                 self.ended(delivery)
             return

@@ -8,6 +8,7 @@ nothing and still starts a new message at once (a blocked connection could not c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from taskq.broker.replies import is_nogroup
 from taskq.broker.scripts import MAX_PER_CALL, Call
 from taskq.config import Config
 from taskq.delivery import Delivery
-from taskq.errors import BrokerError, BrokerUnavailableError
+from taskq.errors import BrokerAuthError, BrokerError, BrokerRefusedError, BrokerUnavailableError
 from taskq.worker import claims
 from taskq.worker.demand import Demand
 from taskq.worker.doorbell import Doorbell
@@ -210,6 +211,10 @@ class Fetcher:
         Raises:
             BrokerError: Redis cannot be reached; the leases will run out instead.
         """
+        if self._reader.client_id is not None:
+            # closed on our side is not yet closed on Redis's: a read still blocked there would take what we hand back
+            with contextlib.suppress(BrokerRefusedError, BrokerAuthError):  # it is gone already, or the ACL forbids it
+                await self.execute("CLIENT", "KILL", "ID", self._reader.client_id)
         for link in self._links:
             more = 1
             while more:

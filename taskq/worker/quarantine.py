@@ -14,6 +14,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
+from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.scripts import Call
 from taskq.delivery import Delivery
@@ -87,12 +88,16 @@ class Quarantine:
         link = delivery.link
         call = scripts.mark(link.keys, delivery.stream, link.consumer, delivery.entry)
         while delivery in self._running:
+            if failpoints.ARMED:
+                failpoints.hit("suspect.mark")
             try:
                 marked = await self._run_call(call)
             except BrokerError as error:
                 logger.debug("cannot mark a suspect: %s", error)
                 await asyncio.sleep(RETRY_EVERY)
                 continue
+            if failpoints.ARMED:
+                failpoints.hit("suspect.marked")
             if marked and delivery in self._running:
                 self._run([delivery])
             else:  # lost meanwhile; whoever recovers it has it

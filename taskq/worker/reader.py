@@ -57,6 +57,8 @@ class Reader:
         self._connection: AsyncConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._restarting = False
+        self.client_id: int | None = None
+        """The server's number of our connection, once there was one."""
         self.last_read = 0.0
         """``time.monotonic()`` of the last answer, also of an empty one."""
 
@@ -119,7 +121,9 @@ class Reader:
     async def _open(self) -> AsyncConnection:
         if self._connection is None or not self._connection.is_open:
             timeout = self._config.broker_connection_timeout
-            self._connection = await AsyncConnection.open(self._address, timeout, "taskq-reader")
+            connection = await AsyncConnection.open(self._address, timeout, "taskq-reader")
+            self.client_id = await connection.execute("CLIENT", "ID", timeout=timeout)
+            self._connection = connection
         return self._connection
 
     def _ask(self, connection: AsyncConnection, credit: int) -> asyncio.Future[Any]:

@@ -159,6 +159,8 @@ class ThreadExecutor:
         took = time.monotonic() - started
         self._times.add(took)
         self._ended += 1
+        # the slot is free before anybody is told: who is told counts the free slots, and is told only once
+        self._running.pop(ident, None)
         finish(delivery, outcome, took)
         self._finished()
 

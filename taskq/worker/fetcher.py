@@ -23,7 +23,7 @@ from taskq.broker.replies import is_nogroup
 from taskq.broker.scripts import MAX_PER_CALL, Call
 from taskq.config import Config
 from taskq.delivery import Delivery
-from taskq.errors import BrokerAuthError, BrokerError, BrokerRefusedError, BrokerUnavailableError
+from taskq.errors import BrokerError, BrokerUnavailableError
 from taskq.worker import claims
 from taskq.worker.demand import Demand
 from taskq.worker.doorbell import Doorbell
@@ -213,7 +213,7 @@ class Fetcher:
         """
         if self._reader.client_id is not None:
             # closed on our side is not yet closed on Redis's: a read still blocked there would take what we hand back
-            with contextlib.suppress(BrokerRefusedError, BrokerAuthError):  # it is gone already, or the ACL forbids it
+            with contextlib.suppress(BrokerError):  # it is gone already, or the ACL forbids it
                 await self.execute("CLIENT", "KILL", "ID", self._reader.client_id)
         for link in self._links:
             more = 1

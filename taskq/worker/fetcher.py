@@ -280,13 +280,16 @@ class Fetcher:
 
     async def _rest(self) -> None:
         """Wait until there is something to do."""
+        # who blocks on its queues and has nothing waiting may rest for ever; who counts busy slots looks again
+        forever = self._reader.reading and not self._demand.waiting()
         try:
-            async with asyncio.timeout(STALL if self._demand.waiting() and not self.draining else None):
+            async with asyncio.timeout(None if forever else STALL):
                 await self._doorbell.wait()
         except TimeoutError:
-            # nothing has ended for a while: what waits behind long tasks here may run elsewhere meanwhile
-            self._demand.stalled = True
-            self.give_back(self._demand.executors)
+            if self._demand.waiting() and not self.draining:
+                # nothing has ended for a while: what waits behind long tasks here may run elsewhere meanwhile
+                self._demand.stalled = True
+                self.give_back(self._demand.executors)
 
     async def _exchange(self, link: QueueLink, want: int) -> None:
         batch, streams = link.take_ended(MAX_PER_CALL), link.streams

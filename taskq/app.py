@@ -17,7 +17,7 @@ from taskq.broker import address as addresses
 from taskq.broker import inspect as read_side
 from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import Keys
-from taskq.broker.listener import Listener
+from taskq.broker.listener import Listeners
 from taskq.broker.producer import Outgoing
 from taskq.broker.sync import SyncBroker
 from taskq.collector import Collector, collecting
@@ -76,7 +76,7 @@ class TaskQ:
         self.task = TaskDecorator(lambda: self)
         """``@app.task`` or ``@app.task(queue=..., ...)``: register a function; see :class:`TaskSettings`."""
         self._lock = threading.Lock()
-        self._listener: Listener | None = None
+        self._listeners: Listeners | None = None
         self._register_builtins()
 
     def __repr__(self) -> str:
@@ -238,12 +238,12 @@ class TaskQ:
         return self.sender.client
 
     @property
-    def listener(self) -> Listener:
-        """The subscriber of this process, through which results arrive."""
+    def listeners(self) -> Listeners:
+        """The subscriptions of this process, through which results arrive."""
         with self._lock:
-            if self._listener is None or self._listener.pid != os.getpid():
-                self._listener = Listener(self.address, self.keys.client, self.config.broker_connection_timeout)
-            return self._listener
+            if self._listeners is None or self._listeners.pid != os.getpid():
+                self._listeners = Listeners(self.address, self.keys.client, self.config.broker_connection_timeout)
+            return self._listeners
 
     def batch(self) -> Collector:
         """Collect what is sent inside a block, and send it together at its end::
@@ -300,14 +300,16 @@ class TaskQ:
             self.sender.close()
             del self.sender
         with self._lock:
-            if self._listener is not None and self._listener.pid == os.getpid():
-                self._listener.close()
-            self._listener = None
+            if self._listeners is not None and self._listeners.pid == os.getpid():
+                self._listeners.close()
+            self._listeners = None
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop, and what :meth:`close` closes."""
         if "sender" in self.__dict__:
             self.sender.close_loop()
+        if self._listeners is not None:
+            self._listeners.close_loop()
         await asyncio.to_thread(self.close)
 
     def load(self) -> None:

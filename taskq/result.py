@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import queue
 import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -27,7 +25,7 @@ R = TypeVar("R")
 class Result(Generic[R]):
     """One message, by its id. Made by ``.delay()`` and by ``app.result(task_id)``.
 
-    Waiting is push: one subscriber connection of this process serves all waiters.
+    Waiting is push: a worker publishes an outcome to those who wait for it.
     """
 
     __slots__ = ("_app", "_ignored", "_queue", "_when_ms", "id")
@@ -168,13 +166,10 @@ class Result(Generic[R]):
         return ResultTimeoutError(f"task {self.id} did not end in time; its status is {self.status}")
 
     def _wait(self, limit: float) -> Ending:
-        listener = self._app.listener
-        inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         candidates = self._candidates()
-        listener.add(self.id, inbox.put)
-        try:
+        with self._app.listeners.borrow() as listener:
             while True:
-                listener.ready(max(min(REREAD, limit - time.monotonic()), 0))
+                listener.subscribe()
                 for keys in candidates:
                     raw = self._app.sync_broker.run(scripts.wait(keys, self.id, listener.channel))
                     if (ending := _final(raw)) is not None:
@@ -182,27 +177,17 @@ class Result(Generic[R]):
                 remaining = limit - time.monotonic()
                 if remaining <= 0:
                     raise self._timed_out()
-                with contextlib.suppress(queue.Empty):
-                    if (ending := _final(inbox.get(timeout=min(REREAD, remaining)))) is not None:
-                        return ending
-        finally:
-            listener.remove(self.id, inbox.put)
+                if (ending := _final(listener.receive(self.id, min(REREAD, remaining)))) is not None:
+                    return ending
 
     async def _await(self, limit: float) -> Ending:
-        listener, client = self._app.listener, self._app.async_client
-        loop = asyncio.get_running_loop()
-        inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
-
-        def notify(raw: bytes | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed while we waited
-                loop.call_soon_threadsafe(inbox.put_nowait, raw)
-
-        listener.add(self.id, notify)
-        try:
-            while True:
-                if not listener.is_ready:
-                    await asyncio.to_thread(listener.ready, max(min(REREAD, limit - time.monotonic()), 0))
-                for keys in self._candidates():
+        listener, client = self._app.listeners.of_loop(), self._app.async_client
+        candidates = self._candidates() if self._queue else await asyncio.to_thread(self._candidates)
+        while True:
+            await listener.subscribe()
+            published = listener.expect(self.id)
+            try:
+                for keys in candidates:
                     call = scripts.wait(keys, self.id, listener.channel)
                     raw = await client.run(call, self._app.config.broker_deadline)
                     if (ending := _final(raw)) is not None:
@@ -210,12 +195,10 @@ class Result(Generic[R]):
                 remaining = limit - time.monotonic()
                 if remaining <= 0:
                     raise await asyncio.to_thread(self._timed_out)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(REREAD, remaining)):
-                        if (ending := _final(await inbox.get())) is not None:
-                            return ending
-        finally:
-            listener.remove(self.id, notify)
+                if (ending := _final(await listener.receive(published, min(REREAD, remaining)))) is not None:
+                    return ending
+            finally:
+                listener.forget(self.id, published)
 
 
 def _final(raw: bytes | None) -> Ending | None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import time
-import weakref
 from collections.abc import Sequence
 
 from taskq import failpoints
@@ -39,8 +38,7 @@ class Sender:
         self._config = config
         self._keys = keys
         self._announced: set[str] = set()
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncProducer]]
-        self._loops = weakref.WeakKeyDictionary()
+        self._loops: dict[asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncProducer]] = {}
         self.broker = SyncBroker(address, config.broker_connection_timeout, config.broker_deadline)
         """The connections of ordinary code."""
         self.dropped = 0
@@ -114,6 +112,8 @@ class Sender:
         loop = asyncio.get_running_loop()
         pair = self._loops.get(loop)
         if pair is None:
+            for ended in [known for known in self._loops if known.is_closed()]:
+                del self._loops[ended]  # its connection holds it, so it would stay for ever
             client = AsyncClient(self._address, self._config.broker_connection_timeout)
             producer = AsyncProducer(client, self._config.broker_deadline, self._undelivered)
             pair = self._loops[loop] = (client, producer)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from support.proxy import FaultProxy
 from support.wait import eventually
 from support.worker import run_async, run_burst, running_worker
@@ -27,6 +28,7 @@ from taskq import (
 )
 from taskq.broker.address import parse, redact
 from taskq.embedded import EmbeddedRedis
+from taskq.result import Result
 
 MakeApp = Callable[..., TaskQ]
 SECRET = "s3cr3t-p4ss"
@@ -378,15 +380,33 @@ def test_threads_share_an_app(app: TaskQ) -> None:
     assert sorted(got) == list(range(800))
 
 
-def test_waiting_survives_a_broken_subscription(sender: Sender, redis_url: str) -> None:
+def _wait(result: Result[int]) -> int:
+    return result.get(timeout=20)
+
+
+def _await(result: Result[int]) -> int:
+    async def wait() -> int:
+        try:
+            return await result.aget(timeout=20)
+        finally:
+            await result._app.aclose()
+
+    return asyncio.run(wait())
+
+
+@pytest.mark.parametrize("wait", [_wait, _await], ids=["thread", "event loop"])
+def test_waiting_survives_a_broken_subscription(
+    sender: Sender, redis_client: redis.Redis, wait: Callable[[Result[int]], int]
+) -> None:
     result = sender.note.delay(1)
     waited: list[int] = []
-    thread = threading.Thread(target=lambda: waited.append(result.get(timeout=20)))
+    thread = threading.Thread(target=lambda: waited.append(wait(result)))
     thread.start()
-    eventually(lambda: sender.app.listener.is_ready)
+    subscribed = sender.app.keys.client("*")
     for _ in range(3):
-        eventually(lambda: sender.app.listener.is_ready)
+        eventually(lambda: redis_client.pubsub_channels(subscribed))
         sender.proxy.cut()
+        eventually(lambda: not redis_client.pubsub_channels(subscribed))
     assert sender.received(1) == [1]
     thread.join(20)
     assert waited == [1]

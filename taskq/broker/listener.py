@@ -1,34 +1,156 @@
-"""Waiting for results: one subscriber connection per client process serves every waiter.
+"""Waiting for results: how a published outcome reaches who waits for it.
 
 The order is what makes it safe: first the subscription stands, then the outcome is read and the wait registered in
 one script, so an outcome cannot slip between. Pub/sub forgets what it sends while we are away, so after every
 reconnect, and on a slow timer, each waiter reads again.
+
+Ordinary code waits on the socket itself, one connection for each thread that waits at the same time: a thread that
+received for all would cost every result one more change of threads, a fifth of a whole round trip. On an event loop
+one connection serves all waiters.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
-import threading
 import time
-from collections.abc import Callable
-from typing import Any
-
-import hiredis
+from collections import deque
+from collections.abc import Callable, Iterator
 
 from taskq.broker.address import Address
-from taskq.broker.sync import SyncConnection, backoff
-from taskq.errors import BrokerError
+from taskq.broker.aio import AsyncConnection
+from taskq.broker.sync import SyncConnection
+from taskq.errors import BrokerError, BrokerUnavailableError
 
 REREAD = 2.0
 """Seconds between a waiter's own looks at its outcome."""
-_PING_EVERY = 10.0
+UNHEARD = 0.2
+"""The same, while there is no subscription."""
+_KEPT = 8
+"""Connections kept for the next who wait in ordinary code."""
 
-Notify = Callable[[bytes | None], None]
-"""Called from the listener's thread: the outcome, or None for 'read again'."""
+NAME = "taskq-results"
 
 
 class Listener:
-    """The subscriber of one process.
+    """The subscription of one waiting thread.
+
+    Args:
+        address: where Redis is.
+        channel: what to subscribe to; nobody else's.
+        connect_timeout: seconds for one attempt to connect.
+    """
+
+    def __init__(self, address: Address, channel: bytes, connect_timeout: float) -> None:
+        self.channel = channel
+        self._connect_timeout = connect_timeout
+        self._connection = SyncConnection(address, connect_timeout)
+        self._stands = False
+
+    def subscribe(self) -> None:
+        """Make sure that the subscription stands; without one, :meth:`receive` only lets time pass."""
+        if not self._stands:
+            limit = time.monotonic() + self._connect_timeout
+            with contextlib.suppress(BrokerError):
+                self._connection.execute("SUBSCRIBE", self.channel, deadline=limit)
+                self._stands = True
+
+    def receive(self, task_id: str, timeout: float) -> bytes | None:
+        """The outcome of *task_id*, once it is published; None: read it again, after at most *timeout* seconds."""
+        if not self._stands:
+            time.sleep(min(timeout, UNHEARD))
+            return None
+        limit = time.monotonic() + timeout
+        try:
+            while (pushed := self._connection.read_push(max(limit - time.monotonic(), 0.001))) is not None:
+                published, _, outcome = pushed[2].partition(b"\n")
+                if published == task_id.encode():
+                    return outcome or None
+        except BrokerUnavailableError:
+            self._stands = False
+        return None
+
+    def close(self) -> None:
+        """End the subscription; it begins again when needed."""
+        self._stands = False
+        self._connection.close()
+
+
+class AsyncListener:
+    """The subscription of one event loop; parameters as :class:`Listener`."""
+
+    def __init__(self, address: Address, channel: bytes, connect_timeout: float) -> None:
+        self.channel = channel
+        self._address = address
+        self._connect_timeout = connect_timeout
+        self._loop = asyncio.get_running_loop()
+        self._opening = asyncio.Lock()
+        self._connection: AsyncConnection | None = None
+        self._confirmed: asyncio.Future[None] = self._loop.create_future()
+        self._waiting: dict[str, list[asyncio.Future[bytes | None]]] = {}
+
+    async def subscribe(self) -> None:
+        """Make sure that the subscription stands; without one, :meth:`receive` only lets time pass."""
+        async with self._opening:
+            if self._stands:
+                return
+            self._confirmed = self._loop.create_future()
+            with contextlib.suppress(BrokerError, TimeoutError):
+                connection = await AsyncConnection.open(self._address, self._connect_timeout, NAME, self._pushed)
+                self._connection = connection
+                connection.lost.add_done_callback(lambda _: self._wake_all())
+                connection.send("SUBSCRIBE", self.channel)
+                async with asyncio.timeout(self._connect_timeout):
+                    await asyncio.shield(self._confirmed)
+
+    @property
+    def _stands(self) -> bool:
+        return self._connection is not None and self._connection.is_open and self._confirmed.done()
+
+    def expect(self, task_id: str) -> asyncio.Future[bytes | None]:
+        """What :meth:`receive` waits on; to be made before the outcome is read."""
+        future: asyncio.Future[bytes | None] = self._loop.create_future()
+        self._waiting.setdefault(task_id, []).append(future)
+        return future
+
+    async def receive(self, future: asyncio.Future[bytes | None], timeout: float) -> bytes | None:
+        """The outcome, once it is published; None: read it again, after at most *timeout* seconds."""
+        await asyncio.wait((future,), timeout=timeout if self._stands else min(timeout, UNHEARD))
+        return future.result() if future.done() else None
+
+    def forget(self, task_id: str, future: asyncio.Future[bytes | None]) -> None:
+        """Undo :meth:`expect`."""
+        futures = self._waiting.get(task_id, [])
+        if future in futures:
+            futures.remove(future)
+        if not futures:
+            self._waiting.pop(task_id, None)
+
+    def close(self) -> None:
+        """End the subscription; it begins again when needed."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _pushed(self, push: list[bytes]) -> None:
+        if push[0] == b"subscribe" and not self._confirmed.done():
+            self._confirmed.set_result(None)
+        elif push[0] == b"message":
+            task_id, _, outcome = push[2].partition(b"\n")
+            self._wake(task_id.decode(), outcome or None)
+
+    def _wake_all(self) -> None:
+        for task_id in list(self._waiting):
+            self._wake(task_id, None)
+
+    def _wake(self, task_id: str, outcome: bytes | None) -> None:
+        for future in self._waiting.pop(task_id, ()):
+            if not future.done():
+                future.set_result(outcome)
+
+
+class Listeners:
+    """The subscriptions of one process.
 
     Args:
         address: where Redis is.
@@ -38,90 +160,50 @@ class Listener:
 
     def __init__(self, address: Address, channel_of: Callable[[str], bytes], connect_timeout: float) -> None:
         self.pid = os.getpid()
-        self.channel = channel_of(os.urandom(8).hex())
         self._address = address
+        self._channel_of = channel_of
         self._connect_timeout = connect_timeout
-        self._waiters: dict[str, list[Notify]] = {}
-        self._lock = threading.Lock()
-        self._subscribed = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._closed = False
-        self._connection: SyncConnection | None = None
+        self._idle: deque[Listener] = deque()
+        self._loops: dict[asyncio.AbstractEventLoop, AsyncListener] = {}
 
-    def add(self, task_id: str, notify: Notify) -> None:
-        """Call *notify* when the outcome of *task_id* is published, or must be read again."""
-        with self._lock:
-            self._waiters.setdefault(task_id, []).append(notify)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._listen, name="taskq-results", daemon=True)
-                self._thread.start()
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[Listener]:
+        """A subscription for the calling thread."""
+        try:
+            listener = self._idle.pop()
+        except IndexError:
+            listener = Listener(self._address, self._new_channel(), self._connect_timeout)
+        try:
+            yield listener
+        except BaseException:
+            listener.close()  # an interrupt may have left half a reply unread
+            raise
+        if len(self._idle) < _KEPT:
+            self._idle.append(listener)
+        else:
+            listener.close()
 
-    def remove(self, task_id: str, notify: Notify) -> None:
-        """Undo :meth:`add`."""
-        with self._lock:
-            waiters = self._waiters.get(task_id, [])
-            if notify in waiters:
-                waiters.remove(notify)
-            if not waiters:
-                self._waiters.pop(task_id, None)
-
-    def ready(self, timeout: float) -> bool:
-        """Whether the subscription stands, after at most *timeout* seconds."""
-        return self._subscribed.wait(timeout)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the subscription stands now."""
-        return self._subscribed.is_set()
+    def of_loop(self) -> AsyncListener:
+        """The subscription of the running event loop."""
+        loop = asyncio.get_running_loop()
+        listener = self._loops.get(loop)
+        if listener is None:
+            for ended in [known for known in self._loops if known.is_closed()]:
+                del self._loops[ended]  # it holds its loop, so it would stay for ever
+            listener = AsyncListener(self._address, self._new_channel(), self._connect_timeout)
+            self._loops[loop] = listener
+        return listener
 
     def close(self) -> None:
-        """Stop the thread."""
-        self._closed = True
-        if self._connection is not None:
-            self._connection.shutdown()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
+        """Close what ordinary code has used."""
+        while self._idle:
+            self._idle.pop().close()
 
-    def _listen(self) -> None:
-        pauses = backoff()
-        while not self._closed:
-            connection = self._connection = SyncConnection(self._address, self._connect_timeout)
-            try:
-                connection.execute("SUBSCRIBE", self.channel, deadline=time.monotonic() + self._connect_timeout)
-                self._subscribed.set()
-                pauses = backoff()
-                self._wake_all()
-                self._receive(connection)
-            except (BrokerError, hiredis.HiredisError):
-                if not self._closed:
-                    time.sleep(next(pauses))
-            finally:
-                self._subscribed.clear()
-                connection.close()
+    def close_loop(self) -> None:
+        """Close the subscription of the running event loop."""
+        listener = self._loops.pop(asyncio.get_running_loop(), None)
+        if listener is not None:
+            listener.close()
 
-    def _receive(self, connection: SyncConnection) -> None:
-        asked = False
-        while not self._closed:
-            pushed = connection.read_push(_PING_EVERY)
-            if pushed is None:
-                if asked:  # a half-open connection looks like a quiet one: it must answer a PING
-                    return
-                connection.push("PING")
-                asked = True
-                continue
-            asked = False
-            if isinstance(pushed, list) and pushed[0] == b"message":
-                self._deliver(pushed[2])
-
-    def _deliver(self, payload: bytes) -> None:
-        task_id, _, outcome = payload.partition(b"\n")
-        with self._lock:
-            waiters = self._waiters.pop(task_id.decode(), [])
-        for notify in waiters:
-            notify(outcome or None)
-
-    def _wake_all(self) -> None:
-        with self._lock:
-            waiters: list[Any] = [notify for each in self._waiters.values() for notify in each]
-        for notify in waiters:
-            notify(None)
+    def _new_channel(self) -> bytes:
+        return self._channel_of(os.urandom(8).hex())

@@ -24,7 +24,7 @@ from taskq.collector import Collector, collecting
 from taskq.config import Config
 from taskq.dlq import DeadLetters
 from taskq.errors import ConfigError, ScheduleError, UnknownTaskError
-from taskq.events import Events
+from taskq.hooks import Hooks
 from taskq.message import check_id
 from taskq.result import Result
 from taskq.schedule import Schedule, cron
@@ -72,7 +72,8 @@ class TaskQ:
         self.include = tuple(include)
         self.tasks: dict[str, BaseTask[Any, Any]] = {}
         self.periodic_entries: dict[str, PeriodicEntry] = {}
-        self.events = Events()
+        self.hooks = Hooks()
+        """What happens in this process, for those who listen; see :mod:`taskq.hooks`."""
         self.task = TaskDecorator(lambda: self)
         """``@app.task`` or ``@app.task(queue=..., ...)``: register a function; see :class:`TaskSettings`."""
         self._lock = threading.Lock()

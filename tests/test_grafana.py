@@ -22,7 +22,7 @@ from support.programs import require
 from support.wait import eventually
 
 from taskq.app import TaskQ
-from taskq.events import Settled
+from taskq.hooks import Settled
 from taskq.metrics import QueueCollector, WorkerMetrics, serve
 
 GRAFANA = ROOT / "grafana"
@@ -177,10 +177,10 @@ def test_prometheus_answers_every_expression(app: TaskQ, prometheus: Prometheus)
 
     def work() -> None:
         states = ("SUCCESS", "FAILURE", "RETRY")
-        app.events.emit("settled", [Settled("shop.pay", "default", state, 0.1, 0.2) for state in states])
-        app.events.emit("recovered", "default", 1)
-        app.events.emit("lease_lost", "default")
-        app.events.emit("unknown_task", "default", "shop.other")
+        app.hooks.emit("settled", [Settled("shop.pay", "default", state, 0.1, 0.2) for state in states])
+        app.hooks.emit("recovered", "default", 1)
+        app.hooks.emit("lease_lost", "default")
+        app.hooks.emit("unknown_task", "default", "shop.other")
 
     def unanswered() -> list[str]:
         work()

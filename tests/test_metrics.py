@@ -19,7 +19,7 @@ import taskq.metrics
 from taskq.app import TaskQ
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import ConfigError
-from taskq.events import Settled
+from taskq.hooks import Settled
 from taskq.metrics import QueueCollector, SharedMetrics, WorkerMetrics, aggregate, serve
 from taskq.metrics.snapshot import BUCKETS
 
@@ -56,8 +56,8 @@ def registry() -> CollectorRegistry:
 def test_outcomes_are_counted_by_state(registry: CollectorRegistry) -> None:
     app = new_app()
     WorkerMetrics(app, registry)
-    app.events.emit("settled", [settled(), settled(), settled(state="FAILURE"), settled(state="RETRY")])
-    app.events.emit("settled", [settled(state="RETRY")])
+    app.hooks.emit("settled", [settled(), settled(), settled(state="FAILURE"), settled(state="RETRY")])
+    app.hooks.emit("settled", [settled(state="RETRY")])
     labels = {"task": "shop.pay", "queue": "default"}
     counts = {
         state: value(registry, "taskq_tasks_total", **labels, state=state)
@@ -70,8 +70,8 @@ def test_outcomes_are_counted_by_state(registry: CollectorRegistry) -> None:
 def test_runtime_and_wait_are_histograms(registry: CollectorRegistry) -> None:
     app = new_app()
     WorkerMetrics(app, registry)
-    app.events.emit("settled", [settled(runtime=0.01, wait=3), settled(runtime=0.011, wait=-0.5)])
-    app.events.emit("settled", [settled(runtime=10_000, wait=0)])
+    app.hooks.emit("settled", [settled(runtime=0.01, wait=3), settled(runtime=0.011, wait=-0.5)])
+    app.hooks.emit("settled", [settled(runtime=10_000, wait=0)])
     labels = {"task": "shop.pay", "queue": "default"}
 
     def runtime(le: str) -> float | None:
@@ -88,7 +88,7 @@ def test_runtime_and_wait_are_histograms(registry: CollectorRegistry) -> None:
 def test_what_did_not_start_has_no_runtime(registry: CollectorRegistry) -> None:
     app = new_app()
     WorkerMetrics(app, registry)
-    app.events.emit("settled", [settled(state="RELEASED", runtime=0), settled(state="EXPIRED", runtime=0)])
+    app.hooks.emit("settled", [settled(state="RELEASED", runtime=0), settled(state="EXPIRED", runtime=0)])
     labels = {"task": "shop.pay", "queue": "default"}
     assert value(registry, "taskq_task_runtime_seconds_count", **labels) == 0
     assert value(registry, "taskq_task_wait_seconds_count", **labels) == 0
@@ -97,7 +97,7 @@ def test_what_did_not_start_has_no_runtime(registry: CollectorRegistry) -> None:
 def test_unknown_task_names_share_one_label(registry: CollectorRegistry) -> None:
     app = new_app()
     WorkerMetrics(app, registry)
-    app.events.emit("settled", [settled(f"from.outside.{number}", "FAILURE") for number in range(500)])
+    app.hooks.emit("settled", [settled(f"from.outside.{number}", "FAILURE") for number in range(500)])
     assert value(registry, "taskq_tasks_total", task="other", queue="default", state="FAILURE") == 500
     assert b"outside" not in generate_latest(registry)
 
@@ -105,10 +105,10 @@ def test_unknown_task_names_share_one_label(registry: CollectorRegistry) -> None
 def test_trouble_is_counted_by_queue(registry: CollectorRegistry) -> None:
     app = new_app()
     WorkerMetrics(app, registry)
-    app.events.emit("recovered", "default", 7)
-    app.events.emit("lease_lost", "default")
-    app.events.emit("unknown_task", "default", "what.is.it")
-    app.events.emit("unknown_task", "default", "what.is.that")
+    app.hooks.emit("recovered", "default", 7)
+    app.hooks.emit("lease_lost", "default")
+    app.hooks.emit("unknown_task", "default", "what.is.it")
+    app.hooks.emit("unknown_task", "default", "what.is.that")
     found = [
         value(registry, f"taskq_{name}_total", queue="default")
         for name in ("redelivered", "lease_lost", "unknown_tasks")
@@ -124,8 +124,8 @@ def test_children_are_summed(tmp_path: Path, registry: CollectorRegistry) -> Non
     for _ in range(3):
         app = new_app()
         shared = SharedMetrics(WorkerMetrics(app), tmp_path)
-        app.events.emit("settled", [settled(runtime=0.5)] * 10)
-        app.events.emit("recovered", "default", 1)
+        app.hooks.emit("settled", [settled(runtime=0.5)] * 10)
+        app.hooks.emit("recovered", "default", 1)
         shared.close()
     labels = {"task": "shop.pay", "queue": "default"}
     assert value(registry, "taskq_tasks_total", **labels, state="SUCCESS") == 30
@@ -137,13 +137,13 @@ def test_children_are_summed(tmp_path: Path, registry: CollectorRegistry) -> Non
 CHILD = """
 import sys
 from taskq.app import TaskQ
-from taskq.events import Settled
+from taskq.hooks import Settled
 from taskq.metrics import SharedMetrics, WorkerMetrics
 
 app = TaskQ("child")
 app.task(name="shop.pay")(lambda: None)
 shared = SharedMetrics(WorkerMetrics(app), sys.argv[1])
-app.events.emit("settled", [Settled("shop.pay", "default", "SUCCESS", 0.1, 0.1)] * 5)
+app.hooks.emit("settled", [Settled("shop.pay", "default", "SUCCESS", 0.1, 0.1)] * 5)
 print("counted", flush=True)
 import threading
 threading.Event().wait()
@@ -260,10 +260,10 @@ def everything(app: TaskQ) -> str:
     registry = CollectorRegistry()
     WorkerMetrics(app, registry)
     QueueCollector(app, registry)
-    app.events.emit("settled", [settled(), settled(state="RETRY")])
-    app.events.emit("recovered", "default", 1)
-    app.events.emit("lease_lost", "default")
-    app.events.emit("unknown_task", "default", "what.is.it")
+    app.hooks.emit("settled", [settled(), settled(state="RETRY")])
+    app.hooks.emit("recovered", "default", 1)
+    app.hooks.emit("lease_lost", "default")
+    app.hooks.emit("unknown_task", "default", "what.is.it")
     return generate_latest(registry).decode()
 
 

@@ -69,7 +69,7 @@ WAIT = _load("wait")
 REPLAY = _load("replay")
 FIRE = _load("fire")
 CLAIM = _load("claim")
-PUBLISH = _load("publish")
+RELAY = _load("relay")
 
 
 def _announce(level: int) -> str:
@@ -185,13 +185,13 @@ def claim(keys: QueueKeys, consumer: bytes, ttl_ms: int, claims: Sequence[tuple[
     )
 
 
-def publish(keys: QueueKeys, quads: Sequence[Arg]) -> Call:
+def relay(keys: QueueKeys, quads: Sequence[Arg]) -> Call:
     """Messages that were kept elsewhere, each once by its task id; answers how many were new.
 
     *quads* are task id, level, due (epoch ms, or ``""`` for at once) and message, for at most :data:`MAX_PER_CALL`.
     """
     return Call(
-        PUBLISH,
+        RELAY,
         (keys.delayed, keys.levels, keys.stream_prefix, keys.sent_prefix),
         (SENT_TTL_MS, keys.wake, str(DEFAULT_PRIORITY), *quads),
     )

@@ -1,4 +1,4 @@
-"""What a worker process did, counted from the app's events.
+"""What a worker process did, counted from the app's hooks.
 
 Outcomes arrive in batches at up to a hundred thousand a second, so they are counted in plain lists and become
 Prometheus samples when somebody scrapes. (``Histogram.observe`` alone costs more per task than all of this.)
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from prometheus_client.core import CollectorRegistry, Metric
 
 from taskq.app import TaskQ
-from taskq.events import Settled
+from taskq.hooks import Settled
 from taskq.metrics.snapshot import BUCKETS, Snapshot, families
 
 OTHER = "other"
@@ -33,7 +33,7 @@ class _Series:
 
 
 class WorkerMetrics:
-    """Counts the events of *app* in this process.
+    """Counts what the hooks of *app* tell of this process.
 
     Args:
         app: whose workers run here.
@@ -49,10 +49,10 @@ class WorkerMetrics:
         }
         self.changed: Callable[[], object] | None = None
         """Called after each change, from the thread that made it; must be quick."""
-        app.events.listen("settled", self._settled)
-        app.events.listen("recovered", lambda queue, count: self._count("taskq_redelivered", queue, count))
-        app.events.listen("lease_lost", lambda queue: self._count("taskq_lease_lost", queue))
-        app.events.listen("unknown_task", lambda queue, task: self._count("taskq_unknown_tasks", queue))
+        app.hooks.listen("settled", self._settled)
+        app.hooks.listen("recovered", lambda queue, count: self._count("taskq_redelivered", queue, count))
+        app.hooks.listen("lease_lost", lambda queue: self._count("taskq_lease_lost", queue))
+        app.hooks.listen("unknown_task", lambda queue, task: self._count("taskq_unknown_tasks", queue))
         if registry is not None:
             registry.register(self)
 

@@ -124,7 +124,7 @@ class Intake:
     def _unknown(self, delivery: Delivery) -> None:
         name = delivery.message.task
         logger.warning("queue %s: task %r is not known to this worker; handed back", delivery.link.queue, name)
-        self._app.events.emit("unknown_task", delivery.link.queue, name)
+        self._app.hooks.emit("unknown_task", delivery.link.queue, name)
         finish(delivery, self._runner.unknown(delivery), 0.0)
 
 

@@ -23,7 +23,7 @@ class Outcome(NamedTuple):
     kind: str
     """One of the kinds of ``lua/settle.lua``."""
     state: str
-    """For events: SUCCESS, FAILURE, RETRY, REVOKED, EXPIRED, SKIPPED or RELEASED."""
+    """For hooks: SUCCESS, FAILURE, RETRY, REVOKED, EXPIRED, SKIPPED or RELEASED."""
     stored: bytes = b""
     """The packed outcome for whoever waits; empty for none."""
     ttl_ms: int = 1

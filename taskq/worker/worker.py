@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.errors import BrokerError, ConfigError
-from taskq.events import Settled
+from taskq.hooks import Settled
 from taskq.worker.control import Control
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.executors import Executor
@@ -103,7 +103,7 @@ class Worker:
             self._links,
             lambda: self._fetcher.registered,
             self._keeper_lost,
-            lambda queue, count: app.events.emit("recovered", queue, count),
+            lambda queue, count: app.hooks.emit("recovered", queue, count),
         )
 
     async def run(self) -> None:
@@ -227,17 +227,17 @@ class Worker:
         self._async.close()
 
     def _settled(self, link: QueueLink, batch: list[Ended]) -> None:
-        events = self.app.events
-        if events.has_listeners("settled"):
+        hooks = self.app.hooks
+        if hooks.has_listeners("settled"):
             offset = time.time() - time.monotonic()
-            events.emit("settled", [_event(link.queue, ended, offset) for ended in batch])
+            hooks.emit("settled", [_settled_of(link.queue, ended, offset) for ended in batch])
 
     def _keeper_lost(self, consumer: bytes) -> None:
         self._loop.call_soon_threadsafe(self._fetcher.lease_lost, consumer)
 
     def _tell_lease_lost(self) -> None:
         for queue in self.queues:
-            self.app.events.emit("lease_lost", queue)
+            self.app.hooks.emit("lease_lost", queue)
 
     def _heard(self, link: QueueLink, words: list[str]) -> None:
         match words:
@@ -261,7 +261,7 @@ def own_queues(app: TaskQ) -> list[str]:
     return sorted(queues)
 
 
-def _event(queue: str, ended: Ended, offset: float) -> Settled:
+def _settled_of(queue: str, ended: Ended, offset: float) -> Settled:
     delivery, outcome, runtime = ended
     wait = 0.0
     if delivery.started:

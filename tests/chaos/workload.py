@@ -156,7 +156,7 @@ def fire_time(task_id: str) -> int:
     return TICKS + round(instant.timestamp() * 1000)
 
 
-app.events.listen("lease_lost", lambda queue: writer().write(Kind.LEASE_LOST, NOBODY))
+app.hooks.listen("lease_lost", lambda queue: writer().write(Kind.LEASE_LOST, NOBODY))
 
 if os.environ.get("CHAOS_MUTANT"):
     from .mutants import apply

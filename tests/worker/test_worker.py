@@ -77,7 +77,7 @@ def test_an_unknown_task_is_handed_back_uncharged(make_app: MakeApp) -> None:
         return [current_task().attempt, current_task().deliveries]
 
     unknown: list[str] = []
-    old.events.listen("unknown_task", lambda queue, task: unknown.append(task))
+    old.hooks.listen("unknown_task", lambda queue, task: unknown.append(task))
     with running_worker(old):
         result = deployed.delay()
         eventually(lambda: len(unknown) >= 3)
@@ -208,7 +208,7 @@ def test_a_lost_lease_is_noticed_and_its_outcomes_are_dropped(make_app: MakeApp,
         return current_task().deliveries
 
     lost: list[str] = []
-    app.events.listen("lease_lost", lost.append)
+    app.hooks.listen("lease_lost", lost.append)
     keys = app.keys.queue("default")
     with running_worker(app, concurrency=2) as worker:
         result = wait.delay()
@@ -412,7 +412,7 @@ def test_a_dead_workers_messages_are_recovered(make_app: MakeApp, redis_client: 
     app.sync_broker.run(scripts.settle(keys, streams, b"dead", 10))
     assert result.status is TaskState.STARTED
     recovered: list[int] = []
-    app.events.listen("recovered", lambda queue, count: recovered.append(count))
+    app.hooks.listen("recovered", lambda queue, count: recovered.append(count))
     with running_worker(app):
         assert result.get(timeout=10) == [1, 2]
     assert recovered == [1]

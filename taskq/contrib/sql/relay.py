@@ -178,7 +178,7 @@ class OutboxRelay:
             if queue not in self._announced:
                 broker.execute("SADD", keys.queues, queue)
                 self._announced.add(queue)
-            broker.run(scripts.publish(keys.queue(queue), quads))
+            broker.run(scripts.relay(keys.queue(queue), quads))
 
     def _forget(self, connection: Connection, ids: list[int]) -> None:
         connection.execute(self._delete, {"ids": ids})

@@ -1,7 +1,7 @@
-"""Lifecycle events: the core emits them, features such as metrics listen; the core imports no feature.
+"""Hooks: what happens in this process, told to whoever listens; features such as metrics do, the core imports none.
 
 =================  ==============================================  ======================================
-event              argument                                        when
+hook               argument                                        when
 =================  ==============================================  ======================================
 ``settled``        list of :class:`Settled`                        outcomes were accepted by Redis
 ``recovered``      queue name, number of messages                  a dead worker's messages were taken over
@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-logger = logging.getLogger("taskq.events")
+logger = logging.getLogger("taskq.hooks")
 
 NAMES = ("settled", "recovered", "lease_lost", "unknown_task")
 
@@ -36,17 +36,17 @@ class Settled(NamedTuple):
     """Seconds between the entry's birth in the queue and its start, by this host's clock."""
 
 
-class Events:
-    """The listeners of one app."""
+class Hooks:
+    """The listeners of one app: ``app.hooks``."""
 
     def __init__(self) -> None:
         self._listeners: dict[str, list[Callable[..., None]]] = {name: [] for name in NAMES}
 
     def listen(self, name: str, listener: Callable[..., None]) -> None:
-        """Call *listener* whenever event *name* happens.
+        """Call *listener* whenever *name* happens.
 
         Raises:
-            KeyError: there is no such event.
+            KeyError: there is no such hook.
         """
         self._listeners[name].append(listener)
 
@@ -55,7 +55,7 @@ class Events:
         return bool(self._listeners[name])
 
     def emit(self, name: str, *args: Any) -> None:
-        """Tell the listeners of event *name*."""
+        """Tell the listeners of *name*."""
         for listener in self._listeners[name]:
             try:
                 listener(*args)

@@ -11,6 +11,7 @@ key                          type    content                                    
 ``ns:{q}:delayed``           zset    due ms (Redis's clock): level digit and message    until promoted
 ``ns:{q}:dead``              stream  dead letters: ``m`` the message, ``i`` evidence    until replayed or purged
 ``ns:{q}:consumers``         zset    consumer -> lease deadline ms (Redis's clock)      removed at stop
+``ns:{q}:renewed``           string  ms of the last renewal of any lease                TTL
 ``ns:{q}:producer:<id>``     string  last sequence number accepted from a producer      TTL
 ``ns:{q}:sent:<task id>``    string  marks a task id given by the user as used          TTL
 ``ns:{q}:claim:<task>:<k>``  string  idempotency key of a task -> task id that has it   TTL
@@ -52,6 +53,7 @@ class QueueKeys:
         "levels",
         "producer_prefix",
         "queue",
+        "renewed",
         "result_prefix",
         "revoked",
         "sent_prefix",
@@ -71,6 +73,7 @@ class QueueKeys:
         self.last_prefix = prefix + b"last:"
         self.levels = prefix + b"levels"
         self.producer_prefix = prefix + b"producer:"
+        self.renewed = prefix + b"renewed"
         self.result_prefix = prefix + b"result:"
         self.revoked = prefix + b"revoked"
         self.sent_prefix = prefix + b"sent:"

@@ -108,7 +108,7 @@ def register(keys: QueueKeys, consumer: bytes, lease_ms: int, streams: Sequence[
 
 def heartbeat(keys: QueueKeys, consumer: bytes, lease_ms: int) -> Call:
     """Renew the lease; answers ``[1, ms until there is something to take over]``, or ``[0, 0]`` when it is lost."""
-    return Call(HEARTBEAT, (keys.consumers,), (consumer, lease_ms))
+    return Call(HEARTBEAT, (keys.consumers, keys.renewed), (consumer, lease_ms))
 
 
 def settle(
@@ -129,8 +129,8 @@ def settle(
 
 
 def recover(keys: QueueKeys, streams: Sequence[bytes], consumer: bytes, charge: int, page: int = 200) -> Call:
-    """Take over one worker's deliveries; *consumer* ``b""`` means any worker whose lease ran out."""
-    return Call(RECOVER, (keys.consumers, *streams), (consumer, charge, page))
+    """Take over one worker's deliveries; *consumer* ``b""`` means any whose lease ran out while others renewed."""
+    return Call(RECOVER, (keys.consumers, keys.renewed, *streams), (consumer, charge, page))
 
 
 def adopt(keys: QueueKeys, streams: Sequence[bytes]) -> Call:

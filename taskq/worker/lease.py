@@ -58,7 +58,6 @@ class LeaseKeeper:
         self._connection = SyncConnection(address, config.broker_connection_timeout)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskq-lease", daemon=True)
-        self._grace_until = 0.0
         self._next_look = 0.0
         self._orphans_until = 0.0
 
@@ -82,8 +81,6 @@ class LeaseKeeper:
             except BrokerError as error:
                 if not self._stop.is_set():
                     logger.debug("lease keeper: %s", error)
-                # others could not renew either: give everybody one lease of time before taking over
-                self._grace_until = time.monotonic() + self._lease
                 pause = min(1.0, self._lease / 6)
 
     def _round(self, now: float) -> float:
@@ -94,15 +91,15 @@ class LeaseKeeper:
         if now < self._orphans_until:
             pause = min(pause, ORPHANS / 10)
             self._next_look = min(self._next_look, now)
-        if now >= self._next_look and now >= self._grace_until:
+        if now >= self._next_look:
             self._next_look = now + self._lease * random.uniform(2, 3)
             for link in self._links:
                 if self._connection.run(scripts.adopt(link.keys, link.streams), now + self._lease / 2):
                     due[link] = 0.0
         for link, due_in in due.items():
-            if due_in <= 0 and now >= self._grace_until:
+            if due_in <= 0:
                 due_in = self._recover(link, now)
-            pause = min(pause, max(due_in, self._grace_until - now))
+            pause = min(pause, due_in)
         # jitter: of many workers, one comes first and finds the work
         return max(pause + random.uniform(0, self._lease / 50), 0.01)
 

@@ -37,6 +37,10 @@ class Bench:
     def register(self, consumer: bytes = CONSUMER, lease_ms: int = 60_000) -> int:
         return int(self.run(scripts.register(self.keys, consumer, lease_ms, self.streams)))
 
+    def watched(self) -> None:
+        """Have it that somebody renews a lease all the time: only then may leases of others run out."""
+        self.client.set(self.keys.renewed, self.now_ms(), px=60_000)
+
     def fetch(self, *messages: bytes, consumer: bytes = CONSUMER) -> list[bytes]:
         """Put *messages* into the default level and deliver them; their entry ids."""
         self.register(consumer)

@@ -30,6 +30,7 @@ def test_again_changes_nothing(bench: Any) -> None:
 
 def test_living_workers_and_recoveries_under_way_are_left_alone(bench: Any) -> None:
     bench.fetch(b"a", b"b", consumer=b"dead")
+    bench.watched()
     bench.client.zadd(bench.keys.consumers, {"dead": 1})
     bench.run(scripts.recover(bench.keys, bench.streams, b"", 1, 1))
     bench.fetch(b"c", consumer=b"alive")

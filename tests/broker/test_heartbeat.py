@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from taskq.broker import scripts
 
 
@@ -28,6 +30,7 @@ def test_a_lost_lease_is_not_renewed(bench: Any) -> None:
 
 
 def test_it_tells_when_the_next_lease_runs_out(bench: Any) -> None:
+    bench.watched()
     bench.register(b"c")
     bench.register(b"soon", lease_ms=2000)
     renewed, due_ms = bench.run(scripts.heartbeat(bench.keys, b"c", 60_000))
@@ -40,3 +43,39 @@ def test_it_tells_when_the_next_lease_runs_out(bench: Any) -> None:
 def test_a_late_renewal_counts_as_long_as_nobody_took_over(bench: Any) -> None:
     bench.register(b"c", lease_ms=0)
     assert bench.run(scripts.heartbeat(bench.keys, b"c", 5000)) == [1, 5000]
+
+
+def leases(bench: Any) -> dict[bytes, float]:
+    return dict(bench.client.zrange(bench.keys.consumers, 0, -1, withscores=True))
+
+
+@pytest.mark.parametrize("last", [None, "far ahead", "nonsense"])
+def test_when_nobody_could_renew_every_lease_gets_its_whole_time_once(bench: Any, last: str | None) -> None:
+    bench.register(b"c")
+    bench.client.zadd(bench.keys.consumers, {"expired": 1, "for ever": 1e15, "!1taken over": 0})
+    if last is not None:
+        bench.client.set(bench.keys.renewed, str(bench.now_ms() + 4000) if last == "far ahead" else last)
+    beat = scripts.heartbeat(bench.keys, b"c", 5000)
+    before = bench.now_ms()
+    assert bench.run(beat) == [1, 0]
+    found = leases(bench)
+    assert found.pop(b"!1taken over") == 0
+    assert set(found) == {b"c", b"expired", b"for ever"}
+    assert all(before + 5000 <= deadline <= bench.now_ms() + 5000 for deadline in found.values())
+    bench.client.zadd(bench.keys.consumers, {"expired": 1})
+    bench.run(beat)
+    assert leases(bench)[b"expired"] == 1, "the grace is given once"
+
+
+def test_the_time_of_the_last_renewal_lives_for_two_thirds_of_a_lease(bench: Any) -> None:
+    bench.register(b"c")
+    bench.run(scripts.heartbeat(bench.keys, b"c", 6000))
+    assert 3500 < bench.client.pttl(bench.keys.renewed) <= 4000
+    assert abs(int(bench.client.get(bench.keys.renewed)) - bench.now_ms()) < 1000
+
+
+def test_a_stale_worker_gives_nobody_time(bench: Any) -> None:
+    bench.client.zadd(bench.keys.consumers, {"expired": 1})
+    before = bench.snapshot()
+    assert bench.run(scripts.heartbeat(bench.keys, b"c", 5000)) == [0, 0]
+    assert bench.snapshot() == before

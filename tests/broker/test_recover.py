@@ -19,11 +19,21 @@ def recover(bench: Any, consumer: bytes = b"", charge: int = 1, page: int = 200)
 
 
 def expire(bench: Any, consumer: bytes) -> None:
+    bench.watched()
     bench.client.zadd(bench.keys.consumers, {consumer: 1})
 
 
 def mark(bench: Any, stream: int, entry: bytes, consumer: bytes) -> Any:
     return bench.run(scripts.mark(bench.keys, bench.streams[stream], consumer, entry))
+
+
+def test_while_nobody_can_renew_nobody_is_dead(bench: Any) -> None:
+    bench.fetch(b"a", consumer=b"silent")
+    expire(bench, b"silent")
+    bench.client.delete(bench.keys.renewed)
+    before = bench.snapshot()
+    assert recover(bench) == [0, 0, 0, b""]
+    assert bench.snapshot() == before
 
 
 def test_deliveries_of_an_expired_lease_move_and_become_suspects(bench: Any) -> None:

@@ -20,7 +20,6 @@ from taskq.errors import BrokerError
 from taskq.worker.executors import processes, threads
 from taskq.worker.fetcher import Fetcher
 from taskq.worker.intake import Intake
-from taskq.worker.lease import LeaseKeeper
 from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import COMPLETE, DONE, RELEASE, RETRY, Outcome
 from taskq.worker.promoter import Promoter
@@ -88,7 +87,7 @@ def _no_fence() -> None:
 
 
 def _heartbeat_adds() -> None:
-    _edit("HEARTBEAT", ("'XX', ", ""))
+    _edit("HEARTBEAT", ("if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0, 0} end", ""))
     _edit("SETTLE", (_OWNER, _NO_OWNER))
 
 
@@ -220,7 +219,12 @@ def _stop_drops() -> None:
 
 
 def _no_heartbeat() -> None:
-    LeaseKeeper._renew = lambda self, link, now: 0.0  # type: ignore[method-assign]
+    _edit("HEARTBEAT", ("  redis.call('ZADD', KEYS[1], deadline, ARGV[1])", ""))
+
+
+def _no_grace() -> None:
+    _edit("HEARTBEAT", ("if not last or last > now + patience then", "if false then"))
+    _edit("RECOVER", ("redis.call('EXISTS', KEYS[2]) == 0", "false"))
 
 
 def _crash_uncounted() -> None:
@@ -309,6 +313,12 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "no-heartbeat": Mutant(
         "the lease is never renewed: a long task runs twice", "long", ("unexplained run", *_NOT_ENDED), _no_heartbeat
+    ),
+    "no-grace": Mutant(
+        "leases run out while Redis is away: whoever comes back first takes over from all others",
+        "outage",
+        ("unexplained run",),
+        _no_grace,
     ),
     "crash-uncounted": Mutant(
         "a child's death is not counted: poison runs for ever", "poison", ("over the limit", "stuck"), _crash_uncounted

@@ -247,6 +247,26 @@ def long(stage: Stage) -> Judgement:
     return stage.finish()
 
 
+def outage(stage: Stage) -> Judgement:
+    """Redis is away for longer than a lease, and a new worker finds it before the old one does.
+
+    Not noted as a fault: after an outage nothing may run twice.
+    """
+    stage.worker()
+    stage.send(4, sleep=3.5)
+    stage.begun(4)
+    proxy = stage.cluster.proxy
+    assert proxy is not None
+    proxy.refuse()
+    proxy.cut()
+    stage.cluster.server.kill()
+    time.sleep(1.2 * stage.cluster.lease)
+    stage.cluster.server.restart()
+    stage.worker(env={"TASKQ_BROKER_URL": stage.cluster.server.url})
+    proxy.accept()
+    return stage.finish()
+
+
 def poison(stage: Stage) -> Judgement:
     """A task that kills the child that runs it, between others that do not."""
     stage.worker("-P", "processes", "-c", "2")
@@ -298,13 +318,17 @@ SCENARIOS: dict[str, Callable[[Stage], Judgement]] = {
     "old release": old_release,
     "hurry": hurry,
     "long": long,
+    "outage": outage,
     "poison": poison,
 }
 
 
+_WITHOUT_RECOVERY = ("cut settle", "cut fetch", "poison", "lost replies")
+"""What only a re-read of the pending list mends must not be mended by a lease that runs out."""
+
+
 def play(name: str, folder: Path, mutant: str = "") -> Judgement:
     """Play a scenario on a new cluster, whole or with a mutant."""
-    # a fault that only a re-read of the pending list mends must not be mended by a lease that runs out
-    lease = 15.0 if name in ("cut settle", "cut fetch", "poison", "lost replies") else LEASE
+    lease = {"outage": 1.2}.get(name, 15.0 if name in _WITHOUT_RECOVERY else LEASE)
     with Cluster(folder, lease=lease, mutant=mutant, proxied=True) as cluster:
         return SCENARIOS[name](Stage(cluster))

@@ -83,6 +83,8 @@ class Queue(RuleBasedStateMachine):
         self.names = [self._fresh_name(index) for index in range(WORKERS)]
         self.leases: set[bytes] = set()
         self.expired: set[bytes] = set()
+        self.watched = False
+        """Whether somebody could renew lately."""
         self.sequence = 0
         self.runs = 0
 
@@ -173,6 +175,9 @@ class Queue(RuleBasedStateMachine):
         consumer = self.names[worker]
         renewed, _ = self._run(scripts.heartbeat(self.keys, consumer, HOUR))
         assert bool(renewed) is (consumer in self.leases)
+        if renewed and not self.watched:
+            self.watched = True
+            self.expired.clear()
         self.expired.discard(consumer)
 
     @precondition(lambda self: self._owned())
@@ -232,15 +237,24 @@ class Queue(RuleBasedStateMachine):
             self.client.zadd(self.keys.consumers, {self.names[worker]: 1}, xx=True)
             self.expired.add(self.names[worker])
 
+    @rule()
+    def outage(self) -> None:
+        """Nobody can renew, for so long that every lease runs out."""
+        for name in self.leases:
+            self.client.zadd(self.keys.consumers, {name: 1}, xx=True)
+        self.expired |= self.leases
+        self.client.delete(self.keys.renewed)
+        self.watched = False
+
     @rule(page=st.integers(1, 3))
     def recover(self, page: int) -> None:
         """One page of a recovery; one that stops here is one that died half way."""
         _, _, _, who = self._run(scripts.recover(self.keys, self.streams, b"", 1, page))
         if who:
-            assert who in self.expired or who not in self.leases, "only the dead are recovered"
+            assert who not in self.leases or (self.watched and who in self.expired), "only the dead are recovered"
             self._retired(who)
         else:
-            assert not self.expired
+            assert not (self.watched and self.expired)
 
     @rule(worker=st.integers(0, WORKERS - 1))
     def late_read(self, worker: int) -> None:
@@ -374,6 +388,7 @@ class Queue(RuleBasedStateMachine):
     def _finish_everything(self) -> None:
         for name in list(self.leases):
             self.client.zadd(self.keys.consumers, {name: 1}, xx=True)
+        self.client.set(self.keys.renewed, 1)
         self._run(scripts.adopt(self.keys, self.streams))
         while True:
             _, more, _, who = self._run(scripts.recover(self.keys, self.streams, b"", 1))

@@ -1,12 +1,24 @@
 -- Renew a worker's lease on a queue, if it still has one, and say when the next of all leases runs out.
 --
--- KEYS  1 consumers
+-- KEYS  1 consumers  2 renewed
 -- ARGV  1 consumer   2 lease ms
 -- Returns {1 renewed or 0 STALE: the lease ran out and its deliveries were taken over,
 --          ms until there is something to take over (0: now)}.
+-- KEYS[2] is the time of the last renewal, and lives for two thirds of a lease, which is what a lease has left when
+-- it is renewed. Without it nobody could renew for so long (Redis was away, its clock was set forward, or there was
+-- no worker), and with a time in the future the clock was set back: then every lease ends one lease from now.
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local renewed = redis.call('ZADD', KEYS[1], 'XX', 'CH', string.format('%.0f', now + ARGV[2]), ARGV[1])
--- CH answers 0 also for a second renewal within the same millisecond
-if renewed == 0 and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0, 0} end
+local deadline = string.format('%.0f', now + ARGV[2])
+local patience = math.max(1, math.floor(ARGV[2] * 2 / 3))
+local last = tonumber((redis.pcall('GET', KEYS[2])))
+if not last or last > now + patience then
+  for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(0', '+inf')) do
+    redis.call('ZADD', KEYS[1], deadline, consumer)
+  end
+else
+  redis.call('ZADD', KEYS[1], deadline, ARGV[1])
+end
+redis.call('SET', KEYS[2], string.format('%.0f', now), 'PX', patience)
 return {1, math.max(0, tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]) - now)}

@@ -1,7 +1,7 @@
 -- Take the deliveries of one worker away from it and put them at the front of the queue, a page at a time.
 --
--- KEYS  1 consumers  2.. streams, the first of them is the front
--- ARGV  1 consumer to retire; '' for any whose lease has run out
+-- KEYS  1 consumers  2 renewed  3.. streams, the first of them is the front
+-- ARGV  1 consumer to retire; '' for any whose lease has run out while others could renew theirs (see heartbeat.lua)
 --       2 1 the worker died, 0 it hands back in peace: then nothing is charged
 --       3 page size
 -- Returns {messages moved, 1 when there is more to do now, ms until the next lease runs out (-1: no lease),
@@ -31,6 +31,7 @@ local mark, deadline
 if ARGV[1] == '' then
   mark, deadline = earliest()
   if not mark or deadline > now then return {0, 0, mark and deadline - now or -1, ''} end
+  if string.sub(mark, 1, 1) ~= '!' and redis.call('EXISTS', KEYS[2]) == 0 then return {0, 0, 0, ''} end
 else
   mark = ARGV[1]
 end
@@ -42,7 +43,7 @@ end
 local charge, who = tonumber(string.sub(mark, 2, 2)), string.sub(mark, 3)
 
 local moved = 0
-for i = 2, #KEYS do
+for i = 3, #KEYS do
   local pending = redis.pcall('XPENDING', KEYS[i], 'taskq', '-', '+', page - moved, who)
   if not pending.err then
     for _, row in ipairs(pending) do
@@ -51,7 +52,7 @@ for i = 2, #KEYS do
         local fields = entry[2]
         -- what is no message of ours keeps all its fields for the dead letter queue
         if charge == 1 and fields[1] == 'm' then fields = {'m', fields[2], 'c', crashes_after(fields, row[4])} end
-        redis.call('XADD', KEYS[2], '*', unpack(fields))
+        redis.call('XADD', KEYS[3], '*', unpack(fields))
       end
       redis.call('XACK', KEYS[i], 'taskq', row[1])
       redis.call('XDEL', KEYS[i], row[1])
@@ -61,7 +62,7 @@ for i = 2, #KEYS do
   if moved >= page then return {moved, 1, 0, who} end
 end
 -- only now: XGROUP DELCONSUMER would drop whatever is still pending
-for i = 2, #KEYS do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[i], 'taskq', who) end
+for i = 3, #KEYS do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[i], 'taskq', who) end
 redis.call('ZREM', KEYS[1], mark)
 local next, at = earliest()
 return {moved, next and at <= now and 1 or 0, next and math.max(0, at - now) or -1, who}

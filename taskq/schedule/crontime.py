@@ -1,0 +1,148 @@
+"""Cron lines in the wall-clock time of a zone: ``cron("0 2 * * *", tz="Asia/Seoul")``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+
+from taskq.errors import ScheduleError
+from taskq.schedule.base import SECOND, utc
+from taskq.schedule.cronline import CronField, check_fields, croniter_line, field_text, fields_of
+from taskq.schedule.zones import instant_of, latest_wall, next_change, wall_at, zone_of
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Cron:
+    """Fires when the wall clock of a zone matches a cron line. Made by :func:`cron` and :func:`crontab`.
+
+    Raises:
+        ScheduleError: the line cannot be read, or never fires.
+    """
+
+    expression: str
+    zone: tzinfo = UTC
+    both_days: bool = False
+    """Whether day of month *and* day of week must match when both are given; cron asks for either."""
+
+    def __post_init__(self) -> None:
+        check_fields(self.expression)
+        # the calendar repeats within the 50 years that croniter searches, so any start will do
+        if self._next_match(datetime(2000, 1, 1)) is None:
+            raise ScheduleError(f"cron line {self.expression!r} never fires: no such date exists")
+
+    @property
+    def spec(self) -> str:
+        both = " (both days)" if self.both_days else ""
+        return f"cron {self.expression}{both} {self.zone!s}"
+
+    def __repr__(self) -> str:
+        tz = "" if self.zone is UTC else f", tz={str(self.zone)!r}"
+        if not self.both_days:
+            return f"cron({self.expression!r}{tz})"
+        minute, hour, day, month, weekday = self.expression.split()
+        days = f"day_of_week={weekday!r}, day_of_month={day!r}, month_of_year={month!r}"
+        return f"crontab({minute!r}, {hour!r}, {days}{tz})"
+
+    def next_after(self, after: datetime) -> datetime | None:
+        """See :meth:`Schedule.next_after`."""
+        start = utc(after).replace(microsecond=0)
+        try:
+            return self._next_beat(start) if self._is_rhythm() else self._next_ring(start)
+        except OverflowError:  # the calendar ends with the year 9999
+            return None
+
+    def _is_rhythm(self) -> bool:
+        return fields_of(self.expression)[-4].startswith("*")
+
+    def _next_beat(self, start: datetime) -> datetime | None:
+        """The next instant whose wall-clock time matches, one stretch of constant UTC offset at a time."""
+        wall = wall_at(start, self.zone)
+        while (match := self._next_match(wall)) is not None:
+            candidate = instant_of(match, start, self.zone)
+            change = next_change(self.zone, start, candidate)
+            if change is None:
+                return candidate
+            # the first reading after the change may match as well, and the search excludes its start
+            start, wall = change, wall_at(change, self.zone) - SECOND
+        return None
+
+    def _next_ring(self, start: datetime) -> datetime | None:
+        """The instant when the wall clock reaches or passes the first match that it has not yet reached."""
+        match = self._next_match(latest_wall(self.zone, start))
+        while match is not None:
+            candidate = instant_of(match, start, self.zone)
+            change = next_change(self.zone, start, candidate)
+            if change is None:
+                return candidate
+            if wall_at(change, self.zone) >= match:
+                return change
+            start = change
+        return None
+
+    def _next_match(self, wall: datetime) -> datetime | None:
+        """The first wall-clock time after *wall* that matches, if any; time zones play no part here."""
+        from croniter import croniter
+
+        try:
+            found: datetime = croniter(croniter_line(self.expression), wall, day_or=not self.both_days).get_next(
+                datetime
+            )
+        except (ValueError, OverflowError):  # nothing within 50 years, or past the year 9999
+            return None
+        return found
+
+
+def cron(expression: str, tz: str | tzinfo | None = None) -> Cron:
+    """A cron line: ``cron("0 2 * * *", tz="Asia/Seoul")``.
+
+    Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday). With six, the first is
+    the second, as in Quartz, Spring and most other schedulers that have seconds.
+
+    Understood are ``*``, ``*/5``, ``1-5``, ``1,3``, names (``mon``, ``jan``), ``L`` (last day of the month),
+    ``15W`` (weekday nearest to the 15th), ``fri#2`` (second Friday), ``L5`` (last Friday) and the aliases
+    ``@hourly``, ``@daily``, ``@midnight``, ``@weekly``, ``@monthly``, ``@yearly`` and ``@annually``.
+    If both day fields are restricted, a match of either is enough, as cron has it.
+
+    Args:
+        expression: the line.
+        tz: a name such as ``"Europe/Berlin"``, or a ``tzinfo``; UTC by default. The top of this module says
+            what happens when its clocks change.
+
+    Raises:
+        ScheduleError: the line cannot be read or never fires, or the zone is unknown.
+    """
+    if not isinstance(expression, str):
+        raise ScheduleError(f"a cron line is text such as '0 2 * * *', not {expression!r}")
+    return Cron(" ".join(expression.split()), zone_of(tz))
+
+
+def crontab(
+    minute: CronField = "*",
+    hour: CronField = "*",
+    *,
+    day_of_week: CronField = "*",
+    day_of_month: CronField = "*",
+    month_of_year: CronField = "*",
+    tz: str | tzinfo | None = None,
+) -> Cron:
+    """Celery's ``crontab``: the fields of a cron line by name, e.g. ``crontab(minute=0, hour="*/3")``.
+
+    As in Celery, and unlike :func:`cron`, a day must match both ``day_of_week`` and ``day_of_month``. These
+    two and the month are keywords only: Celery and cron order them differently.
+
+    Args:
+        minute, hour, day_of_week, day_of_month, month_of_year: a number, cron text, or several of these.
+        tz: as for :func:`cron`.
+
+    Raises:
+        ScheduleError: a field cannot be read, the schedule never fires, or the zone is unknown.
+    """
+    fields = [
+        field_text(minute, "minute"),
+        field_text(hour, "hour"),
+        field_text(day_of_month, "day_of_month"),
+        field_text(month_of_year, "month_of_year"),
+        field_text(day_of_week, "day_of_week"),
+    ]
+    both_days = fields[2] != "*" and fields[4] != "*"
+    return Cron(" ".join(fields), zone_of(tz), both_days)

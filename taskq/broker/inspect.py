@@ -35,6 +35,8 @@ class QueueStats:
     oldest_age: float | None
     """Of the oldest message that is not yet delivered."""
     workers: int
+    paused: bool = False
+    """Whether nothing of it is delivered until it is resumed."""
 
     @property
     def backlog(self) -> int:
@@ -83,7 +85,13 @@ def queue_stats(execute: Execute, keys: QueueKeys) -> QueueStats:
         dead=execute("XLEN", keys.dead),
         oldest_age=None if oldest is None else max(now_ms - oldest, 0) / 1000,
         workers=execute("ZCOUNT", keys.consumers, now_ms, "+inf"),
+        paused=bool(execute("EXISTS", keys.paused)),
     )
+
+
+def last_delivered(execute: Execute, stream: bytes) -> bytes:
+    """The id of the newest entry that was delivered from *stream*."""
+    return _group(execute, stream)[1]
 
 
 def _group(execute: Execute, stream: bytes) -> tuple[int, bytes]:

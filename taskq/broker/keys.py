@@ -19,6 +19,7 @@ key                          type    content                                    
 ``ns:{q}:result:<task id>``  string  state letter, then the packed outcome              TTL
 ``ns:{q}:waiting``           hash    task id -> channels of the clients waiting for it  TTL, or when it ends
 ``ns:{q}:revoked``           zset    task id -> forget-after ms                         TTL, or when it is met
+``ns:{q}:paused``            string  since when (epoch ms) nothing of it is delivered     until resumed
 ``ns:{q}:fired``             hash    schedule -> last fire time ms                      kept (one per schedule)
 ``ns:queues``                set     names of the queues ever used, for views           kept
 ===========================  ======  =================================================  ========================
@@ -27,7 +28,7 @@ Level ``front`` holds what was handed back or taken over; it is read before ever
 
 In ``consumers``, a name that begins with ``!`` and has score 0 marks a worker whose deliveries are being taken over.
 
-Channels: ``ns:{q}:wake`` tells workers of an earlier delayed head, a new level or a revocation;
+Channels: ``ns:{q}:wake`` tells workers of an earlier delayed head, a new level, a revocation or a pause;
 ``ns:client:<id>`` carries results to the client that waits for them.
 """
 
@@ -51,6 +52,7 @@ class QueueKeys:
         "fired",
         "last_prefix",
         "levels",
+        "paused",
         "producer_prefix",
         "queue",
         "renewed",
@@ -72,6 +74,7 @@ class QueueKeys:
         self.fired = prefix + b"fired"
         self.last_prefix = prefix + b"last:"
         self.levels = prefix + b"levels"
+        self.paused = prefix + b"paused"
         self.producer_prefix = prefix + b"producer:"
         self.renewed = prefix + b"renewed"
         self.result_prefix = prefix + b"result:"

@@ -70,6 +70,9 @@ REPLAY = _load("replay")
 FIRE = _load("fire")
 CLAIM = _load("claim")
 RELAY = _load("relay")
+PAUSE = _load("pause")
+RESUME = _load("resume")
+PURGE = _load("purge")
 
 
 def _announce(level: int) -> str:
@@ -123,7 +126,7 @@ def settle(
     """End deliveries and fetch up to *want* more; see ``lua/settle.lua`` for the form of *runs* and *items*."""
     return Call(
         SETTLE,
-        (keys.consumers, keys.delayed, keys.dead, keys.waiting, keys.revoked, *streams),
+        (keys.consumers, keys.delayed, keys.dead, keys.waiting, keys.revoked, keys.paused, *streams),
         (consumer, want, keys.result_prefix, keys.wake, run_count, *runs, *items),
     )
 
@@ -195,6 +198,24 @@ def relay(keys: QueueKeys, quads: Sequence[Arg]) -> Call:
         (keys.delayed, keys.levels, keys.stream_prefix, keys.sent_prefix),
         (SENT_TTL_MS, keys.wake, str(DEFAULT_PRIORITY), *quads),
     )
+
+
+def pause(keys: QueueKeys) -> Call:
+    """Deliver nothing more of the queue; answers 1, or 0 when it was paused before."""
+    return Call(PAUSE, (keys.paused,), (keys.wake,))
+
+
+def resume(keys: QueueKeys) -> Call:
+    """Deliver the queue's messages again; answers 1, or 0 when it was not paused."""
+    return Call(RESUME, (keys.paused,), (keys.wake,))
+
+
+def purge(keys: QueueKeys, streams: Sequence[bytes], ttl_ms: int, outcome: bytes, quads: Sequence[Arg]) -> Call:
+    """Drop messages that no worker has, with *outcome*; answers how many.
+
+    *quads* are the stream's number in *streams* from 1 (0: the delayed set), entry id or member, task id and claim.
+    """
+    return Call(PURGE, (keys.waiting, keys.delayed, *streams), (keys.result_prefix, ttl_ms, outcome, *quads))
 
 
 def streams_of(keys: QueueKeys, levels: Sequence[int]) -> list[bytes]:

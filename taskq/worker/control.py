@@ -17,8 +17,9 @@ from taskq.worker.link import QueueLink
 
 logger = logging.getLogger("taskq.worker")
 
-WORDS = ("delayed", "levels", "revoked")
-"""What can be published: an earlier delayed message, a new priority level, a revocation (and its id)."""
+WORDS = ("delayed", "levels", "revoked", "paused")
+"""What can be published: an earlier delayed message, a new priority level, a revocation (and its id), a pause or its
+end."""
 
 
 class Control:

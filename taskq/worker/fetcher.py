@@ -40,6 +40,8 @@ MOST_HELD = 5000
 """Deliveries held at most, settled or not: the bound of the outcome buffer while Redis cannot be reached."""
 LOOK_EVERY = 0.05
 """Seconds between looks at a queue that had run dry, while another queue is busy."""
+PAUSED_LOOK_EVERY = 5.0
+"""Seconds between looks at a paused queue: what makes up for a wake-up that was lost."""
 STALL = 0.25
 """Seconds without any outcome after which deliveries that only wait are given back."""
 LOG_EVERY = 1.0
@@ -86,11 +88,13 @@ class Fetcher:
         self._connection: AsyncConnection | None = None
         self._opening = asyncio.Lock()
         self._reader = Reader(
-            address, config, self._links, doorbell, self._credit, self._accept_read, self._reader_trouble
+            address, config, self._links, doorbell, self._credit, self._accept_read, self._reader_trouble, self._pause
         )
         self._logged_at = 0.0
         self._last_exchange = 0.0
         self._levels_stale = False
+        self._pauses_stale = False
+        self._pauses_seen = 0.0
         self.draining = False
         """Whether to settle only and fetch nothing more."""
         self.registered = False
@@ -164,6 +168,11 @@ class Fetcher:
         self._levels_stale = True
         self._doorbell.wake()
 
+    def refresh_pauses(self) -> None:
+        """A queue may have been paused or resumed: look."""
+        self._pauses_stale = True
+        self._doorbell.wake()
+
     def lease_lost(self, consumer: bytes) -> None:
         """Redis says that *consumer* has no lease: if that is us, stop what we hold and begin again under a new name.
 
@@ -190,20 +199,27 @@ class Fetcher:
         self._tell_lease_lost()
         self._restart_reading()
 
-    def give_back(self, executors: Sequence[Executor]) -> None:
-        """Release what *executors* have not started; what was settled before it runs stays: nobody else has it."""
-        for delivery in self._quarantine.take_waiting():
-            finish(delivery, released(delivery), 0.0)
+    def give_back(self, executors: Sequence[Executor], only: QueueLink | None = None) -> None:
+        """Release what *executors* have not started, of all queues or of *only* one.
+
+        What was settled before it runs stays: nobody else has it.
+        """
+        if others := self._release(self._quarantine.take_waiting(), only):
+            self._quarantine.add(others)
         for executor in executors:
-            settled: list[Delivery] = []
-            for delivery in executor.take_waiting():
-                if delivery.settled:
-                    settled.append(delivery)
-                else:
-                    finish(delivery, released(delivery), 0.0)
-            if settled:
-                executor.submit(settled)
+            if others := self._release(executor.take_waiting(), only):
+                executor.submit(others)
         self._doorbell.wake()
+
+    def _release(self, waiting: Sequence[Delivery], only: QueueLink | None) -> list[Delivery]:
+        """Release *waiting*; those that stay."""
+        kept: list[Delivery] = []
+        for delivery in waiting:
+            if delivery.settled or (only is not None and delivery.link is not only):
+                kept.append(delivery)
+            else:
+                finish(delivery, released(delivery), 0.0)
+        return kept
 
     async def hand_back(self) -> None:
         """Give back all that is still ours, uncharged, and the leases with it.
@@ -236,13 +252,15 @@ class Fetcher:
 
     def idle(self) -> bool:
         """Whether nothing is held and the last look found nothing more."""
-        return not self.held() and not any(link.hot or link.reclaim for link in self._links)
+        return not self.held() and not self._any_hot() and not any(link.reclaim for link in self._links)
 
     async def _turn(self) -> None:
         if self._levels_stale:
             await self._look_at_levels()
         if not self.registered:
             await self.register()
+        if self._pauses_stale or (self._any_paused() and time.monotonic() - self._pauses_seen > PAUSED_LOOK_EVERY):
+            await self._look_at_pauses()
         busy = False
         for link in self._next_order():
             if link.reclaim and not self._reader.reading and not self.draining:
@@ -251,7 +269,8 @@ class Fetcher:
             if link.ended or want:
                 busy = True
                 await self._exchange(link, want)
-        if not self._reader.reading and not self._any_hot() and (credit := self._credit()) > 0:
+        dry = not self._any_hot() and not all(link.paused for link in self._links)
+        if dry and not self._reader.reading and (credit := self._credit()) > 0:
             self._reader.start(credit)
         if not busy and self.registered:  # a lost registration is mended at once, whoever noticed it
             await self._rest()
@@ -263,10 +282,13 @@ class Fetcher:
         return self._links
 
     def _any_hot(self) -> bool:
-        return any(link.hot for link in self._links)
+        return any(link.hot and not link.paused for link in self._links)
+
+    def _any_paused(self) -> bool:
+        return any(link.paused for link in self._links)
 
     def _want(self, link: QueueLink) -> int:
-        if self._reader.reading:
+        if self._reader.reading or link.paused:
             return 0
         if not link.hot and (not self._any_hot() or time.monotonic() - link.looked_at < LOOK_EVERY):
             return 0  # it is blocked on, or, while others are busy and nobody blocks, looked at now and then
@@ -281,7 +303,7 @@ class Fetcher:
     async def _rest(self) -> None:
         """Wait until there is something to do."""
         # who blocks on its queues and has nothing waiting may rest for ever; who counts busy slots looks again
-        forever = self._reader.reading and not self._demand.waiting()
+        forever = self._reader.reading and not self._demand.waiting() and not self._any_paused()
         try:
             async with asyncio.timeout(None if forever else STALL):
                 await self._doorbell.wait()
@@ -310,7 +332,7 @@ class Fetcher:
         if status == 0:
             self.lease_lost(call.args[0])  # type: ignore[arg-type]
             return
-        rows, revoked, refused, failed = rest
+        rows, flags, refused, failed = rest
         for text in failed:
             logger.error("a command of ctx.tx was refused by Redis: %s", text.decode(errors="replace"))
         self._close_batch(link, batch, refused)
@@ -318,12 +340,13 @@ class Fetcher:
             failpoints.hit("exchange.closed")
         if want:
             self._last_exchange = link.looked_at = time.monotonic()
-            link.revocations = bool(revoked)
+            link.revocations = bool(flags & 1)
             link.hot = sum(len(entries) for _, entries in rows) >= want
+            self._pause(link, bool(flags & 2))
         if rows:
             # by key from here on: the numbers hold for this call's streams only
             fetched = [(streams[number - 1], entries) for number, entries in rows]
-            await self._accept(link, fetched, check_revoked=bool(revoked))
+            await self._accept(link, fetched, check_revoked=link.revocations)
 
     def _close_batch(self, link: QueueLink, batch: list[Ended], refused: list[bytes]) -> None:
         if refused:
@@ -350,6 +373,8 @@ class Fetcher:
 
     async def _accept(self, link: QueueLink, rows: Any, *, check_revoked: bool) -> None:
         taken = self._intake.take(link, rows)
+        if link.paused:
+            taken = self._release(taken, link)
         if check_revoked and taken:
             consumer = link.consumer
             await self._mark_revoked(link, taken)
@@ -465,6 +490,31 @@ class Fetcher:
             raise
         if not self.registered:
             self._restart_reading()
+
+    async def _look_at_pauses(self) -> None:
+        self._pauses_stale = False
+        try:
+            found = await self.execute("MGET", *(link.keys.paused for link in self._links))
+            self._pauses_seen = self._last_exchange = time.monotonic()
+            news = [self._pause(link, since is not None) for link, since in zip(self._links, found, strict=True)]
+            if any(news):
+                await self._reader.interrupt(self.execute)
+        except BrokerError:
+            self._pauses_stale = True
+            raise
+
+    def _pause(self, link: QueueLink, paused: bool) -> bool:
+        """Note whether a queue is paused; whether that is news."""
+        if link.paused == paused:
+            return False
+        link.paused = paused
+        if paused:
+            self._pauses_seen = time.monotonic()
+            self.give_back(self._demand.executors, link)
+        else:
+            link.hot = True
+        self._doorbell.wake()
+        return True
 
     async def _levels(self, link: QueueLink) -> list[int]:
         extra = await self.execute("SMEMBERS", link.keys.levels)

@@ -44,6 +44,8 @@ class QueueLink:
         """``time.monotonic()`` of the last fetch that did not block."""
         self.revocations = True
         """Whether ids may be revoked in this queue, so that what is fetched must be looked up."""
+        self.paused = False
+        """Whether nothing of it may be fetched or started, as far as we know."""
         self.reclaim = False
         """Whether a reply may have been lost, so that we may own entries we never saw."""
 

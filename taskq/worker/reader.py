@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskq import failpoints
 from taskq.broker.address import Address
 from taskq.broker.aio import AsyncConnection
 from taskq.broker.keys import GROUP
 from taskq.config import Config
-from taskq.errors import BrokerError
+from taskq.errors import BrokerError, BrokerRefusedError
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.intake import Rows
 from taskq.worker.link import QueueLink
 
 BLOCK = 10.0
 """Seconds of one blocking read: long, because every one costs a command, also on an idle worker."""
+
+UNBLOCK_TRIES = 20
+"""How often a read is asked to end before its connection is closed instead."""
+
+
+class _Asked(NamedTuple):
+    links: list[QueueLink]
+    read: asyncio.Future[Any]
+    paused: asyncio.Future[Any]
 
 
 class Reader:
@@ -35,6 +44,7 @@ class Reader:
         credit: how many deliveries there is use for.
         accept: takes what was read.
         trouble: told what ended the reading, unless that was on purpose.
+        pause: told whether a queue is paused, before what was read of it is handed over.
     """
 
     def __init__(
@@ -46,6 +56,7 @@ class Reader:
         credit: Callable[[], int],
         accept: Callable[[QueueLink, Rows], Awaitable[None]],
         trouble: Callable[[BrokerError], None],
+        pause: Callable[[QueueLink, bool], object],
     ) -> None:
         self._address = address
         self._config = config
@@ -54,9 +65,11 @@ class Reader:
         self._credit = credit
         self._accept = accept
         self._trouble = trouble
+        self._pause = pause
         self._connection: AsyncConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._restarting = False
+        self._interrupted = False
         self.client_id: int | None = None
         """The server's number of our connection, once there was one."""
         self.last_read = 0.0
@@ -69,13 +82,34 @@ class Reader:
 
     def start(self, credit: int) -> None:
         """Read up to *credit* entries, and go on as long as the queues stay dry and there is use for more."""
-        self._restarting = False
+        self._restarting = self._interrupted = False
         self._task = asyncio.create_task(self._run(credit))
 
     def restart(self) -> None:
         """What is listened to has changed, or nothing is to be read any more: end the read under way."""
         self._restarting = self._task is not None
         self.close()
+
+    async def interrupt(self, execute: Callable[..., Awaitable[Any]]) -> None:
+        """End the read under way at the server, so that what it has got meanwhile still arrives.
+
+        Args:
+            execute: runs a command on another connection.
+
+        Raises:
+            BrokerError: that connection is lost.
+        """
+        self._interrupted = True  # what comes back now is the last
+        for _ in range(UNBLOCK_TRIES):
+            if self._task is None or self.client_id is None:
+                return
+            try:
+                if await execute("CLIENT", "UNBLOCK", self.client_id):
+                    return
+            except BrokerRefusedError:  # an ACL without CLIENT
+                break
+            await asyncio.sleep(0.001)  # served at this moment, or not blocked yet
+        self.restart()
 
     def close(self) -> None:
         """Close the connection; a read under way ends."""
@@ -87,16 +121,21 @@ class Reader:
         try:
             connection = await self._open()
             consumer = self._links[0].consumer
+            if self._interrupted:
+                return
             asked = self._ask(connection, credit)
             while True:
-                found = self._by_link(await connection.finish(asked))
+                found = self._by_link(await connection.finish(asked.read))
+                paused = await connection.finish(asked.paused)
                 if failpoints.ARMED:
                     failpoints.hit("block.replied")
                 if self._links[0].consumer != consumer:
                     return  # the lease was lost meanwhile: these belong to others
                 self.last_read = time.monotonic()
+                for link, since in zip(asked.links, paused, strict=True):
+                    self._pause(link, since is not None)
                 count = sum(len(entries) for _, rows in found for _, entries in rows)
-                again = self._credit() - count if count < credit else 0
+                again = self._credit() - count if count < credit and self._may_go_on() else 0
                 if again > 0:
                     # asked before the messages are handed over: threads that run them then need not share the
                     # interpreter with this
@@ -126,14 +165,21 @@ class Reader:
             self._connection = connection
         return self._connection
 
-    def _ask(self, connection: AsyncConnection, credit: int) -> asyncio.Future[Any]:
+    def _may_go_on(self) -> bool:
+        return not self._interrupted and not all(link.paused for link in self._links)
+
+    def _ask(self, connection: AsyncConnection, credit: int) -> _Asked:
+        """Ask for entries and, behind that, whether their queues are paused: both answers come together."""
         if failpoints.ARMED:
             failpoints.hit("block.send")
-        streams = [stream for link in self._links for stream in link.streams]
-        return connection.begin(
+        links = [link for link in self._links if not link.paused]
+        streams = [stream for link in links for stream in link.streams]
+        timeout = BLOCK + self._config.broker_deadline
+        read = connection.begin(
             "XREADGROUP", "GROUP", GROUP, self._links[0].consumer, "COUNT", credit, "BLOCK", round(BLOCK * 1000),
-            "STREAMS", *streams, *[">"] * len(streams), timeout=BLOCK + self._config.broker_deadline,
+            "STREAMS", *streams, *[">"] * len(streams), timeout=timeout,
         )  # fmt: skip
+        return _Asked(links, read, connection.begin("MGET", *(link.keys.paused for link in links), timeout=timeout))
 
     def _by_link(self, reply: Any) -> list[tuple[QueueLink, Rows]]:
         where = {stream: link for link in self._links for stream in link.streams}

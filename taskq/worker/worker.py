@@ -178,7 +178,7 @@ class Worker:
     async def _nothing_due(self) -> bool:
         with contextlib.suppress(BrokerError):
             for link in self._links:
-                if any([await self._fetcher.execute("XLEN", stream) for stream in link.streams]):
+                if not link.paused and any([await self._fetcher.execute("XLEN", stream) for stream in link.streams]):
                     return False
             return True
         return False
@@ -245,6 +245,8 @@ class Worker:
                 self._promoters[link.queue].wake()
             case ["levels"]:
                 self._fetcher.refresh_levels()
+            case ["paused"]:
+                self._fetcher.refresh_pauses()
             case ["revoked", *ids]:
                 link.revocations = True
                 self._revoke_held(link, ids)

@@ -1,6 +1,6 @@
 -- End deliveries, then fetch the next ones: one round trip for both.
 --
--- KEYS  1 consumers  2 delayed  3 dead  4 waiting  5 revoked  6.. streams, in the order they are read
+-- KEYS  1 consumers  2 delayed  3 dead  4 waiting  5 revoked  6 paused  7.. streams, in the order they are read
 -- ARGV  1 consumer   2 how many entries to fetch (0: none)   3 result key prefix   4 wake channel
 --       5 number of plain runs, then each run: stream number, count n, n entry ids
 --         (completions without a result, in one go)
@@ -17,14 +17,14 @@
 --         's' store        -                             (the outcome only)
 --         'e' bury         message, evidence             (the outcome and a dead letter)
 -- Returns {0} when STALE: the caller has no lease any more, nothing was changed.
---         Else {1, entries per stream: {number, entries}, 1 when ids are revoked in this queue, refused entry ids,
---               commands of 't' that Redis refused, as text}.
+--         Else {1, entries per stream: {number, entries}, flags: 1 ids are revoked in this queue + 2 it is paused (then
+--               nothing is fetched), refused entry ids, commands of 't' that Redis refused, as text}.
 --         Refused: Redis has no memory left for what the item must write; it is unchanged, send it again.
 -- An item acts only on an entry that is pending for the caller, so the same call may be sent again after a lost
 -- reply. What an item writes comes before its XACK: an error between the two leaves a message that is still
 -- pending, never one that is gone.
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0} end
-local FIRST = 5
+local FIRST = 6
 
 local at = 6
 for _ = 1, tonumber(ARGV[5]) do
@@ -150,14 +150,19 @@ end
 
 local want, got = tonumber(ARGV[2]), {}
 if want == 0 then return {1, got, 0, refused, failed} end
+local flags = 0
+if redis.call('EXISTS', KEYS[5], KEYS[6]) > 0 then
+  if redis.call('EXISTS', KEYS[6]) == 1 then want, flags = 0, 2 end
+  flags = flags + redis.call('EXISTS', KEYS[5])
+end
 for i = FIRST + 1, #KEYS do
+  if want <= 0 then break end
   local read = redis.pcall('XREADGROUP', 'GROUP', 'taskq', ARGV[1], 'COUNT', want, 'STREAMS', KEYS[i], '>')
   if read and read.err then return read end
   if read then
     local entries = read[1][2]
     got[#got + 1] = {i - FIRST, entries}
     want = want - #entries
-    if want <= 0 then break end
   end
 end
-return {1, got, redis.call('EXISTS', KEYS[5]), refused, failed}
+return {1, got, flags, refused, failed}

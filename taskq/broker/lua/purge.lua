@@ -1,0 +1,37 @@
+-- Drop messages that no worker has: they end as REVOKED, and who waits for them is told.
+--
+-- KEYS  1 waiting  2 delayed  3.. streams
+-- ARGV  1 result key prefix   2 TTL ms of an outcome   3 outcome
+--       4.. quads: stream number (0: the delayed set), entry id (or the delayed set's member), task id ('' for none),
+--           claim: the key that keeps its idempotency key ('' for none)
+-- Returns how many were dropped.
+-- An entry that is pending is a worker's, and stays. What is gone already is passed over, so the same call may be
+-- sent again.
+local dropped = 0
+for at = 4, #ARGV, 4 do
+  local number, id, task, claim = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local gone
+  if number == 0 then
+    gone = redis.call('ZREM', KEYS[2], id)
+  else
+    local stream = KEYS[2 + number]
+    local pending = redis.pcall('XPENDING', stream, 'taskq', id, id, 1)
+    gone = (pending.err or not pending[1]) and redis.call('XDEL', stream, id) or 0
+  end
+  if gone == 1 then
+    dropped = dropped + 1
+    if claim ~= '' and redis.call('GET', claim) == task then redis.call('DEL', claim) end
+    if task ~= '' then
+      local kept = redis.pcall('SET', ARGV[1] .. task, ARGV[3], 'PX', ARGV[2])
+      if type(kept) == 'table' and kept.err then
+        redis.pcall('SET', ARGV[1] .. task, string.sub(ARGV[3], 1, 1), 'PX', ARGV[2])
+      end
+      local channels = redis.call('HGET', KEYS[1], task)
+      if channels then
+        for channel in string.gmatch(channels, '%S+') do redis.call('PUBLISH', channel, task .. '\n' .. ARGV[3]) end
+        redis.call('HDEL', KEYS[1], task)
+      end
+    end
+  end
+end
+return dropped

@@ -1,0 +1,99 @@
+"""The queues of an app: what is in them; pause, resume, purge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from taskq.broker import inspect, scripts
+from taskq.broker.inspect import QueueStats
+from taskq.broker.keys import Keys, QueueKeys
+from taskq.broker.sync import SyncBroker
+from taskq.config import Config, check_name
+from taskq.durations import milliseconds
+from taskq.errors import DecodeError
+from taskq.message import Message, TaskState, decode
+from taskq.outcome import pack_error
+
+_PAGE = 250
+
+
+class Queues:
+    """The queues of an app.
+
+    Args:
+        broker: runs the commands.
+        keys: of the namespace.
+        config: says how long an outcome is kept.
+        known: names the queues there are.
+    """
+
+    def __init__(self, broker: SyncBroker, keys: Keys, config: Config, known: Callable[[], list[str]]) -> None:
+        self._broker = broker
+        self._keys = keys
+        self._config = config
+        self._known = known
+
+    def stats(self) -> list[QueueStats]:
+        """Every queue as it is now, by name."""
+        return [inspect.queue_stats(self._broker.execute, self._keys.queue(name)) for name in self._known()]
+
+    def pause(self, queue: str) -> bool:
+        """Deliver nothing more of *queue*; see :meth:`taskq.TaskQ.pause`."""
+        keys = self._of(queue)
+        self._broker.execute("SADD", self._keys.queues, queue)  # so that views show it, even when it was never used
+        return bool(self._broker.run(scripts.pause(keys)))
+
+    def resume(self, queue: str) -> bool:
+        """Deliver its messages again; see :meth:`taskq.TaskQ.resume`."""
+        return bool(self._broker.run(scripts.resume(self._of(queue))))
+
+    def purge(self, queue: str, *, delayed: bool = False) -> int:
+        """Drop what waits in *queue*; see :meth:`taskq.TaskQ.purge`."""
+        keys = self._of(queue)
+        outcome = pack_error(TaskState.REVOKED, "", "its queue was purged", "", 0)
+        ttl_ms = milliseconds(self._config.failure_expires)
+        streams = scripts.streams_of(keys, inspect.levels(self._broker.execute, keys))
+        pages = [self._waiting(number, stream) for number, stream in enumerate(streams, 1)]
+        if delayed:
+            pages.insert(0, self._delayed(keys))
+        dropped = 0
+        for page in (page for source in pages for page in source):
+            quads = [arg for number, handle, data in page for arg in (number, handle, *_identity(keys, data))]
+            dropped += self._broker.run(scripts.purge(keys, streams, ttl_ms, outcome, quads))
+        return dropped
+
+    def _of(self, queue: str) -> QueueKeys:
+        return self._keys.queue(check_name(queue, "a queue's name"))
+
+    def _waiting(self, number: int, stream: bytes) -> Iterator[Sequence[tuple[int, bytes, bytes]]]:
+        """The entries of a stream that no worker has, as of now, in pages."""
+        newest = self._broker.execute("XREVRANGE", stream, "+", "-", "COUNT", 1)
+        start = b"(" + inspect.last_delivered(self._broker.execute, stream)
+        while newest:
+            rows = self._broker.execute("XRANGE", stream, start, newest[0][0], "COUNT", _PAGE)
+            if not rows:
+                return
+            yield [(number, entry, _message_of(fields)) for entry, fields in rows]
+            start = b"(" + rows[-1][0]
+
+    def _delayed(self, keys: QueueKeys) -> Iterator[Sequence[tuple[int, bytes, bytes]]]:
+        """The delayed messages, as of now, in pages."""
+        left = self._broker.execute("ZCARD", keys.delayed)
+        while left > 0 and (members := self._broker.execute("ZRANGE", keys.delayed, 0, min(left, _PAGE) - 1)):
+            yield [(0, member, member[1:]) for member in members]
+            left -= len(members)
+
+
+def _message_of(fields: Sequence[bytes]) -> bytes:
+    named = dict(zip(fields[::2], fields[1::2], strict=False))
+    return named.get(b"m", b"")
+
+
+def _identity(keys: QueueKeys, data: bytes) -> tuple[str, bytes]:
+    """Task id and claim of a message; empty for what is none."""
+    try:
+        message: Message = decode(data)
+    except DecodeError:
+        return "", b""
+    key = message.meta.idempotency_key if message.meta else None
+    return message.task_id, keys.claim(message.task, key) if key else b""

@@ -16,6 +16,9 @@ from taskq.message import DEFAULT_PRIORITY, TaskState, decode, wire_id
 
 Execute = Callable[..., Any]
 """Runs one Redis command and returns its reply."""
+Pipeline = Callable[[Sequence[Sequence[Any]]], list[Any]]
+"""Runs several commands in one round trip and returns their replies; one that was refused is an exception in the
+list. :meth:`taskq.broker.sync.SyncBroker.pipeline` is one."""
 
 _SEARCH_PAGE = 500
 """How many entries a search for one message looks at, per stream."""

@@ -21,6 +21,9 @@ key                          type    content                                    
 ``ns:{q}:revoked``           zset    task id -> forget-after ms                         TTL, or when it is met
 ``ns:{q}:paused``            string  since when (epoch ms) nothing of it is delivered     until resumed
 ``ns:{q}:fired``             hash    schedule -> last fire time ms                      kept (one per schedule)
+``ns:{q}:totals``            hash    ``<state>:<task>`` -> deliveries that ended        TTL
+``ns:{q}:history``           hash    minute modulo 120 -> the minute and its sums       TTL
+``ns:worker:<consumer>``     string  what a worker says of itself, for views            TTL, or when it stops
 ``ns:queues``                set     names of the queues ever used, for views           kept
 ===========================  ======  =================================================  ========================
 
@@ -50,6 +53,7 @@ class QueueKeys:
         "dead",
         "delayed",
         "fired",
+        "history",
         "last_prefix",
         "levels",
         "paused",
@@ -60,6 +64,7 @@ class QueueKeys:
         "revoked",
         "sent_prefix",
         "stream_prefix",
+        "totals",
         "waiting",
         "wake",
     )
@@ -72,6 +77,7 @@ class QueueKeys:
         self.dead = prefix + b"dead"
         self.delayed = prefix + b"delayed"
         self.fired = prefix + b"fired"
+        self.history = prefix + b"history"
         self.last_prefix = prefix + b"last:"
         self.levels = prefix + b"levels"
         self.paused = prefix + b"paused"
@@ -81,6 +87,7 @@ class QueueKeys:
         self.revoked = prefix + b"revoked"
         self.sent_prefix = prefix + b"sent:"
         self.stream_prefix = prefix + b"stream:"
+        self.totals = prefix + b"totals"
         self.waiting = prefix + b"waiting"
         self.wake = prefix + b"wake"
 
@@ -119,6 +126,10 @@ class Keys:
 
     def _queue(self, name: str) -> QueueKeys:
         return QueueKeys(self.namespace, name)
+
+    def worker(self, consumer: bytes) -> bytes:
+        """What one worker process says of itself."""
+        return f"{self.namespace}:worker:".encode() + consumer
 
     def client(self, client_id: str) -> bytes:
         """The channel on which results reach one client process."""

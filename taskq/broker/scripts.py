@@ -73,6 +73,7 @@ RELAY = _load("relay")
 PAUSE = _load("pause")
 RESUME = _load("resume")
 PURGE = _load("purge")
+COUNT = _load("count")
 
 
 def _announce(level: int) -> str:
@@ -216,6 +217,20 @@ def purge(keys: QueueKeys, streams: Sequence[bytes], ttl_ms: int, outcome: bytes
     *quads* are the stream's number in *streams* from 1 (0: the delayed set), entry id or member, task id and claim.
     """
     return Call(PURGE, (keys.waiting, keys.delayed, *streams), (keys.result_prefix, ttl_ms, outcome, *quads))
+
+
+def count(
+    keys: QueueKeys, consumer: bytes, sequence: int, sums: Sequence[int], fields: Sequence[Arg], lives: Sequence[int]
+) -> Call:
+    """Ended deliveries into totals and history; answers 1, or 0 when this was counted before.
+
+    *fields* alternates name and increment; *lives* are the TTLs of totals and history in ms, and its minutes.
+    """
+    return Call(
+        COUNT,
+        (keys.producer(consumer), keys.totals, keys.history),
+        (sequence, PRODUCER_TTL_MS, *lives, len(sums), *sums, *fields),
+    )
 
 
 def streams_of(keys: QueueKeys, levels: Sequence[int]) -> list[bytes]:

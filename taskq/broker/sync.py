@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import hiredis
@@ -86,6 +86,16 @@ class SyncConnection:
             raise broker_error(reply)
         return reply
 
+    def pipeline(self, commands: Sequence[Sequence[Any]], deadline: float) -> list[Any]:
+        """Send all *commands* at once and return their replies; one that was refused is a :class:`BrokerError` there.
+
+        Raises:
+            BrokerUnavailableError: no connection, or not all replies in time.
+        """
+        packed = b"".join(pack(tuple(command)) for command in commands)
+        replies = self._exchange_many(packed, len(commands), deadline) if commands else []
+        return [broker_error(reply) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies]
+
     def close(self) -> None:
         """Close the socket; the next call opens a new one."""
         if self._socket is not None:
@@ -132,13 +142,16 @@ class SyncConnection:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _exchange(self, packed: bytes, deadline: float) -> Any:
+        return self._exchange_many(packed, 1, deadline)[0]
+
+    def _exchange_many(self, packed: bytes, count: int, deadline: float) -> list[Any]:
         try:
             sock = self._socket or self._connect(deadline)
             sock.settimeout(max(deadline - time.monotonic(), 0.001))
             sock.sendall(packed)
             if failpoints.ARMED:
                 failpoints.hit("sync.sent")
-            return self._read(sock)
+            return [self._read(sock) for _ in range(count)]
         except OSError as error:
             self.close()
             raise BrokerUnavailableError(f"Redis at {self._address}: {error or type(error).__name__}") from error
@@ -237,6 +250,10 @@ class SyncBroker:
     def execute(self, *command: Any, deadline: float | None = None) -> Any:
         """Run one idempotent command."""
         return self.call(lambda connection, limit: connection.execute(*command, deadline=limit), deadline=deadline)
+
+    def pipeline(self, commands: Sequence[Sequence[Any]], *, deadline: float | None = None) -> list[Any]:
+        """Run idempotent commands in one round trip; see :meth:`SyncConnection.pipeline`."""
+        return self.call(lambda connection, limit: connection.pipeline(commands, limit), deadline=deadline)
 
     def close(self) -> None:
         """Close every idle connection."""

@@ -39,6 +39,8 @@ class LeaseKeeper:
         registered: whether the links' present name has its leases.
         lost: called from this thread with the consumer name whose lease is lost.
         recovered: called from this thread with a queue and how many messages came back.
+        beside: what else is done from this thread: called with its connection and ``time.monotonic()``, returns the
+            seconds until it wants to be called again, and raises nothing. Renewals go first.
     """
 
     def __init__(
@@ -49,14 +51,17 @@ class LeaseKeeper:
         registered: Callable[[], bool],
         lost: Callable[[bytes], None],
         recovered: Callable[[str, int], None],
+        beside: Callable[[SyncConnection, float], float],
     ) -> None:
         self._links = links
         self._registered = registered
         self._lost = lost
         self._recovered = recovered
+        self._beside = beside
         self._lease = config.lease_timeout
         self._connection = SyncConnection(address, config.broker_connection_timeout)
         self._stop = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="taskq-lease", daemon=True)
         self._next_look = 0.0
         self._orphans_until = 0.0
@@ -68,20 +73,40 @@ class LeaseKeeper:
     def stop(self) -> None:
         """Stop the thread and wait for it; the leases stay as they are."""
         self._stop.set()
+        self._woken.set()
         self._connection.shutdown()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
         self._connection.close()
 
+    def wake(self) -> None:
+        """Something beside the leases may have to be done."""
+        self._woken.set()
+
     def _run(self) -> None:
-        pause = 0.0
-        while not self._stop.wait(pause):
+        next_round = 0.0
+        while not self._stop.is_set():
+            if time.monotonic() >= next_round:
+                pause = self._renew_and_recover()
+                next_round = time.monotonic() + pause
+            if self._stop.is_set():
+                return
             try:
-                pause = self._round(time.monotonic())
-            except BrokerError as error:
-                if not self._stop.is_set():
-                    logger.debug("lease keeper: %s", error)
-                pause = min(1.0, self._lease / 6)
+                next_beside = self._beside(self._connection, time.monotonic())
+            except Exception:  # a bug there must not end the renewals
+                logger.exception("reporting failed")
+                next_beside = self._lease
+            self._woken.wait(max(min(next_round - time.monotonic(), next_beside), 0.0))
+            self._woken.clear()
+
+    def _renew_and_recover(self) -> float:
+        """One round; seconds until the next, whatever Redis says."""
+        try:
+            return self._round(time.monotonic())
+        except BrokerError as error:
+            if not self._stop.is_set():
+                logger.debug("lease keeper: %s", error)
+            return min(1.0, self._lease / 6)
 
     def _round(self, now: float) -> float:
         """Renew, and recover what is due; seconds until the next round."""

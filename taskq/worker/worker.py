@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from taskq import failpoints
 from taskq.app import TaskQ
+from taskq.broker.workers import WorkerRecord
 from taskq.errors import BrokerError, ConfigError
 from taskq.hooks import Settled
 from taskq.worker.control import Control
@@ -30,6 +31,8 @@ from taskq.worker.limits import TimeLimits
 from taskq.worker.link import QueueLink, consumer_name
 from taskq.worker.outcomes import Ended
 from taskq.worker.promoter import Promoter
+from taskq.worker.record import describe
+from taskq.worker.report import Reporter
 from taskq.worker.runner import Runner
 
 logger = logging.getLogger("taskq.worker")
@@ -72,6 +75,7 @@ class Worker:
         self.queues = list(self.options.queues) or own_queues(app)
         self.started = asyncio.Event()
         """Set when the worker has its leases and fetches."""
+        self._started_at = time.time()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         config, name = app.config, consumer_name()
@@ -97,6 +101,9 @@ class Worker:
         self._promoters = {link.queue: Promoter(link, self._fetcher.run_call) for link in self._links}
         self._control = Control(app.address, config.broker_connection_timeout, self._links, self._heard)
         self._loop = asyncio.get_running_loop()
+        self._reporter = Reporter(
+            app.keys, self._links, config.lease_timeout, self._describe, lambda: self._fetcher.registered
+        )
         self._keeper = LeaseKeeper(
             app.address,
             config,
@@ -104,7 +111,9 @@ class Worker:
             lambda: self._fetcher.registered,
             self._keeper_lost,
             lambda queue, count: app.hooks.emit("recovered", queue, count),
+            self._reporter.tick,
         )
+        self._reporter.news = self._keeper.wake
 
     async def run(self) -> None:
         """Work until :meth:`stop` (or, with ``burst``, until the queues are empty).
@@ -214,11 +223,21 @@ class Worker:
         try:
             async with asyncio.timeout(self.app.config.broker_deadline):
                 await self._fetcher.hand_back()
+                await self._leave()
         except (BrokerError, TimeoutError) as error:
             logger.warning("could not hand back (%s); the lease will run out instead", error or "no answer in time")
         if failpoints.ARMED:
             failpoints.hit("stop.done")
         self._close()
+
+    async def _leave(self) -> None:
+        """Count what has ended since the last time, and take our record away."""
+        try:
+            await self._fetcher.execute("DEL", self._reporter.record_key)
+            for call in self._reporter.last_calls():
+                await self._fetcher.run_call(call)
+        except BrokerError as error:  # the record runs out by itself
+            logger.debug("could not count what ended last: %s", error)
 
     def _close(self) -> None:
         self._control.close()
@@ -227,10 +246,17 @@ class Worker:
         self._async.close()
 
     def _settled(self, link: QueueLink, batch: list[Ended]) -> None:
+        self._reporter.settled(link, batch)
         hooks = self.app.hooks
         if hooks.has_listeners("settled"):
             offset = time.time() - time.monotonic()
             hooks.emit("settled", [_settled_of(link.queue, ended, offset) for ended in batch])
+
+    def _describe(self) -> WorkerRecord:
+        """Our record as of now; called from the keeper's thread."""
+        return describe(
+            self.app, self.pool, self._links, self._started_at, (self._sync, self._async), self._reporter.counted()
+        )
 
     def _keeper_lost(self, consumer: bytes) -> None:
         self._loop.call_soon_threadsafe(self._fetcher.lease_lost, consumer)

@@ -33,6 +33,9 @@ class Executor(Protocol):
     def load(self) -> int:
         """How many deliveries it holds, running and waiting."""
 
+    def running(self) -> list[Delivery]:
+        """What runs now; may be called from any thread."""
+
     def service_time(self) -> float | None:
         """Mean seconds one task takes, lately; None before the first."""
 

@@ -39,6 +39,9 @@ class CoroutineExecutor:
     def load(self) -> int:
         return len(self._waiting) + len(self._running)
 
+    def running(self) -> list[Delivery]:
+        return list(self._running)
+
     def service_time(self) -> float | None:
         return self._times.mean
 

@@ -114,6 +114,19 @@ class ProcessExecutor:
     def load(self) -> int:
         return len(self._waiting) + sum(len(each.held) for each in self._children)
 
+    def running(self) -> list[Delivery]:
+        found = []
+        for each in list(self._children):
+            if each.slate is not None and (delivery := each.running()) is not None:
+                delivery.started = each.slate[1]
+                found.append(delivery)
+        return found
+
+    def pids(self) -> list[int]:
+        """The children's process ids; may be called from any thread."""
+        processes = [each.process for each in list(self._children)]
+        return [process.pid for process in processes if process is not None and process.pid is not None]
+
     def service_time(self) -> float | None:
         return self._times.mean
 
@@ -164,6 +177,7 @@ class ProcessExecutor:
         for number, took, kind, state, stored, ttl_ms, extra in answers:
             delivery = each.held.pop(number, None)
             if delivery is not None:
+                delivery.started = time.monotonic() - took  # what it waited in the frame of answers is below 10 ms
                 plain = kind == COMPLETE and not stored
                 finish(delivery, DONE if plain else Outcome(kind, state, stored, ttl_ms, tuple(extra)), took)
                 self._times.add(took)

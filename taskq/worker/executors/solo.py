@@ -35,6 +35,7 @@ class SoloExecutor:
         self._waiting: deque[Delivery] = deque()
         self._times = ServiceTime()
         self._scheduled = False
+        self._current: Delivery | None = None
 
     def submit(self, deliveries: list[Delivery]) -> None:
         self._waiting.extend(deliveries)
@@ -44,6 +45,10 @@ class SoloExecutor:
 
     def load(self) -> int:
         return len(self._waiting)
+
+    def running(self) -> list[Delivery]:
+        current = self._current
+        return [] if current is None else [current]
 
     def service_time(self) -> float | None:
         return self._times.mean
@@ -63,7 +68,7 @@ class SoloExecutor:
     def _turn(self) -> None:
         end = time.monotonic() + SLICE
         while self._waiting:
-            delivery = self._waiting.popleft()
+            delivery = self._current = self._waiting.popleft()
             started = delivery.started = time.monotonic()
             outcome = self._runner.call(delivery)
             now = time.monotonic()
@@ -71,6 +76,7 @@ class SoloExecutor:
             finish(delivery, outcome, now - started)
             if now > end:
                 break
+        self._current = None
         self._scheduled = bool(self._waiting)
         if self._waiting:
             self._loop.call_soon(self._turn)

@@ -74,6 +74,9 @@ class ThreadExecutor:
     def load(self) -> int:
         return len(self._work) + len(self._running)
 
+    def running(self) -> list[Delivery]:
+        return list(self._running.values())
+
     def service_time(self) -> float | None:
         return self._times.mean
 

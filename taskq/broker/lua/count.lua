@@ -1,0 +1,26 @@
+-- Add what a worker has ended to the totals of a queue and to its history of the last two hours, once per sequence
+-- number of the worker.
+--
+-- KEYS  1 producer   last sequence accepted from this worker
+--       2 totals     3 history: minute modulo its length -> the minute and its sums
+-- ARGV  1 sequence   2 producer TTL ms   3 totals TTL ms   4 history TTL ms   5 minutes of history
+--       6 how many sums   then the sums of the minute   then fields of the totals and what to add to each
+-- Returns 1, or 0 when the sequence was seen before: then nothing is written.
+local seen = redis.call('GET', KEYS[1])
+if seen and tonumber(seen) >= tonumber(ARGV[1]) then return 0 end
+local sums = tonumber(ARGV[6])
+for i = 7 + sums, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+local minute = math.floor(redis.call('TIME')[1] / 60)
+local slot = minute % ARGV[5]
+local row = {string.format('%.0f', minute)}
+local known = {}
+for number in string.gmatch(redis.call('HGET', KEYS[3], slot) or '', '%d+') do known[#known + 1] = tonumber(number) end
+for i = 1, sums do
+  local before = known[1] == minute and known[i + 1] or 0
+  row[i + 1] = string.format('%.0f', before + ARGV[6 + i])
+end
+redis.call('HSET', KEYS[3], slot, table.concat(row, ' '))
+redis.call('PEXPIRE', KEYS[3], ARGV[4])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1

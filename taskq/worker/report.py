@@ -1,0 +1,197 @@
+"""What this worker tells the views in Redis: its record, and what it has ended.
+
+Both are written from the keeper's thread, on its connection: at the start, every two leases, and every two seconds
+while there is something new. Nothing depends on them; trouble with them never delays a renewal for long.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from taskq.broker import scripts
+from taskq.broker.keys import Keys
+from taskq.broker.scripts import Arg, Call
+from taskq.broker.sync import SyncConnection
+from taskq.broker.totals import (
+    HANDED_BACK,
+    HISTORY_MINUTES,
+    HISTORY_TTL_MS,
+    RUNTIME,
+    TOTALS_TTL_MS,
+    Sums,
+)
+from taskq.broker.workers import RECORD_LEASES, WorkerRecord, pack_record
+from taskq.errors import BrokerError
+from taskq.worker.link import QueueLink
+from taskq.worker.outcomes import Ended
+
+logger = logging.getLogger("taskq.worker")
+
+EVERY = 2.0
+"""Seconds between two writes while there is something new."""
+DEADLINE = 1.0
+"""Longest seconds for one write, so that the next renewal is not late."""
+MOST_FIELDS = 500
+"""Totals written in one call."""
+OTHER = "other"
+"""The name under which tasks that this worker does not know are counted."""
+
+Describe = Callable[[], WorkerRecord]
+
+
+class Tally:
+    """What has ended in one queue and is not written yet. Counted on the loop's thread, taken on the keeper's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cells: dict[tuple[str, str], list[float]] = {}
+        self._waits = 0
+        self._wait = 0.0
+        self.ended = self.failed = 0
+        """Since the start: deliveries that left the queue, and those of them that failed for good."""
+
+    def add(self, batch: Sequence[Ended]) -> None:
+        """Count *batch*; the wait of its first run stands for those of the others."""
+        with self._lock:
+            cells = self._cells
+            for delivery, outcome, runtime in batch:
+                key = (outcome.state, delivery.message.task if delivery.task is not None else OTHER)
+                cell = cells.get(key)
+                if cell is None:
+                    cells[key] = [1, runtime]
+                else:
+                    cell[0] += 1
+                    cell[1] += runtime
+            delivery, _, _ = batch[0]
+            if delivery.started:
+                born = int(delivery.entry.partition(b"-")[0]) / 1000
+                self._waits += 1
+                self._wait += max(delivery.started + time.time() - time.monotonic() - born, 0.0)
+
+    def take(self) -> tuple[Sums, list[Arg]] | None:
+        """The sums and the fields of the totals since the last call; None when nothing has ended."""
+        with self._lock:
+            cells, waits, wait = self._cells, self._waits, self._wait
+            self._cells, self._waits, self._wait = {}, 0, 0.0
+        if not cells:
+            return None
+        fields: list[Arg] = []
+        ended = failed = retried = 0
+        runtimes: dict[str, float] = {}
+        for (state, task), (count, runtime) in cells.items():
+            fields += (f"{state}:{task}", int(count))
+            runtimes[task] = runtimes.get(task, 0.0) + runtime
+            ended += int(count) if state != HANDED_BACK else 0
+            failed += int(count) if state == "FAILURE" else 0
+            retried += int(count) if state == "RETRY" else 0
+        for task, runtime in runtimes.items():
+            fields += (f"{RUNTIME}:{task}", round(runtime * 1000))
+        self.ended += ended
+        self.failed += failed
+        runtime_ms = round(sum(runtimes.values()) * 1000)
+        return Sums(ended, failed, retried, runtime_ms, waits, round(wait * 1000)), fields
+
+
+class Reporter:
+    """Writes what one worker process tells of itself.
+
+    Args:
+        keys: of the namespace.
+        links: the queues.
+        lease: seconds.
+        describe: makes the record; called from the keeper's thread.
+        registered: whether the links' present name has its leases.
+    """
+
+    def __init__(
+        self, keys: Keys, links: Sequence[QueueLink], lease: float, describe: Describe, registered: Callable[[], bool]
+    ) -> None:
+        self._keys = keys
+        self._links = links
+        self._lease = lease
+        self._describe = describe
+        self._registered = registered
+        self._tallies = {link.queue: Tally() for link in links}
+        self._unwritten: list[Call] = []
+        self._sequence = 0
+        self._next = 0.0
+        self._written = 0.0
+        self._shown: list[str] | None = None
+        self.news: Callable[[], object] = lambda: None
+        """Called on the loop's thread when something has ended after a quiet time; must be quick."""
+        self._quiet = True
+
+    def settled(self, link: QueueLink, batch: Sequence[Ended]) -> None:
+        """Redis has accepted these outcomes. On the loop's thread."""
+        self._tallies[link.queue].add(batch)
+        if self._quiet:
+            self._quiet = False
+            self.news()
+
+    def tick(self, connection: SyncConnection, now: float) -> float:
+        """Write what is due; seconds until the next call."""
+        if now < self._next or not self._registered():
+            return max(self._next - now, EVERY / 4)
+        self._next = now + EVERY
+        deadline = now + min(DEADLINE, self._lease / 6)
+        try:
+            busy = self._write_counts(connection, deadline)
+            busy = self._write_record(connection, now, deadline) or busy
+        except BrokerError as error:
+            logger.debug("cannot write the worker's record: %s", error)
+            return EVERY
+        return EVERY if busy else self._lease
+
+    def last_calls(self) -> list[Call]:
+        """The calls that count what has not been counted yet; for the end, when the keeper has stopped."""
+        self._collect()
+        return self._unwritten
+
+    @property
+    def record_key(self) -> bytes:
+        """Where the record stands."""
+        return self._keys.worker(self._links[0].consumer)
+
+    def counted(self) -> tuple[int, int]:
+        """How many deliveries left their queue through this worker, and how many of them failed."""
+        tallies = self._tallies.values()
+        return sum(tally.ended for tally in tallies), sum(tally.failed for tally in tallies)
+
+    def _write_counts(self, connection: SyncConnection, deadline: float) -> bool:
+        self._quiet = True  # before the look: what ends from here on is news again
+        found = bool(self._unwritten) or self._collect()
+        while self._unwritten:
+            connection.run(self._unwritten[0], deadline)  # sent again after an error, under its own number
+            del self._unwritten[0]
+        return found
+
+    def _collect(self) -> bool:
+        lives = (TOTALS_TTL_MS, HISTORY_TTL_MS, HISTORY_MINUTES)
+        found = False
+        for link in self._links:
+            taken = self._tallies[link.queue].take()
+            if taken is None:
+                continue
+            found = True
+            sums, fields = taken
+            for start in range(0, len(fields), 2 * MOST_FIELDS):
+                self._sequence += 1
+                part = fields[start : start + 2 * MOST_FIELDS]
+                minute = sums if start == 0 else Sums()
+                call = scripts.count(link.keys, link.consumer, self._sequence, minute, part, lives)
+                self._unwritten.append(call)
+        return found
+
+    def _write_record(self, connection: SyncConnection, now: float, deadline: float) -> bool:
+        """Write the record if it is old or shows other runs; whether something runs, or did the last time."""
+        record = self._describe()
+        shown = [run.id for run in record.running]
+        changed = shown != self._shown
+        if changed or now - self._written >= self._lease * (1 if shown else 2):
+            ttl_ms = round(self._lease * 1000 * RECORD_LEASES)
+            connection.execute("SET", self.record_key, pack_record(record), "PX", ttl_ms, deadline=deadline)
+            self._shown, self._written = shown, now
+        return changed or bool(shown)

@@ -68,8 +68,10 @@ class Queues:
     def _waiting(self, number: int, stream: bytes) -> Iterator[Sequence[tuple[int, bytes, bytes]]]:
         """The entries of a stream that no worker has, as of now, in pages."""
         newest = self._broker.execute("XREVRANGE", stream, "+", "-", "COUNT", 1)
+        if not newest:
+            return
         start = b"(" + inspect.last_delivered(self._broker.execute, stream)
-        while newest:
+        while True:
             rows = self._broker.execute("XRANGE", stream, start, newest[0][0], "COUNT", _PAGE)
             if not rows:
                 return

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from taskq import outcome
-from taskq.broker import inspect, scripts
+from taskq.broker import messages, scripts
 from taskq.broker.keys import QueueKeys
 from taskq.broker.listener import REREAD
 from taskq.durations import Duration, milliseconds, seconds
@@ -62,7 +62,7 @@ class Result(Generic[R]):
         execute = self._app.sync_broker.execute
         around = [ms for ms in (self._when_ms, self._born_ms()) if ms]
         for keys in self._candidates():
-            state = inspect.locate(execute, keys, self.id, around)
+            state = messages.locate(execute, keys, self.id, around)
             if state is not TaskState.UNKNOWN:
                 return state
         return TaskState.UNKNOWN

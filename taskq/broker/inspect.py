@@ -11,17 +11,13 @@ from typing import Any
 
 from taskq.broker import scripts
 from taskq.broker.keys import GROUP, Keys, QueueKeys
-from taskq.errors import DecodeError
-from taskq.message import DEFAULT_PRIORITY, TaskState, decode, wire_id
+from taskq.message import DEFAULT_PRIORITY
 
 Execute = Callable[..., Any]
 """Runs one Redis command and returns its reply."""
 Pipeline = Callable[[Sequence[Sequence[Any]]], list[Any]]
 """Runs several commands in one round trip and returns their replies; one that was refused is an exception in the
 list. :meth:`taskq.broker.sync.SyncBroker.pipeline` is one."""
-
-_SEARCH_PAGE = 500
-"""How many entries a search for one message looks at, per stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,34 +100,3 @@ def _group(execute: Execute, stream: bytes) -> tuple[int, bytes]:
         if group[b"name"] == GROUP:
             return group[b"pending"], group[b"last-delivered-id"]
     return 0, b"0-0"
-
-
-def locate(execute: Execute, keys: QueueKeys, task_id: str, around_ms: Sequence[int]) -> TaskState:
-    """Where a message without an outcome is: SCHEDULED, PENDING, STARTED, REVOKED or UNKNOWN.
-
-    Messages carry no state key of their own, so this looks at the entries sent about the times *around_ms* (epoch
-    milliseconds) and at the next delayed messages: bounded, and therefore UNKNOWN for one that hides behind more
-    than a few hundred others.
-    """
-    if execute("ZSCORE", keys.revoked, task_id) is not None:
-        return TaskState.REVOKED
-    wanted = wire_id(task_id)
-    starts = [b"-", *(b"%d" % max(ms - 1000, 0) for ms in around_ms)]
-    for stream in scripts.streams_of(keys, levels(execute, keys)):
-        for start in starts:
-            for entry, fields in execute("XRANGE", stream, start, "+", "COUNT", _SEARCH_PAGE):
-                if _is(fields[1], wanted):
-                    pending = _group(execute, stream)[0] and execute("XPENDING", stream, GROUP, entry, entry, 1)
-                    return TaskState.STARTED if pending else TaskState.PENDING
-    for bound in ("-inf", *(str(ms - 1000) for ms in around_ms)):
-        rows = execute("ZRANGEBYSCORE", keys.delayed, bound, "+inf", "LIMIT", 0, _SEARCH_PAGE)
-        if any(_is(member[1:], wanted) for member in rows):
-            return TaskState.SCHEDULED
-    return TaskState.UNKNOWN
-
-
-def _is(data: bytes, wanted: bytes | str) -> bool:
-    try:
-        return decode(data).id == wanted
-    except DecodeError:
-        return False

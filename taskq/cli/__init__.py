@@ -11,6 +11,12 @@ COMMANDS = {
     "beat": "taskq.cli.beat",
     "demo": "taskq.cli.demo",
     "queues": "taskq.cli.queues",
+    "tasks": "taskq.cli.tasks",
+    "workers": "taskq.cli.workers",
+    "pause": "taskq.cli.pause",
+    "resume": "taskq.cli.pause",
+    "purge": "taskq.cli.pause",
+    "bench": "taskq.cli.bench",
     "dlq": "taskq.cli.dlq",
     "metrics": "taskq.cli.metrics",
     "outbox-relay": "taskq.cli.outbox_relay",
@@ -41,7 +47,8 @@ def main(ctx: click.Context, app: str | None) -> None:
     taskq demo                              see it work, on a Redis of its own
     taskq worker -A shop:app                run tasks
     taskq beat -A shop:app                  send scheduled tasks (as many beats as you like)
-    taskq queues -A shop:app                what waits, runs, failed
+    taskq queues -b redis://localhost:6379  what waits, runs, failed (tasks, workers: more of it)
+    taskq pause emails                      stop a queue for a while
     taskq dlq replay -A shop:app            run dead letters again
     taskq outbox-relay                      send what database transactions have left in the outbox
 

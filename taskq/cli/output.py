@@ -35,7 +35,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, num
 
 def print_json(value: object) -> None:
     """Print *value* as JSON on stdout; what JSON cannot hold, such as bytes, is described as text."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_described))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=described))
 
 
 def printable(text: str, *, keep: str = "\n\t") -> str:
@@ -43,5 +43,27 @@ def printable(text: str, *, keep: str = "\n\t") -> str:
     return "".join(char if char.isprintable() or char in keep else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """What stands in JSON for a value that it cannot hold."""
     return repr(value)
+
+
+def age(seconds: float | None) -> str:
+    """``0.4s``, ``12s``, ``3m``, ``5h``, ``2d``: one unit is enough to see whether something is stuck; ``-``: none."""
+    if seconds is None:
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def size(count: float) -> str:
+    """Bytes in one unit: ``312 B``, ``4.0 KiB``, ``38 MiB``."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 10 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

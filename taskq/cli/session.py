@@ -5,6 +5,7 @@ Commands parse and print; nothing here is imported by library code.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
@@ -40,12 +41,34 @@ def app_options(command: F) -> F:
             callback=_or_from_root,
             help="Where the app is, such as shop.tasks:app.",
         ),
-        click.option("--broker-url", metavar="URL", help="Redis to use instead of the app's."),
+        click.option(
+            "-b", "--broker", "--broker-url", "broker_url", metavar="URL", help="Redis to use instead of the app's."
+        ),
         click.option("--namespace", metavar="NAME", help="First part of every Redis key, instead of the app's."),
     )
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def passing_app(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add :func:`app_options`, open the app and pass it on as *app*; errors of taskq end in exit codes.
+
+    For commands that look at Redis and need no code of the app: a broker URL is enough.
+    """
+
+    @app_options
+    @functools.wraps(command)
+    @reporting_errors()
+    def with_app(*, app_path: str | None, broker_url: str | None, namespace: str | None, **given: Any) -> Any:
+        return command(app=open_app(app_path, broker_url, namespace), **given)
+
+    return with_app
+
+
+def json_option(command: F) -> F:
+    """Add ``--json`` as *as_json*."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
 def log_options(command: F) -> F:

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from taskq.app import TaskQ
-from taskq.cli.queues import _age, queues
+from taskq.cli.output import age
+from taskq.cli.queues import queues
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_json(redis_url: str, namespace: str) -> None:
 def test_table(redis_url: str, namespace: str) -> None:
     result = CliRunner().invoke(queues, ["--broker-url", redis_url, "--namespace", namespace])
     lines = [line.split() for line in result.output.splitlines()]
-    assert lines[0] == ["queue", "lag", "pending", "delayed", "dead", "oldest", "workers"]
+    assert lines[0] == ["queue", "lag", "pending", "delayed", "dead", "oldest", "workers", "state"]
     assert lines[1] == ["default", "0", "0", "0", "0", "-", "0"]
     assert lines[2][:5] == ["pay", "2", "0", "0", "0"]
     assert lines[3] == ["ship", "0", "0", "1", "0", "-", "0"]
@@ -57,4 +58,4 @@ def test_table(redis_url: str, namespace: str) -> None:
     [(0, "0.0s"), (0.44, "0.4s"), (59, "59s"), (119, "119s"), (120, "2m"), (7200, "2h"), (200_000, "2d")],
 )
 def test_ages_have_one_unit(seconds: float, text: str) -> None:
-    assert _age(seconds) == text
+    assert age(seconds) == text

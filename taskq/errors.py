@@ -10,6 +10,7 @@
      │   ├─ SerializationError         an argument or result that cannot be written to the wire
      │   ├─ DecodeError                bytes from Redis that are no message of ours
      │   ├─ UnknownTaskError           a task name that this app does not know
+     │   ├─ UnknownQueueError          a queue that neither this app nor Redis knows
      │   ├─ BrokerError                Redis did not do what was asked
      │   │   ├─ BrokerUnavailableError no connection, or no answer within the deadline
      │   │   │   └─ SpoolFullError     ... and the spool on local disk has no room
@@ -88,6 +89,10 @@ class DecodeError(TaskqError):
 
 class UnknownTaskError(TaskqError, LookupError):
     """A task name that this app does not know."""
+
+
+class UnknownQueueError(TaskqError, LookupError):
+    """A queue that neither this app nor Redis knows."""
 
 
 class BrokerError(TaskqError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -54,6 +54,50 @@ class TaskState(StrEnum):
 _FINAL = frozenset({TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED, TaskState.EXPIRED, TaskState.SKIPPED})
 
 
+class Failure(msgspec.Struct, array_like=True, frozen=True):
+    """One failed attempt, kept short: what a message tells of the runs before its present one."""
+
+    replay: int
+    """How many times it had come back from the dead letter queue."""
+    attempt: int
+    at: int
+    """Epoch milliseconds of its end."""
+    error_type: str
+    error: str
+    worker: str
+    final: bool = False
+    """Whether it made the message a dead letter."""
+
+
+class Edit(msgspec.Struct, array_like=True, frozen=True):
+    """The arguments that a message had before a person changed them in the dead letter queue."""
+
+    at: int
+    """Epoch milliseconds of the change."""
+    actor: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+class Replayed(msgspec.Struct, array_like=True, frozen=True):
+    """Which replay a message came back in, so that its end is counted there."""
+
+    run: str
+    group: str
+    """The fingerprint of the failure that it came back from."""
+
+
+HISTORY = 5
+"""Most failures, and most edits, that travel with a message."""
+H = TypeVar("H", Failure, Edit)
+
+
+def remembered(history: list[H] | None, latest: H) -> list[H]:
+    """*history* with *latest* at its end; beyond :data:`HISTORY` the first and the last are kept."""
+    known: list[H] = [*(history or ()), latest]
+    return known if len(known) <= HISTORY else known[:1] + known[1 - HISTORY :]
+
+
 class Meta(msgspec.Struct, omit_defaults=True, gc=False):
     """What travels beside the arguments. The wire names are one or two letters; defaults are not written."""
 
@@ -78,6 +122,11 @@ class Meta(msgspec.Struct, omit_defaults=True, gc=False):
     time_limit: float | None = msgspec.field(default=None, name="t")
     headers: dict[str, Any] | None = msgspec.field(default=None, name="h")
     idempotency_key: str | None = msgspec.field(default=None, name="k")
+    failures: list[Failure] | None = msgspec.field(default=None, name="e")
+    """The failed attempts before this one, oldest first: the first and the latest few."""
+    edits: list[Edit] | None = msgspec.field(default=None, name="o")
+    """The arguments that it had before, oldest first."""
+    replayed: Replayed | None = msgspec.field(default=None, name="b")
 
 
 PLAIN = Meta()

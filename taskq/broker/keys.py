@@ -9,7 +9,9 @@ key                          type    content                                    
 ``ns:{q}:stream:<level>``    stream  messages to run: ``m`` the message, ``c`` crashes  entry deleted by settle
 ``ns:{q}:levels``            set     priority levels in use besides the default         kept (at most 9)
 ``ns:{q}:delayed``           zset    due ms (Redis's clock): level digit and message    until promoted
-``ns:{q}:dead``              stream  dead letters: ``m`` the message, ``i`` evidence    until replayed or purged
+``ns:{q}:dead``              stream  dead letters: message, evidence, fingerprint       until replayed or purged
+``ns:{q}:dead:groups``       hash    fingerprint -> how many, latest, its label         until the last is gone
+``ns:{q}:dead:run:<id>``     hash    what a replay was, how many came back and ended    TTL
 ``ns:{q}:consumers``         zset    consumer -> lease deadline ms (Redis's clock)      removed at stop
 ``ns:{q}:renewed``           string  ms of the last renewal of any lease                TTL
 ``ns:{q}:producer:<id>``     string  last sequence number accepted from a producer      TTL
@@ -51,6 +53,8 @@ class QueueKeys:
         "claim_prefix",
         "consumers",
         "dead",
+        "dead_groups",
+        "dead_run_prefix",
         "delayed",
         "fired",
         "history",
@@ -75,6 +79,8 @@ class QueueKeys:
         self.claim_prefix = prefix + b"claim:"
         self.consumers = prefix + b"consumers"
         self.dead = prefix + b"dead"
+        self.dead_groups = prefix + b"dead:groups"
+        self.dead_run_prefix = prefix + b"dead:run:"
         self.delayed = prefix + b"delayed"
         self.fired = prefix + b"fired"
         self.history = prefix + b"history"
@@ -102,6 +108,10 @@ class QueueKeys:
     def result(self, task_id: str) -> bytes:
         """Where the outcome of one message is kept."""
         return self.result_prefix + task_id.encode()
+
+    def dead_run(self, run: str) -> bytes:
+        """The record of one replay."""
+        return self.dead_run_prefix + run.encode()
 
     def sent(self, task_id: str) -> bytes:
         """The mark that a user-given task id is in use."""

@@ -23,6 +23,8 @@ PRODUCER_TTL_MS = 3_600_000
 WAITING_TTL_MS = 3_600_000
 SENT_TTL_MS = 86_400_000
 """How long a task id given by the user counts as used, after its message was due."""
+RUN_TTL_MS = 30 * 86_400_000
+"""How long the record of a replay is kept."""
 MAX_PER_CALL = 1000
 """Most messages in one call: Lua's ``unpack`` fails near 8,000 values, and a call must stay short."""
 
@@ -67,6 +69,7 @@ PROMOTE = _load("promote")
 REVOKE = _load("revoke")
 WAIT = _load("wait")
 REPLAY = _load("replay")
+DISCARD = _load("discard")
 FIRE = _load("fire")
 CLAIM = _load("claim")
 RELAY = _load("relay")
@@ -162,13 +165,22 @@ def wait(keys: QueueKeys, task_id: str, channel: bytes) -> Call:
     return Call(WAIT, (keys.result(task_id), keys.waiting), (task_id, channel, WAITING_TTL_MS))
 
 
-def replay(keys: QueueKeys, quads: Sequence[Arg]) -> Call:
-    """Dead letters back into their queue; answers how many moved."""
+def replay(keys: QueueKeys, quads: Sequence[Arg], run: str | None = None, most: int | None = None) -> Call:
+    """Dead letters back into their queue; answers how many moved.
+
+    *run* is where they are counted, *most* how many of one fingerprint that run may put back in all.
+    """
+    counted = () if run is None else (keys.dead_run(run),)
     return Call(
         REPLAY,
-        (keys.dead, keys.stream_prefix, keys.levels, keys.result_prefix),
-        (keys.wake, str(DEFAULT_PRIORITY), *quads),
+        (keys.dead, keys.stream_prefix, keys.levels, keys.result_prefix, *counted),
+        (keys.wake, str(DEFAULT_PRIORITY), "" if most is None else most, RUN_TTL_MS, *quads),
     )
+
+
+def discard(keys: QueueKeys, pairs: Sequence[Arg], *, with_results: bool = False) -> Call:
+    """Dead letters deleted, named by pairs of entry id and task id; answers how many."""
+    return Call(DISCARD, (keys.dead,), (keys.result_prefix if with_results else b"", *pairs))
 
 
 def fire(keys: QueueKeys, schedule: str, fire_time_ms: int, level: int, message: bytes) -> Call:

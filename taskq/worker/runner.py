@@ -22,7 +22,7 @@ from taskq.broker.scripts import member
 from taskq.config import Config
 from taskq.context import Context, current_delivery
 from taskq.delivery import Delivery
-from taskq.dlq import Evidence, pack_evidence
+from taskq.dlq.letter import Evidence, buried
 from taskq.durations import milliseconds
 from taskq.errors import (
     Reject,
@@ -33,10 +33,12 @@ from taskq.errors import (
     TimeLimitExceededError,
     WorkerLostError,
 )
-from taskq.message import PLAIN, Meta, TaskState, decode, encode
+from taskq.message import PLAIN, Failure, Meta, TaskState, decode, encode, remembered
 from taskq.outcome import pack_error, pack_success
 from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RELEASE, RETRY, Outcome
 
+MAX_REMEMBERED = 200
+"""Longest text kept of an attempt that was not the last, in characters."""
 MAX_TEXT = 20_000
 """Longest traceback kept, in characters: the end, where the error is."""
 
@@ -227,12 +229,19 @@ class Runner:
             first=first,
             crashes=meta.crashes + delivery.crashes,
             unknown_since=0,
+            failures=remembered(meta.failures, self._failure(meta, error)),
         )
         stored = b""
         if not ignores_result(delivery):
             stored = pack_error(TaskState.RETRY, type(error).__qualname__, _text(error), text, meta.attempt)
         data = member(meta.priority, _with_meta(delivery, changed))
         return Outcome(RETRY, "RETRY", stored, delivery.task.settings.failure_ttl_ms, (round(wait * 1000), data))
+
+    def _failure(self, meta: Meta, error: BaseException) -> Failure:
+        """What is remembered of a failed attempt that is not the last."""
+        cause = error.reason if isinstance(error, Retry) and isinstance(error.reason, Exception) else error
+        text = _text(cause)[:MAX_REMEMBERED]
+        return Failure(meta.replays, meta.attempt, now_ms(), type(cause).__qualname__, text, self.worker)
 
     def _dead(
         self, delivery: Delivery, reason: str, error: BaseException, text: str, *, crashes: int = 0, **known: Any
@@ -258,7 +267,7 @@ class Runner:
         if delivery.task is not None and not ignores_result(delivery):
             stored = pack_error(TaskState.FAILURE, kind, _text(error), text, meta.attempt)
             ttl_ms = delivery.task.settings.failure_ttl_ms
-        return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, (delivery.data, pack_evidence(evidence)))
+        return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, buried(delivery.data, message.task, evidence))
 
     def _ended(self, delivery: Delivery, state: TaskState, reason: str) -> Outcome:
         """REVOKED and EXPIRED. The outcome is stored even without results: a revoke mark ends with it."""
@@ -277,7 +286,7 @@ def ignores_result(delivery: Delivery) -> bool:
 def malformed(data: bytes, reason: str, worker: str) -> Outcome:
     """The outcome of an entry that is no message: to the dead letter queue with its bytes."""
     evidence = Evidence(error_type="DecodeError", error=reason, reason="malformed", worker=worker, died_at=now_ms())
-    return Outcome(DEAD_LETTER, "FAILURE", extra=(data, pack_evidence(evidence)))
+    return Outcome(DEAD_LETTER, "FAILURE", extra=buried(data, "", evidence))
 
 
 def _with_meta(delivery: Delivery, meta: Meta) -> bytes:

@@ -23,7 +23,7 @@ def retry(entry: bytes, wait_ms: int = 60_000, member: bytes = b"5again") -> tup
 
 
 def dead(entry: bytes, message: bytes = b"m", task_id: str = "id") -> tuple[Any, ...]:
-    return ("d", STREAM, entry, task_id, b"F-error", 60_000, message, b"evidence")
+    return ("d", STREAM, entry, task_id, b"F-error", 60_000, message, b"evidence", b"print", b"label")
 
 
 def release(entry: bytes, crashes: int = 0) -> tuple[Any, ...]:
@@ -69,7 +69,10 @@ def test_retry_puts_the_message_aside(bench: Any, ear: Any) -> None:
 def test_dead_letter_keeps_message_and_evidence(bench: Any) -> None:
     (entry,) = bench.fetch(b"a")
     bench.settle(*dead(entry, b"the bytes"))
-    assert [fields for _, fields in bench.client.xrange(bench.keys.dead)] == [{b"m": b"the bytes", b"i": b"evidence"}]
+    ((letter, fields),) = bench.client.xrange(bench.keys.dead)
+    assert fields == {b"m": b"the bytes", b"i": b"evidence", b"g": b"print"}
+    counted = {b"n:print": b"1", b"l:print": b"label", b"f:print": letter, b"e:print": letter}
+    assert bench.client.hgetall(bench.keys.dead_groups) == counted
     assert bench.messages() == bench.pending() == []
     assert bench.client.get(bench.keys.result("id")) == b"F-error"
 

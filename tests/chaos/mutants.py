@@ -242,7 +242,7 @@ def _promote_early() -> None:
 
 
 def _dead_dropped() -> None:
-    _edit("SETTLE", ("wrote = redis.pcall('XADD', KEYS[3], '*', 'm', ARGV[at], 'i', ARGV[at + 1])", "wrote = 1"))
+    _edit("SETTLE", ("wrote = bury(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])", "wrote = 1"))
 
 
 def _blind_block() -> None:

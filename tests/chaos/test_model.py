@@ -378,7 +378,7 @@ class Queue(RuleBasedStateMachine):
         extra: dict[str, tuple[Any, ...]] = {
             COMMIT: (1, 2, "INCR", self._effect(delivery.data)),
             RETRY: (HOUR, scripts.member(5, delivery.data)),
-            DEAD: (delivery.data, b"evidence"),
+            DEAD: (delivery.data, b"evidence", b"fingerprint", b"label"),
             RELEASE: (0,),
         }
         stored = b"" if kind == RELEASE else outcome

@@ -15,6 +15,7 @@ PERMANENT_KEYS = {
     rf"{_QUEUE}:levels": "the priority levels that the queue has a stream for",
     rf"{_QUEUE}:fired": "last fire time of each schedule: what makes a fire time happen once",
     rf"{_QUEUE}:dead": "the dead letter queue never drops by itself",
+    rf"{_QUEUE}:dead:groups": "how many dead letters there are of each kind; gone with the last of them",
 }
 
 _STREAM = re.compile(rf"{_QUEUE}:stream:(\d|front)")

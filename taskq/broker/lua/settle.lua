@@ -9,13 +9,13 @@
 --         'c' complete     -
 --         'r' retry        wait ms, level digit with message
 --         't' commit       a completion with commands: how many, then each: its length and its words
---         'd' dead letter  message, evidence
+--         'd' dead letter  message, evidence, fingerprint, label of its group
 --         'l' release      crashes to write on it, '' for none: it is no suspect        (to the front of the queue)
 --         'k' give up      claim                         (no end: it stands before the 'd' or 'c' that is one, and
 --                                                         gives the message's idempotency key free)
 --       and for what was settled before it ran, which therefore has no entry any more:
 --         's' store        -                             (the outcome only)
---         'e' bury         message, evidence             (the outcome and a dead letter)
+--         'e' bury         message, evidence, fingerprint, label         (the outcome and a dead letter)
 -- Returns {0} when STALE: the caller has no lease any more, nothing was changed.
 --         Else {1, entries per stream: {number, entries}, flags: 1 ids are revoked in this queue + 2 it is paused (then
 --               nothing is fetched), refused entry ids, commands of 't' that Redis refused, as text}.
@@ -61,6 +61,19 @@ if at <= total then
     if string.sub(outcome, 1, 1) == 'V' then redis.call('ZREM', KEYS[5], task) end
   end
 
+  -- dead letters are counted by fingerprint as they come and go; beyond 1,000 groups all others share one
+  local function bury(message, evidence, group, label)
+    local groups = KEYS[3] .. ':groups'
+    if redis.call('HEXISTS', groups, 'n:' .. group) == 0 and redis.call('HLEN', groups) >= 4000 then
+      group, label = 'other', ''
+    end
+    local id = redis.pcall('XADD', KEYS[3], '*', 'm', message, 'i', evidence, 'g', group)
+    if type(id) == 'table' then return id end
+    redis.call('HINCRBY', groups, 'n:' .. group, 1)
+    redis.call('HSETNX', groups, 'f:' .. group, id)
+    redis.call('HSET', groups, 'l:' .. group, label, 'e:' .. group, id)
+  end
+
   local completions = {}
   while at <= total do
     local kind, stream, id, task, outcome = ARGV[at], KEYS[FIRST + ARGV[at + 1]], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
@@ -101,8 +114,8 @@ if at <= total then
       end
       at = at + 2
     elseif kind == 'd' or kind == 'e' then
-      if ours then wrote = redis.pcall('XADD', KEYS[3], '*', 'm', ARGV[at], 'i', ARGV[at + 1]) end
-      at = at + 2
+      if ours then wrote = bury(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]) end
+      at = at + 4
     elseif kind == 'l' then
       local entry = ours and redis.call('XRANGE', stream, id, id)[1]
       if entry and ARGV[at] == '' then

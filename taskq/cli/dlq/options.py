@@ -1,0 +1,145 @@
+"""What the ``taskq dlq`` commands share: which dead letters are meant, and how one is shown."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from taskq.durations import seconds
+from taskq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from taskq.app import TaskQ
+    from taskq.dlq import DeadLetter
+
+_CHOICES = ("task", "error", "since", "until", "text", "fingerprint")
+
+queue_option = click.option("--queue", metavar="NAME", help="Only of this queue.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
+all_option = click.option("--all", "everything", is_flag=True, help="Every dead letter there is.")
+
+
+def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose dead letters; the command gets them as one mapping, ``where``."""
+
+    @functools.wraps(command)
+    def collected(**given: Any) -> Any:
+        where = {name: value for name in _CHOICES if (value := given.pop(name)) is not None}
+        return command(where=where, **given)
+
+    options = (
+        click.option("--task", metavar="NAME", help="Only of this task."),
+        click.option("--error", metavar="TYPE", help="Only with this type of error, such as ValueError."),
+        click.option(
+            "--since", metavar="TIME", callback=_instant, help="Not older: 2026-11-01T08:00 (UTC), or 2h ago."
+        ),
+        click.option("--until", metavar="TIME", callback=_instant, help="Not younger; written as --since."),
+        click.option("--text", metavar="TEXT", help="Only with this in the arguments or the error."),
+        click.option("--fingerprint", metavar="HEX", help='Only of this group of "taskq dlq groups".'),
+    )
+    decorated: Callable[..., Any] = collected
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
+def check_choice(ids: tuple[str, ...], queue: str | None, where: dict[str, Any], everything: bool) -> None:
+    """An action on many must be asked for in so many words.
+
+    Raises:
+        click.UsageError: it is not clear which dead letters are meant.
+    """
+    if everything and (ids or queue or where):
+        raise click.UsageError("--all goes without IDs, --queue, --task and the like")
+    if not (everything or ids or queue or where):
+        raise click.UsageError("which ones? Give IDs, --queue, --task or the like, or --all")
+
+
+def check_queue(app: TaskQ, queue: str | None) -> None:
+    """Refuse a queue that nobody knows: most likely a slip of the pen.
+
+    Raises:
+        UnknownQueueError: it is neither of the app nor in Redis.
+    """
+    if queue is not None:
+        app.dlq.check_queue(queue)
+
+
+def fields_of(letter: DeadLetter, max_replays: int) -> dict[str, Any]:
+    """All that is known of a dead letter, with the names that ``--json`` promises."""
+    evidence, message = letter.evidence, letter.message
+    fields: dict[str, Any] = {
+        "id": letter.entry,
+        "queue": letter.queue,
+        "task": letter.task,
+        "task_id": letter.task_id,
+        "args": message.args if message else None,
+        "kwargs": message.kwargs if message else None,
+        "reason": evidence.reason,
+        "error_type": evidence.error_type,
+        "error": evidence.error,
+        "fingerprint": letter.fingerprint,
+        "attempts": evidence.attempts,
+        "crashes": evidence.crashes,
+        "exit_code": evidence.exit_code,
+        "rss_bytes": evidence.rss_bytes,
+        "replays": letter.replays,
+        "parked": letter.replays >= max_replays,
+        "worker": evidence.worker,
+        "died_at": letter.died_at.isoformat(timespec="milliseconds"),
+        "failures": [
+            {
+                "replay": failure.replay,
+                "attempt": failure.attempt,
+                "at": moment(failure.at),
+                "error_type": failure.error_type,
+                "error": failure.error,
+                "worker": failure.worker,
+                "final": failure.final,
+            }
+            for failure in letter.failures
+        ],
+        "edits": [
+            {"at": moment(edit.at), "actor": edit.actor, "args": edit.args, "kwargs": edit.kwargs}
+            for edit in letter.edits
+        ],
+        "traceback": evidence.traceback,
+    }
+    if message is None:
+        fields["data"] = letter.data.hex()
+    return fields
+
+
+def moment(epoch_ms: int) -> str:
+    """An instant as ``--json`` gives it."""
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def first_line(text: str, width: int = 60) -> str:
+    """The first line of *text*, shortened for a table."""
+    line = text.partition("\n")[0]
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def clock(when: datetime | None) -> str:
+    """An instant in a table, in UTC."""
+    return "-" if when is None else f"{when:%Y-%m-%d %H:%M:%S}"
+
+
+def _instant(_: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        return datetime.now(UTC) - timedelta(seconds=seconds(value))
+    except ConfigError:
+        pass
+    try:
+        when = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter("write 2026-11-01T08:00, or a time ago such as 30m, 2h or 7d") from None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

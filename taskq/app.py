@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import os
 import sys
@@ -19,19 +20,23 @@ from taskq.broker.aio import AsyncClient
 from taskq.broker.inspect import QueueStats
 from taskq.broker.keys import Keys
 from taskq.broker.listener import Listeners
-from taskq.broker.producer import Outgoing
+from taskq.broker.producer import Sendable
 from taskq.broker.sync import SyncBroker
 from taskq.collector import Collector, collecting
 from taskq.config import Config
 from taskq.dlq import DeadLetters
 from taskq.errors import ConfigError, ScheduleError, UnknownTaskError
+from taskq.events import EventStreams
 from taskq.hooks import Hooks
 from taskq.message import check_id
+from taskq.publishing import Publishing
 from taskq.queues import Queues
 from taskq.result import Result
 from taskq.schedule import Schedule, cron
 from taskq.sender import Sender
+from taskq.subscription import Subscription
 from taskq.task import AsyncTask, BaseTask, Task, TaskDecorator, TaskOptions, call_plan, prepare
+from taskq.topic import Topic
 
 F = TypeVar("F", bound=BaseTask[Any, Any])
 CATCH_UP = ("none", "last", "all")
@@ -51,7 +56,7 @@ class PeriodicEntry:
     """Which fire times missed while no beat ran are made up for: ``none``, ``last`` or ``all`` (at most 1,000)."""
 
 
-class TaskQ:
+class TaskQ(Publishing):
     """A task queue application.
 
     Args:
@@ -74,6 +79,8 @@ class TaskQ:
         self.include = tuple(include)
         self.tasks: dict[str, BaseTask[Any, Any]] = {}
         self.periodic_entries: dict[str, PeriodicEntry] = {}
+        self.topics: dict[str, Topic] = {}
+        self.subscriptions: dict[str, Subscription] = {}
         self.hooks = Hooks()
         """What happens in this process, for those who listen; see :mod:`taskq.hooks`."""
         self.task = TaskDecorator(lambda: self)
@@ -100,9 +107,15 @@ class TaskQ:
         self.keys = Keys(self.config.namespace)
 
     def register(
-        self, function: Callable[..., Any], *, name: str | None, bind: bool, settings: Mapping[str, Any]
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None,
+        bind: bool,
+        settings: Mapping[str, Any],
+        group_queue: str | None = None,
     ) -> BaseTask[Any, Any]:
-        """Make *function* a task; what ``@app.task`` calls.
+        """Make *function* a task; what ``@app.task`` calls. A subscriber's is on the queue of its group.
 
         Raises:
             ConfigError: not a function, a bad setting, or the name is taken by another function.
@@ -118,6 +131,8 @@ class TaskQ:
         is_async = inspect.iscoroutinefunction(function)
         kind = AsyncTask if is_async else Task
         options = TaskOptions.build(self, settings, task_name)
+        if group_queue is not None:
+            options = dataclasses.replace(options, queue=group_queue)
         task: BaseTask[Any, Any] = kind(self, function, task_name, bind=bind, is_async=is_async, options=options)
         self.tasks[task_name] = task
         return task
@@ -230,6 +245,11 @@ class TaskQ:
         return Queues(self.sync_broker, self.keys, self.config, self.known_queues)
 
     @cached_property
+    def events(self) -> EventStreams:
+        """The topics of this namespace: their groups, positions and replays."""
+        return EventStreams(self.sync_broker, self.keys, self.topics)
+
+    @cached_property
     def sender(self) -> Sender:
         """The sending side of this process."""
         return Sender(self.address, self.config, self.keys)
@@ -322,7 +342,7 @@ class TaskQ:
         """As :meth:`purge`, without blocking the event loop."""
         return await asyncio.to_thread(self.purge, queue, delayed=delayed)
 
-    def send(self, messages: Sequence[Outgoing]) -> None:
+    def send(self, messages: Sequence[Sendable]) -> None:
         """Send prepared messages.
 
         Raises:
@@ -333,7 +353,7 @@ class TaskQ:
             return
         self.sender.send(messages)
 
-    async def asend(self, message: Outgoing) -> None:
+    async def asend(self, message: Sendable) -> None:
         """Send one prepared message from the running event loop.
 
         Raises:
@@ -344,7 +364,7 @@ class TaskQ:
             return
         await self.sender.asend(message)
 
-    async def asend_many(self, messages: Sequence[Outgoing]) -> None:
+    async def asend_many(self, messages: Sequence[Sendable]) -> None:
         """Send prepared messages from the running event loop.
 
         Raises:
@@ -409,6 +429,7 @@ def _default_name(function: Callable[..., Any]) -> str:
 
 def _same_source(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
     """Whether two functions are the same definition, as after a module was imported twice."""
+    one, other = inspect.unwrap(one), inspect.unwrap(other)
     a, b = getattr(one, "__code__", None), getattr(other, "__code__", None)
     if a is None or b is None:
         return one is other

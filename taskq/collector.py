@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from taskq import failpoints
-from taskq.broker.producer import Outgoing
+from taskq.broker.producer import Sendable
 from taskq.errors import TaskqError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Collector:
 
     def __init__(self, app: TaskQ) -> None:
         self._app = app
-        self._messages: list[Outgoing] = []
+        self._messages: list[Sendable] = []
         self._token: Token[Collector | None] | None = None
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Collector:
         if kind is None and messages:
             await self._app.asend_many(messages)
 
-    def _close(self) -> list[Outgoing]:
+    def _close(self) -> list[Sendable]:
         if self._token is not None:
             _open.reset(self._token)
             self._token = None
@@ -64,7 +64,7 @@ class Collector:
             failpoints.hit("batch.close")
         return messages
 
-    def add(self, messages: Sequence[Outgoing]) -> None:
+    def add(self, messages: Sequence[Sendable]) -> None:
         """Keep *messages* until the block ends."""
         self._messages += messages
 

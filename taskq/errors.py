@@ -6,7 +6,8 @@
      ├─ TaskqError                     root: ``except TaskqError`` catches all of ours
      │   ├─ ConfigError                a setting or an option is wrong; the text says which and what to write
      │   │   ├─ UnknownOptionError     no such option ("did you mean ...?")
-     │   │   └─ ScheduleError          a cron line, interval or time zone that cannot be used
+     │   │   ├─ ScheduleError          a cron line, interval or time zone that cannot be used
+     │   │   └─ UnknownTopicError      a topic that this app has not declared
      │   ├─ SerializationError         an argument or result that cannot be written to the wire
      │   ├─ DecodeError                bytes from Redis that are no message of ours
      │   ├─ UnknownTaskError           a task name that this app does not know
@@ -70,6 +71,10 @@ class UnknownOptionError(ConfigError, TypeError):
 
 class ScheduleError(ConfigError):
     """A cron line, interval or time zone that cannot be used."""
+
+
+class UnknownTopicError(ConfigError, LookupError):
+    """A topic that this app has not declared."""
 
 
 class SerializationError(TaskqError, TypeError):

@@ -12,7 +12,7 @@ from taskq import failpoints
 from taskq.broker.address import Address
 from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import Keys
-from taskq.broker.producer import AsyncProducer, Outgoing, pages, send_sync
+from taskq.broker.producer import AsyncProducer, Outgoing, Sendable, announcement, pages, send_sync
 from taskq.broker.sync import SyncBroker
 from taskq.config import Config
 from taskq.errors import BrokerUnavailableError
@@ -53,7 +53,7 @@ class Sender:
             if len(self.spool):  # left by a process that ended before Redis was back
                 self._flusher.start()
 
-    def send(self, messages: Sequence[Outgoing]) -> None:
+    def send(self, messages: Sequence[Sendable]) -> None:
         """Send from ordinary code.
 
         Raises:
@@ -62,32 +62,31 @@ class Sender:
         for page in pages(messages) if len(messages) != 1 else (messages,):
             if self._behind_spool(page):
                 continue
-            queue = page[0].keys.queue
-            if queue not in self._announced:
-                self._announce(queue)
+            if page[0].keys.queue not in self._announced:
+                self._announce(page[0])
             if failpoints.ARMED:
                 failpoints.hit("send.page")
             send_sync(self.broker, page, None if page[0].fallback == "raise" else self._undelivered)
             if failpoints.ARMED:
                 failpoints.hit("send.accepted")
 
-    async def asend(self, message: Outgoing) -> None:
+    async def asend(self, message: Sendable) -> None:
         """Send one message from the running event loop. Raises as :meth:`send`."""
         if self.spool is not None and await asyncio.to_thread(self._behind_spool, (message,)):
             return
         producer = self._pair()[1]
         if message.keys.queue not in self._announced:
-            await asyncio.to_thread(self._announce, message.keys.queue)
+            await asyncio.to_thread(self._announce, message)
         await producer.send(message)
 
-    async def asend_many(self, messages: Sequence[Outgoing]) -> None:
+    async def asend_many(self, messages: Sequence[Sendable]) -> None:
         """Send many messages from the running event loop. Raises as :meth:`send`."""
         producer = self._pair()[1]
         for page in pages(messages):
             if self.spool is not None and await asyncio.to_thread(self._behind_spool, page):
                 continue
             if page[0].keys.queue not in self._announced:
-                await asyncio.to_thread(self._announce, page[0].keys.queue)
+                await asyncio.to_thread(self._announce, page[0])
             await producer.send_page(page)
 
     @property
@@ -119,27 +118,28 @@ class Sender:
             pair = self._loops[loop] = (client, producer)
         return pair
 
-    def _announce(self, queue: str) -> None:
-        """Put the queue's name where views find it; what cannot be announced now is announced next time."""
+    def _announce(self, message: Sendable) -> None:
+        """Put the name of the queue or topic where views find it; what cannot be announced now is announced next time."""
         if failpoints.ARMED:
             failpoints.hit("send.announce")
         deadline = self._config.broker_deadline if self.spool is None else 0.05
         try:
-            self.broker.execute("SADD", self._keys.queues, queue, deadline=deadline)
+            for command in announcement(self._keys, message):
+                self.broker.execute(*command, deadline=deadline)
         except BrokerUnavailableError:
             return  # the message itself meets the same trouble, and has its own answer to it
         if failpoints.ARMED:
             failpoints.hit("send.announced")
-        self._announced.add(queue)
+        self._announced.add(message.keys.queue)
 
-    def _behind_spool(self, page: Sequence[Outgoing]) -> bool:
+    def _behind_spool(self, page: Sequence[Sendable]) -> bool:
         """While older messages wait in the spool, newer ones queue behind them."""
         if self.spool is None or page[0].fallback != "spool" or not self._flusher.busy:
             return False
         self._keep(os.urandom(8).hex().encode(), 1, page)
         return True
 
-    def _undelivered(self, producer: bytes, sequence: int, page: Sequence[Outgoing]) -> bool:
+    def _undelivered(self, producer: bytes, sequence: int, page: Sequence[Sendable]) -> bool:
         """Redis cannot be reached: whether *page* is taken care of. Its identity must not be used again."""
         if page[0].fallback == "drop":
             self.dropped += len(page)
@@ -150,11 +150,11 @@ class Sender:
             return True
         return False
 
-    def _keep(self, producer: bytes, sequence: int, page: Sequence[Outgoing]) -> None:
+    def _keep(self, producer: bytes, sequence: int, page: Sequence[Sendable]) -> None:
         assert self.spool is not None
         if failpoints.ARMED:
             failpoints.hit("spool.keep")
-        self.spool.add(producer, sequence, page)
+        self.spool.add(producer, sequence, [message for message in page if isinstance(message, Outgoing)])
         if failpoints.ARMED:
             failpoints.hit("spool.kept")
         self.spooled += len(page)

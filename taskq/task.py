@@ -434,7 +434,7 @@ def call_plan(
     if ignored != ignore_result:
         extra["ignore_result"] = ignored
     return CallPlan(
-        queue=check_name(given.get("queue", queue), "queue"),
+        queue=check_name(given["queue"], "queue") if "queue" in given else queue,
         priority=level,
         meta=Meta(**extra) if extra else None,
         task_id=check_id(given["task_id"]) if "task_id" in given else None,

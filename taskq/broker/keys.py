@@ -27,13 +27,20 @@ key                          type    content                                    
 ``ns:{q}:history``           hash    minute modulo 120 -> the minute and its sums       TTL
 ``ns:worker:<consumer>``     string  what a worker says of itself, for views            TTL, or when it stops
 ``ns:queues``                set     names of the queues ever used, for views           kept
+``ns:{t/}:events``           stream  events: ``m`` payload, ``n`` ordinal, ``k`` key    dropped by retention
+``ns:{t/}:topic``            hash    total, limits, and the position of each group      kept (one per topic)
+``ns:topics``                set     names of the topics ever used, for views           kept
 ===========================  ======  =================================================  ========================
 
 Level ``front`` holds what was handed back or taken over; it is read before every priority.
 
 In ``consumers``, a name that begins with ``!`` and has score 0 marks a worker whose deliveries are being taken over.
 
+``t`` is a topic. A group ``g`` of it has a queue named ``t/g``, whose keys begin with ``ns:{t/}:g:`` where those of
+other queues begin with ``ns:{q}:``: so one script can move events from the topic into the queue.
+
 Channels: ``ns:{q}:wake`` tells workers of an earlier delayed head, a new level, a revocation or a pause;
+``ns:{t/}:published`` wakes a topic's dispatchers;
 ``ns:client:<id>`` carries results to the client that waits for them.
 """
 
@@ -74,7 +81,8 @@ class QueueKeys:
     )
 
     def __init__(self, namespace: str, queue: str) -> None:
-        prefix = f"{namespace}:{{{queue}}}:".encode()
+        topic, slash, group = queue.partition("/")
+        prefix = f"{namespace}:{{{topic}/}}:{group}:".encode() if slash else f"{namespace}:{{{queue}}}:".encode()
         self.queue = queue
         self.claim_prefix = prefix + b"claim:"
         self.consumers = prefix + b"consumers"
@@ -126,13 +134,35 @@ class QueueKeys:
         return self.last_prefix + f"{task}:{key}".encode()
 
 
+class TopicKeys:
+    """The keys of one topic."""
+
+    __slots__ = ("events", "producer_prefix", "published", "queue", "state", "topic")
+
+    def __init__(self, namespace: str, topic: str) -> None:
+        prefix = f"{namespace}:{{{topic}/}}:".encode()
+        self.topic = topic
+        self.queue = f"{topic}/"
+        """What the names of its groups' queues begin with; no queue has it as its name."""
+        self.events = prefix + b"events"
+        self.producer_prefix = prefix + b"producer:"
+        self.published = prefix + b"published"
+        self.state = prefix + b"topic"
+
+    def producer(self, producer_id: bytes) -> bytes:
+        """Where the last sequence number of one producer connection is kept."""
+        return self.producer_prefix + producer_id
+
+
 class Keys:
     """The keys of one namespace."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.queues = f"{namespace}:queues".encode()
+        self.topics = f"{namespace}:topics".encode()
         self.queue = lru_cache(maxsize=4096)(self._queue)
+        self.topic = lru_cache(maxsize=4096)(self._topic)
 
     def _queue(self, name: str) -> QueueKeys:
         return QueueKeys(self.namespace, name)
@@ -140,6 +170,9 @@ class Keys:
     def worker(self, consumer: bytes) -> bytes:
         """What one worker process says of itself."""
         return f"{self.namespace}:worker:".encode() + consumer
+
+    def _topic(self, name: str) -> TopicKeys:
+        return TopicKeys(self.namespace, name)
 
     def client(self, client_id: str) -> bytes:
         """The channel on which results reach one client process."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from taskq import failpoints
-from taskq.broker import scripts
+from taskq.broker import scripts, topic_scripts
 from taskq.broker.aio import AsyncClient
-from taskq.broker.keys import QueueKeys
+from taskq.broker.keys import Keys, QueueKeys, TopicKeys
 from taskq.broker.scripts import MAX_PER_CALL, Call
 from taskq.broker.sync import SyncBroker, SyncConnection
 from taskq.errors import BrokerUnavailableError
@@ -36,17 +36,34 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """The task id, when the user gave it: then it is sent once per id, whoever sends it."""
 
 
+class OutgoingEvent(msgspec.Struct, frozen=True, gc=False):
+    """One encoded event and the topic it goes to."""
+
+    keys: TopicKeys
+    limits: tuple[int, int, int]
+    """Age in ms, number and bytes of the events that the topic keeps; 0: no limit."""
+    key: str
+    """Empty for none."""
+    data: bytes
+    level: ClassVar[int] = 0
+    due: ClassVar[None] = None
+    fallback: ClassVar[str] = "raise"
+    unique_id: ClassVar[None] = None
+
+
+Sendable = Outgoing | OutgoingEvent
+
 Planned = Callable[[bytes, int], Call]
 """A call that still needs the producer id and sequence number of the connection that will carry it."""
 
 
-Undelivered = Callable[[bytes, int, Sequence[Outgoing]], bool]
+Undelivered = Callable[[bytes, int, Sequence[Sendable]], bool]
 """Told the identity and messages of a page that could not be sent in time; says whether they are taken care of."""
 
 
-def pages(messages: Iterable[Outgoing]) -> list[list[Outgoing]]:
+def pages(messages: Iterable[Sendable]) -> list[list[Sendable]]:
     """*messages* as script calls can take them: one target each, at most 1,000, in order within a target."""
-    groups: dict[tuple[int, int, bool, str, str | None], list[Outgoing]] = {}
+    groups: dict[tuple[int, int, bool, str, str | None], list[Sendable]] = {}
     for message in messages:
         target = (id(message.keys), message.level, message.due is None, message.fallback, message.unique_id)
         groups.setdefault(target, []).append(message)
@@ -55,9 +72,11 @@ def pages(messages: Iterable[Outgoing]) -> list[list[Outgoing]]:
     ]
 
 
-def plan(page: Sequence[Outgoing]) -> Planned:
+def plan(page: Sequence[Any]) -> Planned:
     """The call for one of :func:`pages`."""
     first = page[0]
+    if isinstance(first, OutgoingEvent):
+        return _plan_events(first, page)
     if first.unique_id is not None:
         page = page[:1]  # coroutines that send the same id at the same time: one message, as if one after the other
     if first.due is None:
@@ -71,7 +90,23 @@ def plan(page: Sequence[Outgoing]) -> Planned:
     return lambda producer, sequence: scripts.delay(first.keys, producer, sequence, members, first.unique_id)
 
 
-def send_sync(broker: SyncBroker, page: Sequence[Outgoing], undelivered: Undelivered | None = None) -> Any:
+def _plan_events(first: OutgoingEvent, page: Sequence[OutgoingEvent]) -> Planned:
+    events: list[scripts.Arg] = []
+    for event in page:
+        events += (event.key, event.data)
+    return lambda producer, sequence: topic_scripts.publish(first.keys, first.limits, producer, sequence, events)
+
+
+def announcement(keys: Keys, message: Sendable) -> list[tuple[scripts.Arg, ...]]:
+    """The commands that make a queue or topic known to views."""
+    if isinstance(message, Outgoing):
+        return [("SADD", keys.queues, message.keys.queue)]
+    age, events, size = message.limits
+    declared = ("HSET", message.keys.state, "age", age, "events", events, "bytes", size)
+    return [("SADD", keys.topics, message.keys.topic), declared]
+
+
+def send_sync(broker: SyncBroker, page: Sequence[Sendable], undelivered: Undelivered | None = None) -> Any:
     """Send one page; the script's reply, or None when *undelivered* has taken care of it.
 
     Raises:
@@ -114,10 +149,10 @@ class AsyncProducer:
         self._producer = os.urandom(8).hex().encode()
         self._sequence = 0
         self._turn = asyncio.Lock()
-        self._queued: list[tuple[Outgoing, asyncio.Future[Any]]] = []
+        self._queued: list[tuple[Sendable, asyncio.Future[Any]]] = []
         self._pump: asyncio.Task[None] | None = None
 
-    async def send(self, message: Outgoing) -> Any:
+    async def send(self, message: Sendable) -> Any:
         """Send one message, together with those of other coroutines; the call's reply.
 
         Raises:
@@ -137,7 +172,7 @@ class AsyncProducer:
         finally:
             self._pump = None
 
-    async def _send_batch(self, batch: list[tuple[Outgoing, asyncio.Future[Any]]]) -> None:
+    async def _send_batch(self, batch: list[tuple[Sendable, asyncio.Future[Any]]]) -> None:
         waiting = {id(message): future for message, future in batch}
         for page in pages(message for message, _ in batch):
             futures = [waiting[id(message)] for message in page]
@@ -148,7 +183,7 @@ class AsyncProducer:
             else:
                 _finish(futures, lambda future, reply=reply: future.set_result(reply))  # type: ignore[misc]
 
-    async def send_page(self, page: Sequence[Outgoing]) -> Any:
+    async def send_page(self, page: Sequence[Sendable]) -> Any:
         """Send one of :func:`pages`; the script's reply, or None when it was taken care of otherwise.
 
         Raises:

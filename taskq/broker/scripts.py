@@ -7,6 +7,7 @@ The contract of a script stands in its header; a builder only orders keys and ar
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,31 +53,35 @@ class Call:
         return (verb, body, len(self.keys), *self.keys, *self.args)
 
 
-def _load(name: str) -> Script:
+def load(name: str) -> Script:
+    """The script in ``lua/<name>.lua``; a line ``-- include <part>`` in it stands for ``lua/include/<part>.lua``."""
     text = (_LUA / f"{name}.lua").read_text("utf-8")
+    text = re.sub(
+        r"^-- include (\w+)$", lambda part: (_LUA / "include" / f"{part[1]}.lua").read_text("utf-8"), text, flags=re.M
+    )
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-ENQUEUE = _load("enqueue")
-DELAY = _load("delay")
-REGISTER = _load("register")
-HEARTBEAT = _load("heartbeat")
-SETTLE = _load("settle")
-RECOVER = _load("recover")
-MARK = _load("mark")
-ADOPT = _load("adopt")
-PROMOTE = _load("promote")
-REVOKE = _load("revoke")
-WAIT = _load("wait")
-REPLAY = _load("replay")
-DISCARD = _load("discard")
-FIRE = _load("fire")
-CLAIM = _load("claim")
-RELAY = _load("relay")
-PAUSE = _load("pause")
-RESUME = _load("resume")
-PURGE = _load("purge")
-COUNT = _load("count")
+ENQUEUE = load("enqueue")
+DELAY = load("delay")
+REGISTER = load("register")
+HEARTBEAT = load("heartbeat")
+SETTLE = load("settle")
+RECOVER = load("recover")
+MARK = load("mark")
+ADOPT = load("adopt")
+PROMOTE = load("promote")
+REVOKE = load("revoke")
+WAIT = load("wait")
+REPLAY = load("replay")
+DISCARD = load("discard")
+FIRE = load("fire")
+CLAIM = load("claim")
+RELAY = load("relay")
+PAUSE = load("pause")
+RESUME = load("resume")
+PURGE = load("purge")
+COUNT = load("count")
 
 
 def _announce(level: int) -> str:

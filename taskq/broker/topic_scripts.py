@@ -1,0 +1,58 @@
+"""Typed builders for the scripts of event streams; as :mod:`taskq.broker.scripts` for those of queues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from taskq.broker.keys import QueueKeys, TopicKeys
+from taskq.broker.scripts import PRODUCER_TTL_MS, Arg, Call, load
+from taskq.message import DEFAULT_PRIORITY
+
+PUBLISH = load("publish")
+DISPATCH = load("dispatch")
+SEEK = load("seek")
+
+PAGE = 500
+"""Most events copied by one call."""
+MOST_WAITING = 1000
+"""Copies that wait in a group's queue at most."""
+
+
+def publish(
+    keys: TopicKeys, limits: tuple[int, int, int], producer: bytes, sequence: int, events: Sequence[Arg]
+) -> Call:
+    """Events into their topic; answers the id of the last, or None when the call was seen before.
+
+    *limits* are age in ms, number and bytes of the events to keep (0: no limit); *events* alternates key
+    (``""`` for none) and payload, for at most :data:`taskq.broker.scripts.MAX_PER_CALL` events.
+    """
+    return Call(
+        PUBLISH,
+        (keys.producer(producer), keys.events, keys.state),
+        (sequence, PRODUCER_TTL_MS, keys.published, *limits, *events),
+    )
+
+
+def seek(keys: TopicKeys, group: str, where: str, *, only_first: bool = False) -> Call:
+    """Set a group's position; answers the id after which it reads, and the number of events before that.
+
+    *where* is ``earliest``, ``latest``, epoch ms as text, or ``after <event id>``. With *only_first*, a group that
+    has a position keeps it.
+    """
+    return Call(SEEK, (keys.events, keys.state), (group, where, keys.published, "1" if only_first else ""))
+
+
+def dispatch(keys: TopicKeys, queue: QueueKeys, group: str, task: str) -> Call:
+    """Events into the group's queue; answers ``[copied, missed, what next]``, see the ``NEXT_`` constants."""
+    packed = msgspec.msgpack.encode(task)
+    return Call(
+        DISPATCH,
+        (keys.events, keys.state, queue.stream(DEFAULT_PRIORITY), queue.delayed),
+        (group, packed, PAGE, MOST_WAITING),
+    )
+
+
+NEXT_MORE, NEXT_ASLEEP, NEXT_FULL, NEXT_SEEK = range(4)
+"""What a dispatcher does next: call again, wait for a wake-up, wait until the queue is emptier, set a position."""

@@ -1,0 +1,115 @@
+"""Event streams as a whole: ``app.events`` lists topics and groups, and moves groups to another position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from taskq.broker import topic_scripts, topics
+from taskq.broker.keys import Keys
+from taskq.broker.sync import SyncBroker
+from taskq.broker.topics import GroupStats, TopicStats
+from taskq.errors import ConfigError, UnknownTopicError
+from taskq.subscription import check_group, check_start
+from taskq.topic import Event, Topic, check_instant, epoch_ms
+
+
+class EventStreams:
+    """The topics of a namespace: ``app.events``.
+
+    Args:
+        broker: runs the commands.
+        keys: of the namespace.
+        declared: the topics that the app knows; others must be known to Redis.
+    """
+
+    def __init__(self, broker: SyncBroker, keys: Keys, declared: Mapping[str, Topic]) -> None:
+        self._broker = broker
+        self._keys = keys
+        self._declared = declared
+
+    def topics(self) -> list[TopicStats]:
+        """Every topic that the app declares or Redis knows."""
+        names = {*self._declared, *topics.topic_names(self._broker.execute, self._keys)}
+        return [topics.topic_stats(self._broker.execute, self._keys, name) for name in sorted(names)]
+
+    def groups(self, topic: str) -> list[GroupStats]:
+        """The groups of *topic* that have begun to read.
+
+        Raises:
+            UnknownTopicError: neither the app nor Redis knows the topic.
+        """
+        self._check(topic)
+        return topics.group_stats(self._broker.execute, self._keys, topic)
+
+    def pages(
+        self,
+        topic: str,
+        *,
+        after: str = "0-0",
+        start: datetime | None = None,
+        end: datetime | None = None,
+        size: int = topics.PAGE,
+    ) -> Iterator[list[Event]]:
+        """Events of *topic* in order, a page at a time, whoever has read them: memory stays flat.
+
+        Args:
+            topic: its name.
+            after: the id of the event before the first wanted.
+            start, end: only events published from *start* on and before *end*.
+            size: events in a page.
+
+        Raises:
+            UnknownTopicError: neither the app nor Redis knows the topic.
+            ConfigError: an id or datetime that cannot be used.
+        """
+        self._check(topic)
+        if start is not None:
+            after = _before(start, "start")
+        until = "+" if end is None else _before(end, "end")
+        return topics.pages(self._broker.execute, self._keys.topic(topic), check_event_id(after), until, size)
+
+    def seek(self, topic: str, group: str, to: str | datetime) -> None:
+        """Have *group* go on reading somewhere else.
+
+        What is in the group's queue already (at most 1,000 events) is handled in any case.
+
+        Args:
+            topic, group: whose position to set.
+            to: ``"earliest"``, ``"latest"``, a datetime, or an event's id: that event is the next to be read.
+
+        Raises:
+            UnknownTopicError: neither the app nor Redis knows the topic.
+            ConfigError: a group or place that cannot be used.
+        """
+        self._check(topic)
+        where = f"after {_id_before(to)}" if isinstance(to, str) and "-" in to else check_start(to, "to")
+        self._broker.run(topic_scripts.seek(self._keys.topic(topic), check_group(group), where))
+
+    def _check(self, topic: str) -> None:
+        if topic not in self._declared and not self._broker.execute("SISMEMBER", self._keys.topics, topic):
+            raise UnknownTopicError(f"topic {topic!r} is neither declared nor known to Redis in this namespace")
+
+
+def check_event_id(value: str) -> str:
+    """Return *value* if it has the form of an event's id.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    ms, _, sequence = value.partition("-")
+    if not (ms.isascii() and ms.isdigit() and sequence.isascii() and sequence.isdigit()) or len(value) > 40:
+        raise ConfigError(f"an event's id looks like '1765000000000-0', not {value!r}")
+    return value
+
+
+def _id_before(event_id: str) -> str:
+    ms, _, sequence = check_event_id(event_id).partition("-")
+    if int(sequence):
+        return f"{int(ms)}-{int(sequence) - 1}"
+    return f"{int(ms) - 1}-{2**64 - 1}" if int(ms) else "0-0"
+
+
+def _before(instant: datetime, what: str) -> str:
+    """The last id before *instant*."""
+    return _id_before(f"{max(epoch_ms(check_instant(instant, what)), 0)}-0")

@@ -1,0 +1,191 @@
+"""The part of an app that declares topics, publishes events and subscribes to them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from taskq import serialization
+from taskq.broker.producer import OutgoingEvent, Sendable
+from taskq.errors import ConfigError, UnknownTopicError
+from taskq.subscription import Subscription, check_group, check_settings, check_start
+from taskq.task import BaseTask, Registrar
+from taskq.topic import Topic, check_key, unwrapping
+
+if TYPE_CHECKING:
+    from taskq.broker.keys import Keys
+    from taskq.durations import Duration
+
+KeyOf = Callable[[Any], str | None]
+
+
+class Publishing(ABC):
+    """What :class:`taskq.TaskQ` can do with event streams."""
+
+    keys: Keys
+    topics: dict[str, Topic]
+    subscriptions: dict[str, Subscription]
+    """By the name of the group's queue."""
+
+    def topic(
+        self,
+        name: str,
+        *,
+        retention: Duration | None = None,
+        max_events: int | None = None,
+        max_bytes: int | None = None,
+    ) -> Topic:
+        """Declare a topic, so that this app can publish to it and subscribe to it.
+
+        Args:
+            name, retention, max_events, max_bytes: see :class:`taskq.Topic`. What the app that publishes says holds.
+
+        Raises:
+            ConfigError: a limit that cannot be used, or the topic is declared already with other limits.
+        """
+        topic = Topic(name, retention, max_events, max_bytes)
+        known = self.topics.setdefault(name, topic)
+        if known != topic:
+            raise ConfigError(f"topic {name!r} is declared already, with other limits: {known}")
+        return known
+
+    def publish(self, topic: str, payload: Any, *, key: str | None = None) -> None:
+        """Publish an event: every group of the topic gets it.
+
+        Args:
+            topic: declared with :meth:`topic`.
+            payload: plain data, as the arguments of a task.
+            key: events of one key belong together, see ``ordered=`` of :meth:`subscriber`.
+
+        Raises:
+            UnknownTopicError: the topic is not declared.
+            ConfigError: a key that cannot be used.
+            SerializationError: the payload has no wire form.
+            BrokerError: Redis did not accept it within ``broker_deadline``. After BrokerUnavailableError it may or
+                may not have been published, but never twice.
+        """
+        self.send((self._event(topic, payload, key),))
+
+    async def apublish(self, topic: str, payload: Any, *, key: str | None = None) -> None:
+        """As :meth:`publish`, without blocking the event loop. Concurrent calls leave together."""
+        await self.asend(self._event(topic, payload, key))
+
+    def publish_many(self, topic: str, payloads: Iterable[Any], *, key: KeyOf | None = None) -> int:
+        """Publish many events in order, a thousand to a round trip; how many there were.
+
+        Args:
+            topic: declared with :meth:`topic`.
+            payloads: one for each event.
+            key: tells the key of a payload, such as ``lambda order: order["customer"]``.
+
+        Raises:
+            UnknownTopicError, ConfigError, SerializationError: as :meth:`publish`; then nothing is published.
+            BrokerError: Redis did not accept a page in time; pages before it were accepted.
+        """
+        events = self._events(topic, payloads, key)
+        self.send(events)
+        return len(events)
+
+    async def apublish_many(self, topic: str, payloads: Iterable[Any], *, key: KeyOf | None = None) -> int:
+        """As :meth:`publish_many`, without blocking the event loop."""
+        events = self._events(topic, payloads, key)
+        await self.asend_many(events)
+        return len(events)
+
+    def subscriber(
+        self,
+        topic: str,
+        *,
+        group: str,
+        start: str | datetime = "earliest",
+        name: str | None = None,
+        bind: bool = False,
+        **settings: Any,
+    ) -> Registrar:
+        """Have a function handle every event of a topic, for one group of subscribers.
+
+        The workers of a group share its events, and other groups get them too. An event is handled like a message
+        of a task: leases, retries, dead letters, hooks and metrics are those of the queue ``<topic>/<group>``.
+
+        Args:
+            topic: declared with :meth:`topic`.
+            group: whose position this is; one function serves it.
+            start: where a new group begins: ``"earliest"`` event that is kept, ``"latest"`` for those published
+                from now on, or a datetime. Later it goes on where it was.
+            name: of the task; default ``<topic>/<group>``.
+            bind: pass a :class:`taskq.Context` before the event.
+            **settings: as for ``@app.task``. Results are not stored unless ``ignore_result=False``.
+
+        Raises:
+            UnknownTopicError: the topic is not declared.
+            ConfigError: a group, start or setting that cannot be used; the group has a function already.
+        """
+        self._declared(topic)
+        where = f"a subscriber of {topic}"
+        checked, begin = check_settings(settings, where), check_start(start)
+        queue = f"{topic}/{check_group(group)}"
+
+        def decorate(function: Any) -> Any:
+            if not callable(function) or isinstance(function, (type, BaseTask)):
+                raise ConfigError(f"@app.subscriber wants a function of an event, not {function!r}")
+            subscription = Subscription(topic, group, name or queue, begin)
+            known = self.subscriptions.get(queue)
+            if known is not None and known != subscription:
+                raise ConfigError(f"group {group!r} of topic {topic!r} has a subscriber; give this one another group")
+            task = self.register(
+                unwrapping(function, topic, bind=bind),
+                name=subscription.task,
+                bind=bind,
+                settings=checked,
+                group_queue=queue,
+            )
+            self.subscriptions[queue] = subscription
+            return task
+
+        return decorate  # type: ignore[return-value] # it keeps the function's types
+
+    def _declared(self, topic: str) -> Topic:
+        try:
+            return self.topics[topic]
+        except (KeyError, TypeError):
+            known = ", ".join(sorted(self.topics)) or "none"
+            raise UnknownTopicError(
+                f"topic {topic!r} is not declared (declared are: {known}); write app.topic({topic!r}, retention='7d')"
+            ) from None
+
+    def _event(self, topic: str, payload: Any, key: str | None) -> OutgoingEvent:
+        declared = self._declared(topic)
+        data = serialization.dumps(payload, f"an event of {topic}")
+        return OutgoingEvent(self.keys.topic(topic), declared.limits, check_key(key) or "", data)
+
+    def _events(self, topic: str, payloads: Iterable[Any], key: KeyOf | None) -> list[OutgoingEvent]:
+        declared, keys = self._declared(topic), self.keys.topic(topic)
+        limits, what = declared.limits, f"an event of {topic}"
+        return [
+            OutgoingEvent(
+                keys, limits, check_key(key(each)) or "" if key is not None else "", serialization.dumps(each, what)
+            )
+            for each in payloads
+        ]
+
+    @abstractmethod
+    def register(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None,
+        bind: bool,
+        settings: Mapping[str, Any],
+        group_queue: str | None = None,
+    ) -> BaseTask[Any, Any]: ...
+
+    @abstractmethod
+    def send(self, messages: Sequence[Sendable]) -> None: ...
+
+    @abstractmethod
+    async def asend(self, message: Sendable) -> None: ...
+
+    @abstractmethod
+    async def asend_many(self, messages: Sequence[Sendable]) -> None: ...

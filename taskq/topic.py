@@ -1,0 +1,130 @@
+"""Topics and events: plain values, checked when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from taskq.config import check_name
+from taskq.durations import Duration, milliseconds
+from taskq.errors import ConfigError
+
+DEFAULT_RETENTION = "7d"
+MAX_KEY_LENGTH = 200
+
+Wire = Sequence[Any]
+"""An event as the argument of a subscriber's message: id, ordinal, key, payload."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One published event, as a subscriber or reader gets it."""
+
+    topic: str
+    id: str
+    """``<epoch ms>-<n>``: rises with every event of the topic."""
+    ordinal: int
+    """Which event of the topic it is, counted from 1."""
+    key: str | None
+    """What the publisher gave as ``key=``: events of one key belong together."""
+    payload: Any
+
+    @property
+    def published_at(self) -> datetime:
+        """When Redis accepted it, to the millisecond."""
+        return datetime.fromtimestamp(int(self.id.partition("-")[0]) / 1000, UTC)
+
+
+class Topic(msgspec.Struct, frozen=True):
+    """A named stream of events, and how long it keeps them.
+
+    Events are dropped by age, count or size, whichever comes first, and whether or not every group has read them.
+    Redis drops them about a hundred at a time, so a topic may hold somewhat more than it must.
+
+    Args:
+        name: 1 to 100 letters, digits, ``_``, ``-`` or ``.``.
+        retention: how long events are kept. Default 7 days, or for ever when one of the other limits is given.
+        max_events: how many are kept.
+        max_bytes: how much memory of Redis they may take.
+
+    Raises:
+        ConfigError: a name or limit that cannot be used.
+    """
+
+    name: str
+    retention: Duration | None = None
+    max_events: int | None = None
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "a topic's name")
+        for what, value in (("max_events", self.max_events), ("max_bytes", self.max_bytes)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ConfigError(f"topic {self.name!r}: {what} must be a whole number of 1 or more, not {value!r}")
+        if self.retention is not None and milliseconds(self.retention, f"topic {self.name!r}: retention") < 1:
+            raise ConfigError(f"topic {self.name!r}: retention must be longer than nothing; write for example '7d'")
+
+    @property
+    def limits(self) -> tuple[int, int, int]:
+        """Age in milliseconds, number of events, bytes; 0 where there is no limit."""
+        by_default = None if self.max_events or self.max_bytes else DEFAULT_RETENTION
+        retention = by_default if self.retention is None else self.retention
+        age_ms = 0 if retention is None else milliseconds(retention)
+        return age_ms, self.max_events or 0, self.max_bytes or 0
+
+
+def queue_of(topic: str, group: str) -> str:
+    """The name of the queue of a topic's group: ``orders/analytics``. No queue of a user's has a ``/``."""
+    return f"{topic}/{group}"
+
+
+def check_key(key: object) -> str | None:
+    """Return *key* if it can be an event's key.
+
+    Raises:
+        ConfigError: empty, too long, no text, or with characters that do not print.
+    """
+    if key is None or (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH and key.isprintable()):
+        return key
+    raise ConfigError(f"key must be 1 to {MAX_KEY_LENGTH} printable characters, or None; not {key!r}")
+
+
+def check_instant(value: object, what: str) -> datetime:
+    """Return *value* in UTC if it is an aware datetime.
+
+    Raises:
+        ConfigError: anything else, also a naive datetime: nobody knows which instant that is.
+    """
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ConfigError(f"{what} must be a timezone-aware datetime such as datetime.now(UTC), not {value!r}")
+    return value.astimezone(UTC)
+
+
+def epoch_ms(instant: datetime) -> int:
+    """Epoch milliseconds of *instant*."""
+    return round(instant.timestamp() * 1000)
+
+
+def from_wire(topic: str, wire: Wire | Event) -> Event:
+    """The event that a subscriber's message carries; what is one already is returned as it is."""
+    return wire if isinstance(wire, Event) else Event(topic, *wire)
+
+
+def unwrapping(function: Callable[..., Any], topic: str, *, bind: bool) -> Callable[..., Any]:
+    """*function* of an event (after the context, with *bind*) as one of the event's wire form."""
+    import functools
+    import inspect
+
+    if inspect.iscoroutinefunction(function):
+
+        async def acall(*args: Any) -> Any:
+            return await function(*args[:-1], from_wire(topic, args[-1]))
+
+        return functools.wraps(function)(acall)
+
+    def call(*args: Any) -> Any:
+        return function(*args[:-1], from_wire(topic, args[-1]))
+
+    return functools.wraps(function)(call)

@@ -1,0 +1,115 @@
+"""Copies new events of a topic into the queue of one of its groups; runs in every worker of that group.
+
+The script makes it safe to run in many workers at a time, and bounds what waits in a queue: a slow group has its next
+thousand events at hand, and the rest stays where every group reads it. While there is nothing to copy the dispatcher
+sends nothing; publishing wakes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from taskq.broker import topic_scripts
+from taskq.broker.keys import TopicKeys
+from taskq.broker.scripts import Call
+from taskq.broker.topic_scripts import NEXT_ASLEEP, NEXT_FULL, NEXT_SEEK
+from taskq.errors import BrokerError
+from taskq.subscription import Subscription
+from taskq.worker.link import QueueLink
+
+logger = logging.getLogger("taskq.worker")
+
+SWEEP = 60.0
+"""Longest seconds between two looks: what makes up for a wake-up that was lost with its connection."""
+LEAST = 0.001
+"""Seconds between two looks at least: under load, events collect meanwhile and are copied together."""
+FULL_LEAST, FULL_MOST = 0.002, 0.5
+"""Seconds between two looks at a full queue: half of the time that it has been full, within these bounds."""
+
+
+class Dispatcher:
+    """Dispatches the events of one group.
+
+    Args:
+        link: the group's queue.
+        keys: of the topic.
+        subscription: which group and task.
+        run: runs a call on the worker's connection.
+        trimmed: told of events that were dropped before this group saw them.
+    """
+
+    def __init__(
+        self,
+        link: QueueLink,
+        keys: TopicKeys,
+        subscription: Subscription,
+        run: Callable[[Call], Awaitable[Any]],
+        trimmed: Callable[[str, int], None],
+    ) -> None:
+        self._keys = keys
+        self._subscription = subscription
+        self._call = topic_scripts.dispatch(keys, link.keys, subscription.group, subscription.task)
+        self._run = run
+        self._trimmed = trimmed
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._full_since = 0.0
+        self.dry = False
+        """Whether the last look found nothing more to copy."""
+
+    def start(self) -> None:
+        """Begin; the first look is at once."""
+        self._task = asyncio.create_task(self._loop())
+
+    def wake(self) -> None:
+        """Something was published: look now."""
+        self.dry = False
+        self._woken.set()
+
+    async def stop(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _loop(self) -> None:
+        while True:
+            self._woken.clear()
+            try:
+                wait = await self._look()
+            except BrokerError as error:
+                logger.debug("dispatcher of %s: %s", self._subscription.queue, error)
+                wait = 1.0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._woken.wait()
+
+    async def _look(self) -> float:
+        """Copy what there is room for; seconds until the next look, unless woken."""
+        began = time.monotonic()
+        copied, missed, what_next = await self._run(self._call)
+        if missed:
+            self._trimmed(self._subscription.queue, missed)
+        self.dry = what_next == NEXT_ASLEEP
+        if what_next == NEXT_SEEK:
+            subscription = self._subscription
+            await self._run(
+                topic_scripts.seek(self._keys, subscription.group, subscription.start, only_first=True)
+            )
+            return 0.0
+        if what_next == NEXT_FULL:
+            self._full_since = self._full_since or began
+            # asleep whatever is published meanwhile: there is no room for it
+            await asyncio.sleep(min(max((time.monotonic() - self._full_since) / 2, FULL_LEAST), FULL_MOST))
+            return 0.0
+        self._full_since = 0.0
+        if what_next == NEXT_ASLEEP:
+            await asyncio.sleep(LEAST if copied else 0)
+            return SWEEP * random.uniform(0.8, 1.2)
+        return 0.0

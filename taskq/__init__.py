@@ -25,12 +25,14 @@ from taskq.errors import (
     TimeLimitExceededError,
     UnknownOptionError,
     UnknownTaskError,
+    UnknownTopicError,
     WorkerLostError,
 )
 from taskq.message import TaskState
 from taskq.result import Result
 from taskq.schedule import at, cron, crontab, every
 from taskq.task import AsyncTask, Task
+from taskq.topic import Event, Topic
 
 __version__ = "0.1.0"
 
@@ -45,6 +47,7 @@ __all__ = [
     "Context",
     "DeadLetter",
     "DecodeError",
+    "Event",
     "PeriodicEntry",
     "Reject",
     "Result",
@@ -62,8 +65,10 @@ __all__ = [
     "TaskState",
     "TaskqError",
     "TimeLimitExceededError",
+    "Topic",
     "UnknownOptionError",
     "UnknownTaskError",
+    "UnknownTopicError",
     "WorkerLostError",
     "at",
     "cron",

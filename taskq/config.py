@@ -31,6 +31,18 @@ def check_name(value: object, what: str) -> str:
     return value
 
 
+def check_queue(value: object, what: str = "a queue's name") -> str:
+    """Return *value* if it names a queue, or as ``<topic>/<group>`` the queue of a group of subscribers.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if isinstance(value, str) and value.count("/") == 1:
+        topic, _, group = value.partition("/")
+        return f"{check_name(topic, what)}/{check_name(group, what)}"
+    return check_name(value, what)
+
+
 def _duration(default: float) -> Any:
     return field(default=default, metadata={"kind": "duration"})
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from taskq.broker import topic_scripts, topics
 from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
-from taskq.broker.topics import GroupStats, TopicStats
+from taskq.broker.topics import PAGE, GroupStats, TopicStats
 from taskq.errors import ConfigError, UnknownTopicError
 from taskq.subscription import check_group, check_start
 from taskq.topic import Event, Topic, check_instant, epoch_ms
@@ -49,7 +49,7 @@ class EventStreams:
         after: str = "0-0",
         start: datetime | None = None,
         end: datetime | None = None,
-        size: int = topics.PAGE,
+        size: int = PAGE,
     ) -> Iterator[list[Event]]:
         """Events of *topic* in order, a page at a time, whoever has read them: memory stays flat.
 

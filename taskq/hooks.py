@@ -7,6 +7,7 @@ hook               argument                                        when
 ``recovered``      queue name, number of messages                  a dead worker's messages were taken over
 ``lease_lost``     queue name                                      this worker's own lease was lost
 ``unknown_task``   queue name, task name                           handed back: no such task here
+``trimmed_unread`` queue name of the group, number of events       a topic dropped events before a group saw them
 =================  ==============================================  ======================================
 
 Listeners run on the worker's threads and must be quick; one that raises is logged and left in place.
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 
 logger = logging.getLogger("taskq.hooks")
 
-NAMES = ("settled", "recovered", "lease_lost", "unknown_task")
+NAMES = ("settled", "recovered", "lease_lost", "unknown_task", "trimmed_unread")
 
 
 class Settled(NamedTuple):

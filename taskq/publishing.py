@@ -144,7 +144,7 @@ class Publishing(ABC):
             self.subscriptions[queue] = subscription
             return task
 
-        return decorate  # type: ignore[return-value] # it keeps the function's types
+        return decorate
 
     def _declared(self, topic: str) -> Topic:
         try:

@@ -8,7 +8,7 @@ from taskq.broker import inspect, scripts
 from taskq.broker.inspect import QueueStats
 from taskq.broker.keys import Keys, QueueKeys
 from taskq.broker.sync import SyncBroker
-from taskq.config import Config, check_name
+from taskq.config import Config, check_queue
 from taskq.durations import milliseconds
 from taskq.errors import DecodeError
 from taskq.message import Message, TaskState, decode
@@ -63,7 +63,7 @@ class Queues:
         return dropped
 
     def _of(self, queue: str) -> QueueKeys:
-        return self._keys.queue(check_name(queue, "a queue's name"))
+        return self._keys.queue(check_queue(queue))
 
     def _waiting(self, number: int, stream: bytes) -> Iterator[Sequence[tuple[int, bytes, bytes]]]:
         """The entries of a stream that no worker has, as of now, in pages."""

@@ -119,7 +119,7 @@ class Sender:
         return pair
 
     def _announce(self, message: Sendable) -> None:
-        """Put the name of the queue or topic where views find it; what cannot be announced now is announced next time."""
+        """Put the name of the queue or topic where views find it; what cannot be told now is told next time."""
         if failpoints.ARMED:
             failpoints.hit("send.announce")
         deadline = self._config.broker_deadline if self.spool is None else 0.05

@@ -11,7 +11,8 @@ def test_exported_names() -> None:
     assert sorted(taskq.__all__) == taskq.__all__, "sorted, so that a change shows"
     assert set(taskq.__all__) >= {
         "AsyncTask", "BrokerAuthError", "BrokerError", "BrokerRefusedError", "BrokerUnavailableError", "Config",
-        "ConfigError", "Context", "DeadLetter", "DecodeError", "PeriodicEntry", "Reject", "Result",
+        "ConfigError", "Context", "DeadLetter", "DecodeError", "Event", "Topic", "UnknownTopicError",
+        "PeriodicEntry", "Reject", "Result",
         "ResultTimeoutError", "Retry", "ScheduleError", "SerializationError", "SoftTimeLimitExceededError", "Task",
         "TaskExpiredError", "TaskFailedError", "TaskQ", "TaskRevokedError", "TaskState", "TaskqError",
         "TimeLimitExceededError", "UnknownOptionError", "UnknownTaskError", "WorkerLostError", "at", "cron",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from taskq import serialization
 from taskq.broker.inspect import Execute, queue_stats
@@ -77,7 +76,10 @@ def topic_stats(execute: Execute, keys: Keys, topic: str) -> TopicStats:
     """One topic."""
     own = keys.topic(topic)
     state = _state(execute, own)
-    first, last = execute("XRANGE", own.events, "-", "+", "COUNT", 1), execute("XREVRANGE", own.events, "+", "-", "COUNT", 1)
+    first, last = (
+        execute("XRANGE", own.events, "-", "+", "COUNT", 1),
+        execute("XREVRANGE", own.events, "+", "-", "COUNT", 1),
+    )
     return TopicStats(
         topic=topic,
         total=_number(state, "total"),
@@ -193,5 +195,3 @@ def _age(execute: Execute, entry: bytes) -> float:
     seconds, micros = execute("TIME")
     now = int(seconds) + int(micros) / 1e6
     return max(now - int(entry.partition(b"-")[0]) / 1000, 0.0)
-
-

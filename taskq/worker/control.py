@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from taskq.broker.address import Address
 from taskq.broker.aio import AsyncConnection
@@ -17,18 +17,21 @@ from taskq.worker.link import QueueLink
 
 logger = logging.getLogger("taskq.worker")
 
+PUBLISHED = "published"
+"""What is published on a topic's channel, when its dispatchers sleep."""
 WORDS = ("delayed", "levels", "revoked", "paused")
 """What can be published: an earlier delayed message, a new priority level, a revocation (and its id), a pause or its
 end."""
 
 
 class Control:
-    """Listens on the wake channels of a worker's queues.
+    """Listens on the wake channels of a worker's queues, and of the topics that some of them get their events from.
 
     Args:
         address: where Redis is.
         connect_timeout: seconds for one attempt to connect.
         links: the queues.
+        topics: for each topic's channel, the queues of its groups.
         heard: called with the link and the words of a message.
     """
 
@@ -37,11 +40,13 @@ class Control:
         address: Address,
         connect_timeout: float,
         links: Sequence[QueueLink],
+        topics: Mapping[bytes, Sequence[QueueLink]],
         heard: Callable[[QueueLink, list[str]], None],
     ) -> None:
         self._address = address
         self._connect_timeout = connect_timeout
         self._links = {link.keys.wake: link for link in links}
+        self._topics = topics
         self._heard = heard
         self._connection: AsyncConnection | None = None
 
@@ -53,7 +58,7 @@ class Control:
                 self._connection = await AsyncConnection.open(
                     self._address, self._connect_timeout, "taskq-control", on_push=self._pushed
                 )
-                self._connection.send("SUBSCRIBE", *self._links)
+                self._connection.send("SUBSCRIBE", *self._links, *self._topics)
                 pause = 0.05
                 await self._connection.lost
             except BrokerError as error:
@@ -67,6 +72,8 @@ class Control:
             self._connection.close()
 
     def _pushed(self, reply: list[bytes]) -> None:
+        for subscribed in self._topics.get(reply[1], ()):
+            self._heard(subscribed, [PUBLISHED])
         link = self._links.get(reply[1])
         if link is None:
             return

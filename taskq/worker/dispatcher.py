@@ -16,12 +16,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from taskq.broker import topic_scripts
-from taskq.broker.keys import TopicKeys
+from taskq.broker.keys import Keys
 from taskq.broker.scripts import Call
 from taskq.broker.topic_scripts import NEXT_ASLEEP, NEXT_FULL, NEXT_SEEK
 from taskq.errors import BrokerError
 from taskq.subscription import Subscription
-from taskq.worker.link import QueueLink
 
 logger = logging.getLogger("taskq.worker")
 
@@ -37,25 +36,28 @@ class Dispatcher:
     """Dispatches the events of one group.
 
     Args:
-        link: the group's queue.
-        keys: of the topic.
+        keys: of the namespace.
         subscription: which group and task.
         run: runs a call on the worker's connection.
+        execute: runs a command on it.
         trimmed: told of events that were dropped before this group saw them.
     """
 
     def __init__(
         self,
-        link: QueueLink,
-        keys: TopicKeys,
+        keys: Keys,
         subscription: Subscription,
         run: Callable[[Call], Awaitable[Any]],
+        execute: Callable[..., Awaitable[Any]],
         trimmed: Callable[[str, int], None],
     ) -> None:
         self._keys = keys
         self._subscription = subscription
-        self._call = topic_scripts.dispatch(keys, link.keys, subscription.group, subscription.task)
+        self._topic = keys.topic(subscription.topic)
+        queue = keys.queue(subscription.queue)
+        self._call = topic_scripts.dispatch(self._topic, queue, subscription.group, subscription.task)
         self._run = run
+        self._execute = execute
         self._trimmed = trimmed
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -98,10 +100,7 @@ class Dispatcher:
             self._trimmed(self._subscription.queue, missed)
         self.dry = what_next == NEXT_ASLEEP
         if what_next == NEXT_SEEK:
-            subscription = self._subscription
-            await self._run(
-                topic_scripts.seek(self._keys, subscription.group, subscription.start, only_first=True)
-            )
+            await self._begin()
             return 0.0
         if what_next == NEXT_FULL:
             self._full_since = self._full_since or began
@@ -113,3 +112,10 @@ class Dispatcher:
             await asyncio.sleep(LEAST if copied else 0)
             return SWEEP * random.uniform(0.8, 1.2)
         return 0.0
+
+    async def _begin(self) -> None:
+        """Give the group its first position, unless another worker was quicker, and make its queue known to views."""
+        subscription = self._subscription
+        await self._execute("SADD", self._keys.topics, subscription.topic)
+        await self._execute("SADD", self._keys.queues, subscription.queue)
+        await self._run(topic_scripts.seek(self._topic, subscription.group, subscription.start, only_first=True))

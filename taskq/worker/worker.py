@@ -17,7 +17,9 @@ from taskq.app import TaskQ
 from taskq.broker.workers import WorkerRecord
 from taskq.errors import BrokerError, ConfigError
 from taskq.hooks import Settled
+from taskq.worker import control
 from taskq.worker.control import Control
+from taskq.worker.dispatcher import Dispatcher
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.executors import Executor
 from taskq.worker.executors.coroutines import CoroutineExecutor
@@ -99,7 +101,10 @@ class Worker:
             self._tell_lease_lost,
         )
         self._promoters = {link.queue: Promoter(link, self._fetcher.run_call) for link in self._links}
-        self._control = Control(app.address, config.broker_connection_timeout, self._links, self._heard)
+        self._dispatchers = self._dispatchers_of(app)
+        self._control = Control(
+            app.address, config.broker_connection_timeout, self._links, self._links_by_topic(), self._heard
+        )
         self._loop = asyncio.get_running_loop()
         self._reporter = Reporter(
             app.keys, self._links, config.lease_timeout, self._describe, lambda: self._fetcher.registered
@@ -131,6 +136,8 @@ class Worker:
         self._keeper.start()
         for promoter in self._promoters.values():
             promoter.start()
+        for dispatcher in self._dispatchers.values():
+            dispatcher.start()
         services = [asyncio.create_task(self._fetcher.run()), asyncio.create_task(self._control.run())]
         self.started.set()
         try:
@@ -170,6 +177,28 @@ class Worker:
         chosen: list[Executor] = [self._sync] if False in kinds or not kinds else []
         return [*chosen, self._async] if True in kinds else chosen
 
+    def _dispatchers_of(self, app: TaskQ) -> dict[str, Dispatcher]:
+        """One dispatcher for each of our queues that gets the events of a topic."""
+        return {
+            link.queue: Dispatcher(
+                app.keys, subscription, self._fetcher.run_call, self._fetcher.execute, self._trimmed_unread
+            )
+            for link in self._links
+            if (subscription := app.subscriptions.get(link.queue)) is not None
+        }
+
+    def _links_by_topic(self) -> dict[bytes, list[QueueLink]]:
+        found: dict[bytes, list[QueueLink]] = {}
+        for link in self._links:
+            if link.queue in self._dispatchers:
+                topic = self.app.subscriptions[link.queue].topic
+                found.setdefault(self.app.keys.topic(topic).published, []).append(link)
+        return found
+
+    def _trimmed_unread(self, queue: str, count: int) -> None:
+        logger.error("group %s: its topic dropped %d events before the group saw them", queue, count)
+        self.app.hooks.emit("trimmed_unread", queue, count)
+
     async def _until_stopped(self, services: Sequence[asyncio.Task[None]]) -> None:
         stop = asyncio.create_task(self._stop.wait())
         waiting = {stop, *services}
@@ -185,6 +214,8 @@ class Worker:
             stop.cancel()
 
     async def _nothing_due(self) -> bool:
+        if not all(dispatcher.dry for dispatcher in self._dispatchers.values()):
+            return False
         with contextlib.suppress(BrokerError):
             for link in self._links:
                 if not link.paused and any([await self._fetcher.execute("XLEN", stream) for stream in link.streams]):
@@ -215,6 +246,8 @@ class Worker:
         for service in services:
             service.cancel()
         await asyncio.gather(*services, return_exceptions=True)
+        for dispatcher in self._dispatchers.values():
+            await dispatcher.stop()
         for promoter in self._promoters.values():
             await promoter.stop()
         await asyncio.to_thread(self._keeper.stop)
@@ -269,6 +302,8 @@ class Worker:
         match words:
             case ["delayed"]:
                 self._promoters[link.queue].wake()
+            case [control.PUBLISHED]:
+                self._dispatchers[link.queue].wake()
             case ["levels"]:
                 self._fetcher.refresh_levels()
             case ["paused"]:

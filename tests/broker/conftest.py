@@ -25,13 +25,15 @@ class Bench:
     def __init__(self, client: Any, url: str) -> None:
         self.client = client
         self.keys: QueueKeys = Keys("bench").queue("q")
+        self.tag = b"{q}"
+        """The hash tag that every key of a call must have."""
         self.broker = SyncBroker(parse(url), 5, 5)
         self.streams = scripts.streams_of(self.keys, [])
         """The front (1) and the default level (2)."""
 
     def run(self, call: Call) -> Any:
         """Run a script; every key of it must be of this queue's slot."""
-        assert all(b"{q}" in key for key in call.keys), "a key outside the queue's hash slot"
+        assert all(self.tag in key for key in call.keys), "a key outside the queue's hash slot"
         return self.broker.run(call)
 
     def register(self, consumer: bytes = CONSUMER, lease_ms: int = 60_000) -> int:

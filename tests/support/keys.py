@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 # Pattern of a key after "<namespace>:" -> why it may stay. A queue's name is in braces (the hash tag).
-_QUEUE = r"\{[^{}]+\}"
+_TOPIC = r"\{[^{}/]+/\}"
+_QUEUE = rf"(?:\{{[^{{}}/]+\}}|{_TOPIC}:[^:]+)"
 PERMANENT_KEYS = {
     r"queues": "registry: the queues that were ever used, for views",
     r"workers": "registry: workers and their last sign of life, for views",
@@ -14,6 +15,9 @@ PERMANENT_KEYS = {
     rf"{_QUEUE}:stream:(\d|front)": "the queue, kept for its consumer group; must be empty, with nothing pending",
     rf"{_QUEUE}:levels": "the priority levels that the queue has a stream for",
     rf"{_QUEUE}:fired": "last fire time of each schedule: what makes a fire time happen once",
+    r"topics": "registry: the topics that were ever used, for views",
+    rf"{_TOPIC}:events": "a topic keeps its events for whoever reads them, within its limits",
+    rf"{_TOPIC}:topic": "how many events there were, and how far each group has come",
     rf"{_QUEUE}:dead": "the dead letter queue never drops by itself",
     rf"{_QUEUE}:dead:groups": "how many dead letters there are of each kind; gone with the last of them",
 }

@@ -52,6 +52,7 @@ COLUMNS: dict[str, tuple[str, tuple[tuple[str, str, int], ...]]] = {
             ("processes", "processes", 0),
         ),
     ),
+    "inserts": ("Rows inserted into PostgreSQL per second", (("rate", "rows/s", 0), ("cpu_us", "worker CPU µs", 1))),
 }
 INTRODUCTION = """\
 # Performance

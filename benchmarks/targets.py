@@ -192,6 +192,12 @@ def round_trips(r: Results) -> Iterable[Part | None]:
     yield at_least(r.figure("round_trip", "taskq/shipped", "rate"), 3000, "/s", 0)
 
 
+def batch_inserts(r: Results) -> Iterable[Part | None]:
+    """A batch task against a task for each row."""
+    yield at_least(r.figure("inserts", "taskq/batch", "rate"), 0, "rows/s", 0)
+    yield at_least(r.ratio("inserts", "taskq/batch", "taskq/one by one"), 5, "x one by one", 1)
+
+
 TARGETS = (
     Target(
         "no_op_plain",
@@ -219,5 +225,6 @@ TARGETS = (
         "broker_memory", "Redis memory, 100-byte argument", "<= 180 bytes a task; nothing left of it", broker_memory
     ),
     Target("idle_worker", "idle worker", "<= 0.7 commands/s, <= 0.1 % CPU, <= 40 MB, ready in <= 0.2 s", idle_worker),
+    Target("batch_inserts", "batch task into PostgreSQL", ">= 5 x one task per row", batch_inserts),
     Target("round_trips", "`delay().get()`, one caller", ">= 3,000/s", round_trips),
 )

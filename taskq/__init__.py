@@ -1,6 +1,7 @@
 """taskq: a fast, safe task queue for Python on Redis streams."""
 
 from taskq.app import PeriodicEntry, TaskQ, task
+from taskq.batch import Batch, BatchItem
 from taskq.config import Config
 from taskq.context import Context, current_task
 from taskq.dlq import DeadLetter
@@ -38,6 +39,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncTask",
+    "Batch",
+    "BatchItem",
     "BrokerAuthError",
     "BrokerError",
     "BrokerRefusedError",

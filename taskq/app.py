@@ -133,6 +133,8 @@ class TaskQ(Publishing):
         options = TaskOptions.build(self, settings, task_name)
         if group_queue is not None:
             options = dataclasses.replace(options, queue=group_queue)
+        if options.batch is not None:
+            _check_batch_function(function, bind or group_queue is not None, task_name)
         task: BaseTask[Any, Any] = kind(self, function, task_name, bind=bind, is_async=is_async, options=options)
         self.tasks[task_name] = task
         return task
@@ -425,6 +427,15 @@ def _default_name(function: Callable[..., Any]) -> str:
         path = getattr(sys.modules["__main__"], "__file__", None)
         module = Path(path).stem if path else module
     return f"{module}.{function.__qualname__}"
+
+
+def _check_batch_function(function: Callable[..., Any], bound: bool, name: str) -> None:
+    if bound:
+        raise ConfigError(f"batch task {name} cannot be bound or a subscriber: its function takes a list of items")
+    try:
+        inspect.signature(function).bind([])
+    except TypeError:
+        raise ConfigError(f"batch task {name}: its function takes one argument, the list of items") from None
 
 
 def _same_source(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

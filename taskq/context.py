@@ -107,6 +107,8 @@ class Context:
         Raises:
             TaskqError: the task is settled before it runs (``delivery="at_most_once"``): nothing can commit with it.
         """
+        if self._delivery.members is not None:
+            raise TaskqError("each call of a batch commits its own commands: use item.tx")
         if self._delivery.settled:
             raise TaskqError('ctx.tx commits with the settle, which delivery="at_most_once" has already had')
         if self._delivery.tx is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from taskq.message import Message
+from taskq.message import WIRE_VERSION, Message, new_id
 from taskq.transaction import Transaction
 
 
@@ -27,6 +28,9 @@ class Delivery:
         "task",
         "tx",
     )
+
+    members: Sequence[Delivery] | None = None
+    """Of a :class:`BatchDelivery`, the deliveries that it runs together."""
 
     def __init__(
         self, link: Any, key: tuple[bytes, bytes], data: bytes, message: Message, task: Any, crashes: int | None
@@ -64,3 +68,19 @@ class Delivery:
     def deliveries(self) -> int:
         """How many times it was handed to a worker since it was sent or last retried."""
         return 1 + max(self.crashes, int(self.suspect))
+
+
+class BatchDelivery(Delivery):
+    """Deliveries of one batch task that run together, as executors see them: one delivery in one slot.
+
+    Args:
+        link: takes the outcome.
+        members: at least one; every one keeps its own entry, attempt and outcome.
+    """
+
+    __slots__ = ("members",)
+
+    def __init__(self, link: Any, members: Sequence[Delivery]) -> None:
+        task = members[0].task
+        super().__init__(link, (b"", b""), b"", Message(WIRE_VERSION, new_id(), task.name, [], {}), task, None)
+        self.members: Sequence[Delivery] = members

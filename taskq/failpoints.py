@@ -44,6 +44,10 @@ POINTS: dict[str, str] = {
     "register.levels": "the levels were read, no lease yet",
     "register.queue": "the lease of one queue stands, others may not",
     "register.done": "all leases stand, nothing fetched",
+    # batch tasks
+    "collect.submit": "a batch is collected, no executor has it",
+    "collect.begin": "a batch begins, its function not called",
+    "collect.end": "its function has returned, no outcome known",
     # fetch and settle
     "exchange.send": "outcomes taken from their queue, not sent",
     "exchange.replied": "settled and fetched in Redis, nothing of it known here",

@@ -20,6 +20,7 @@ from typing import (
     overload,
 )
 
+from taskq.batch import Batch, BatchItem
 from taskq.broker.producer import Outgoing
 from taskq.config import check_name, check_priority
 from taskq.context import Context
@@ -39,7 +40,10 @@ Exceptions = type[BaseException] | Iterable[type[BaseException]]
 
 
 class TaskSettings(TypedDict, total=False):
-    """What ``@app.task(...)`` takes besides ``name`` and ``bind``. Durations: seconds, ``timedelta`` or ``"5m"``."""
+    """What ``@app.task(...)`` takes besides ``name``, ``bind`` and ``batch``.
+
+    Durations: seconds, ``timedelta`` or ``"5m"``.
+    """
 
     queue: str
     priority: int
@@ -126,6 +130,7 @@ class TaskOptions:
     soft_time_limit: float | None
     time_limit: float | None
     expires: float | None
+    batch: Batch | None = None
 
     @classmethod
     def build(cls, app: TaskQ, settings: Mapping[str, Any], name: str) -> TaskOptions:
@@ -136,9 +141,11 @@ class TaskOptions:
             ConfigError: a value that cannot be used.
         """
         for key in settings:
-            if key not in TaskSettings.__annotations__:
-                raise UnknownOptionError(key, [*TaskSettings.__annotations__, "name", "bind"], f"task {name}")
+            if key not in TaskSettings.__annotations__ and key != "batch":
+                known = [*TaskSettings.__annotations__, "batch", "name", "bind"]
+                raise UnknownOptionError(key, known, f"task {name}")
         config = app.config
+        at_most_once = _at_most_once(settings.get("delivery", DELIVERIES[0]), name)
 
         def duration(key: str, default: float | None) -> float | None:
             value = settings.get(key)
@@ -148,7 +155,7 @@ class TaskOptions:
             queue=check_name(settings.get("queue", config.task_default_queue), "queue"),
             priority=check_priority(settings.get("priority", config.task_default_priority)),
             when_unavailable=_fallback(settings.get("when_unavailable"), config.spool_path is not None, name),
-            at_most_once=_at_most_once(settings.get("delivery", DELIVERIES[0]), name),
+            at_most_once=at_most_once,
             retry_policy=RetryPolicy.build(**{k: settings[k] for k in _RETRY_SETTINGS if k in settings}),
             ignore_result=bool(settings.get("ignore_result", config.task_ignore_result)),
             result_ttl_ms=max(milliseconds(settings.get("result_expires", config.result_expires)), 1),
@@ -156,7 +163,16 @@ class TaskOptions:
             soft_time_limit=duration("soft_time_limit", config.task_soft_time_limit),
             time_limit=duration("time_limit", config.task_time_limit),
             expires=duration("expires", None),
+            batch=_batch(settings.get("batch"), at_most_once, name),
         )
+
+
+def _batch(value: object, at_most_once: bool, name: str) -> Batch | None:
+    if value is not None and not isinstance(value, Batch):
+        raise ConfigError(f"task {name}: write batch=Batch(size=..., wait=...), not {value!r}")
+    if value is not None and at_most_once:
+        raise ConfigError(f"task {name}: a batch task cannot have delivery='at_most_once'")
+    return value
 
 
 DELIVERIES = ("at_least_once", "at_most_once")
@@ -221,7 +237,7 @@ class BaseTask(Generic[P, R]):
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.__wrapped__ = function
-        self._check = signature_check(function, skip_first=bind)
+        self._check = _call_check(function, bind, options.batch)
         self._plan = _call_plan(self, {})
 
     def __repr__(self) -> str:
@@ -315,9 +331,31 @@ class BaseTask(Generic[P, R]):
         await self.app.asend(message)
         return result
 
+    def check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Whether the task can be called so.
+
+        Raises:
+            TypeError: the arguments do not fit.
+        """
+        self._check(*args, **kwargs)
+
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan) -> tuple[Outgoing, Result[R]]:
         self._check(*args, **kwargs)
         return prepare(self.app, self.name, args, kwargs, plan)
+
+
+def _call_check(function: Callable[..., Any], bind: bool, batch: Batch | None) -> Callable[..., None]:
+    """What checks the arguments of a call. Those of a batch task are not its function's, but those of ``by``."""
+    if batch is None:
+        return signature_check(function, skip_first=bind)
+    try:
+        return signature_check(batch.by or _anything, skip_first=False)
+    except ValueError:  # written in C, without a signature
+        return _anything
+
+
+def _anything(*args: Any, **kwargs: Any) -> None:
+    """Takes whatever a call may have."""
 
 
 class Task(BaseTask[P, R]):
@@ -486,6 +524,15 @@ class Registrar(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
+class BatchRegistrar(Protocol):
+    """What ``@app.task(batch=Batch(...))`` returns: calls have whatever arguments; the function takes the items."""
+
+    @overload
+    def __call__(self, function: Callable[[list[BatchItem]], Coroutine[Any, Any, Any]], /) -> AsyncTask[..., Any]: ...
+    @overload
+    def __call__(self, function: Callable[[list[BatchItem]], Any], /) -> Task[..., Any]: ...
+
+
 class BoundRegistrar(Protocol):
     """What ``@app.task(bind=True, ...)`` returns: the context is no part of the call."""
 
@@ -515,6 +562,10 @@ class TaskDecorator:
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
     def __call__(
+        self, *, batch: Batch, bind: Literal[False] = ..., name: str | None = ..., **settings: Unpack[TaskSettings]
+    ) -> BatchRegistrar: ...
+    @overload
+    def __call__(
         self, *, bind: Literal[True], name: str | None = ..., **settings: Unpack[TaskSettings]
     ) -> BoundRegistrar: ...
     @overload
@@ -530,6 +581,7 @@ class TaskDecorator:
         Args:
             bind: pass a :class:`taskq.Context` as first argument.
             name: what messages call it; default ``module.function``.
+            batch: collect calls into one invocation of the function; see :class:`taskq.Batch`.
             **settings: see :class:`TaskSettings`.
 
         Raises:

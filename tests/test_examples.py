@@ -27,6 +27,12 @@ EXPECTED = {
         "address: old street ignored",
         "notes: ['added 30']",
     ],
+    "bulk_insert": [
+        "outcomes: {'stored'}",
+        "nameless: TaskFailedError",
+        "rows: 1000",
+        "3001 calls in few invocations: True, of",
+    ],
     "scheduled": ["tick: scheduled.tick@", "remind: tea is ready, after 1."],
 }
 

@@ -31,7 +31,6 @@ from taskq.errors import (
     SerializationError,
 )
 from taskq.scheduler.catch_up import MAX_AT_ONCE, due_times
-from taskq.signature import signature_check
 from taskq.task import CallPlan, call_plan, prepare
 
 logger = logging.getLogger("taskq.beat")
@@ -203,7 +202,7 @@ class Beat:
         task = self._app.tasks.get(entry.task)
         try:
             if task is not None:
-                signature_check(task.function, skip_first=task.bind)(*entry.args, **entry.kwargs)
+                task.check_call(entry.args, entry.kwargs)
             message = self._message(entry, _EPOCH.replace(microsecond=1))
         except (ConfigError, SerializationError, TypeError) as error:
             raise ScheduleError(f"schedule {entry.name!r}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from taskq.worker.batches import Batches
 from taskq.worker.executors import Executor
 
 AHEAD = 0.004
@@ -16,10 +17,12 @@ class Demand:
     Args:
         executors: whose slots are to be filled.
         most_ahead: deliveries held beyond the slots, at most.
+        batches: what is being collected, if there are batch tasks.
     """
 
-    def __init__(self, executors: Sequence[Executor], most_ahead: int) -> None:
+    def __init__(self, executors: Sequence[Executor], most_ahead: int, batches: Batches | None) -> None:
         self.executors = executors
+        self._batches = batches
         self._most_ahead = most_ahead
         self.stalled = False
         """Whether nothing ended for a while: then nothing is held ahead, however short tasks were before."""
@@ -34,11 +37,12 @@ class Demand:
                 return 0  # one kind is overfull: what we fetch next might be more of it
             if room > ahead // 4:  # below that there is work at hand, and small requests are not worth their call
                 credit = max(credit, room)
-        return credit
+        return credit if self._batches is None else self._batches.credit(credit, self.stalled)
 
     def waiting(self) -> bool:
         """Whether deliveries wait for a slot."""
-        return any(executor.load() > executor.slots for executor in self.executors)
+        blocked = self._batches is not None and self._batches.blocked
+        return blocked or any(executor.load() > executor.slots for executor in self.executors)
 
     def _ahead(self, executor: Executor) -> int:
         """How many deliveries the executor may hold beyond its slots: many short ones, no long one."""

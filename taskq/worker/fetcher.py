@@ -81,7 +81,8 @@ class Fetcher:
         self._in_order = in_order
         self._intake = intake
         self._quarantine = intake.quarantine = Quarantine(self.run_call, intake.run)
-        self._demand = Demand(executors, config.worker_prefetch)
+        self._demand = Demand(executors, config.worker_prefetch, intake.batches)
+        self._batches = intake.batches
         self._doorbell = doorbell
         self._settled = settled
         self._tell_lease_lost = lease_lost
@@ -108,6 +109,8 @@ class Fetcher:
     def drain(self) -> None:
         """Fetch nothing more, and give back what has not started."""
         self.draining = True
+        if self._batches is not None:
+            self._batches.draining = True
         self._restart_reading()
 
     async def run_call(self, call: Call) -> Any:
@@ -184,6 +187,8 @@ class Fetcher:
             failpoints.hit("lost.begin")
         logger.warning("the lease was lost (this process was paused, or Redis lost data): beginning again")
         self._quarantine.clear()
+        if self._batches is not None:
+            self._batches.lease_lost()
         for executor in self._demand.executors:
             if settled := [delivery for delivery in executor.take_waiting() if delivery.settled]:
                 executor.submit(settled)
@@ -206,6 +211,8 @@ class Fetcher:
         """
         if others := self._release(self._quarantine.take_waiting(), only):
             self._quarantine.add(others)
+        if self._batches is not None:
+            self._release(self._batches.take_waiting(only), None)
         for executor in executors:
             if others := self._release(executor.take_waiting(), only):
                 executor.submit(others)
@@ -215,7 +222,8 @@ class Fetcher:
         """Release *waiting*; those that stay."""
         kept: list[Delivery] = []
         for delivery in waiting:
-            if delivery.settled or (only is not None and delivery.link is not only):
+            first = delivery if delivery.members is None else delivery.members[0]
+            if delivery.settled or (only is not None and first.link is not only):
                 kept.append(delivery)
             else:
                 finish(delivery, released(delivery), 0.0)
@@ -261,6 +269,8 @@ class Fetcher:
             await self.register()
         if self._pauses_stale or (self._any_paused() and time.monotonic() - self._pauses_seen > PAUSED_LOOK_EVERY):
             await self._look_at_pauses()
+        if self._batches is not None and self._batches.blocked:
+            self._batches.start_ready()
         busy = False
         for link in self._next_order():
             if link.reclaim and not self._reader.reading and not self.draining:

@@ -10,6 +10,7 @@ from taskq.app import TaskQ
 from taskq.delivery import Delivery
 from taskq.errors import DecodeError
 from taskq.message import WIRE_VERSION, Message, decode
+from taskq.worker.batches import Batches
 from taskq.worker.executors import Executor, finish
 from taskq.worker.executors.processes import ProcessExecutor
 from taskq.worker.limits import limits_of
@@ -44,6 +45,8 @@ class Intake:
         self._isolated = isinstance(sync_executor, ProcessExecutor)
         self._sync = sync_executor
         self._async = async_executor
+        self.batches = self._collector()
+        """Where calls of batch tasks wait for company; None without such tasks."""
 
     def take(self, link: QueueLink, rows: Rows) -> list[Delivery]:
         """Make deliveries of *rows*; what cannot run at all has its outcome at once and is not returned."""
@@ -94,7 +97,9 @@ class Intake:
         return True
 
     def run(self, deliveries: Sequence[Delivery]) -> None:
-        """Hand *deliveries* to their executors."""
+        """Hand *deliveries* to their executors; calls of batch tasks wait for company."""
+        if self.batches is not None:
+            deliveries = self.batches.take(deliveries)
         ordinary: list[Delivery] = []
         coroutines: list[Delivery] = []
         for delivery in deliveries:
@@ -110,7 +115,18 @@ class Intake:
     def stop_delivery(self, delivery: Delivery, why: str) -> None:
         """Have *delivery* stop, or not start."""
         delivery.cancelled = why
-        (self._async if delivery.task is not None and delivery.task.is_async else self._sync).stop_delivery(delivery)
+        self._executor_of(delivery.task).stop_delivery(delivery)
+
+    def _executor_of(self, task: Any) -> Executor:
+        return self._async if task is not None and task.is_async else self._sync
+
+    def _collector(self) -> Batches | None:
+        sizes: dict[Executor, int] = {}
+        for task in self._app.tasks.values():
+            if (batch := task.settings.batch) is not None:
+                executor = self._executor_of(task)
+                sizes[executor] = max(batch.size, sizes.get(executor, 0))
+        return Batches(self._executor_of, sizes, self._runner.failed) if sizes else None
 
     def _malformed(
         self, link: QueueLink, key: tuple[bytes, bytes], fields: Sequence[bytes], error: DecodeError

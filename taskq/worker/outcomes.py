@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from taskq.broker.scripts import Arg
 from taskq.delivery import Delivery
@@ -14,6 +14,8 @@ GIVE_UP = "k"
 _WITHOUT_SUCCESS = frozenset({"FAILURE", "REVOKED", "EXPIRED"})
 STORE, BURY = "s", "e"
 """For what was settled before it ran: only its outcome is stored, only a dead letter written."""
+BATCH = "batch"
+"""Not for the script: ``extra`` holds the outcomes of a batch's members."""
 _ONCE_SETTLED = {COMPLETE: STORE, DEAD_LETTER: BURY}
 
 
@@ -27,7 +29,7 @@ class Outcome(NamedTuple):
     stored: bytes = b""
     """The packed outcome for whoever waits; empty for none."""
     ttl_ms: int = 1
-    extra: tuple[Arg, ...] = ()
+    extra: tuple[Any, ...] = ()
     """What the kind needs besides: see ``lua/settle.lua``."""
 
 
@@ -37,6 +39,11 @@ DONE = Outcome(COMPLETE, "SUCCESS")
 
 BEGUN = Outcome(COMPLETE, "STARTED")
 """Settled before it runs: from here on it belongs to nobody's pending list."""
+
+
+def restored(kind: str, state: str, stored: bytes, ttl_ms: int, extra: Sequence[Any]) -> Outcome:
+    """The outcome that came as plain values from a child process."""
+    return DONE if kind == COMPLETE and not stored else Outcome(kind, state, stored, ttl_ms, tuple(extra))
 
 
 def released(delivery: Delivery) -> Outcome:

@@ -111,7 +111,7 @@ class Runner:
             else:
                 value = await task.function(*message.args, **message.kwargs)
         except BaseException as error:
-            return self.failed(delivery, _meaning_of(delivery, error))
+            return self.failed(delivery, meaning_of(delivery, error))
         if failpoints.ARMED:
             failpoints.hit("arun.end")
         return self.succeeded(delivery, value)
@@ -164,6 +164,10 @@ class Runner:
             cause = error.reason if isinstance(error, Retry) and isinstance(error.reason, Exception) else error
             return self._dead(delivery, "failed", cause, text)
         return self._again(delivery, wait, error, text)
+
+    def dead(self, delivery: Delivery, error: BaseException) -> Outcome:
+        """The outcome of a run that failed with *error*, where another one would fail the same way."""
+        return self._dead(delivery, "failed", error, "")
 
     def crashed(self, delivery: Delivery, crashes: int, **evidence: Any) -> Outcome:
         """The outcome of a message that has killed *crashes* workers: the dead letter queue, with the *evidence*."""
@@ -296,7 +300,7 @@ def _with_meta(delivery: Delivery, meta: Meta) -> bytes:
     return encode(message)
 
 
-def _meaning_of(delivery: Delivery, error: BaseException) -> BaseException:
+def meaning_of(delivery: Delivery, error: BaseException) -> BaseException:
     """A cancellation that a time limit caused is that time limit."""
     if isinstance(error, asyncio.CancelledError):
         limits: dict[str, Callable[[str], Exception]] = {

@@ -17,6 +17,7 @@ from taskq.app import TaskQ
 from taskq.broker.workers import WorkerRecord
 from taskq.errors import BrokerError, ConfigError
 from taskq.hooks import Settled
+from taskq.worker.batch_runner import runner_of
 from taskq.worker import control
 from taskq.worker.control import Control
 from taskq.worker.dispatcher import Dispatcher
@@ -35,7 +36,6 @@ from taskq.worker.outcomes import Ended
 from taskq.worker.promoter import Promoter
 from taskq.worker.record import describe
 from taskq.worker.report import Reporter
-from taskq.worker.runner import Runner
 
 logger = logging.getLogger("taskq.worker")
 
@@ -81,7 +81,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         config, name = app.config, consumer_name()
-        self._runner = Runner(config, name.decode())
+        self._runner = runner_of(app, name.decode())
         self._doorbell = Doorbell()
         self._links = [QueueLink(app.keys.queue(queue), name) for queue in self.queues]
         limits = TimeLimits(asyncio.get_running_loop())

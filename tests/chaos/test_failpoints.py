@@ -75,6 +75,14 @@ def busy_worker(scene: Scene) -> None:
     scene.worker()
 
 
+def collecting(scene: Scene) -> None:
+    """A worker that collects calls of a batch task, some of them too few for a batch."""
+    scene.send(7, "bulk")
+    scene.mixed_load()
+    scene.died(scene.worker(env=scene.armed, wait=False))
+    scene.worker()
+
+
 def idle_worker(scene: Scene) -> None:
     """A worker that blocks on empty queues when the load comes."""
     worker = scene.worker(env=scene.armed, wait=False)
@@ -241,6 +249,7 @@ SCENES: dict[str, Callable[[Scene], None]] = {
     "levels": new_level,
     "lost": lease_lost,
     "run": busy_worker,
+    "collect": collecting,
     "arun": busy_worker,
     "retry": busy_worker,
     "dead": busy_worker,
@@ -265,6 +274,7 @@ NTH = {
     "run.begin": 4,
     "run.end": 3,
     "arun.end": 2,
+    "collect.end": 2,
     "sync.sent": 9,
     "send.page": 4,
     "asend.page": 3,

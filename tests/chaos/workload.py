@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from taskq import TaskQ, every
+from taskq import Batch, BatchItem, TaskQ, every
 from taskq.context import current_task
 
 from .history import NOBODY, TICKS, Expect, Kind, Writer
@@ -72,10 +72,10 @@ def _owner() -> int:
 class _Run:
     """The history of one run of a task."""
 
-    def __init__(self, number: int, check: int) -> None:
+    def __init__(self, number: int, check: int, attempt: int = 0) -> None:
         self.number = number
         self.run = secrets.randbits(62) + 1
-        self.attempt = current_task().attempt
+        self.attempt = attempt or current_task().attempt
         self._write(Kind.BEGIN, int(check != check_of(number)))
 
     def end(self) -> int:
@@ -125,6 +125,13 @@ def flaky(number: int, check: int, sleep: float = 0.0) -> int:
 def doomed(number: int, check: int, sleep: float = 0.0) -> int:
     """Fails at every attempt, and ends in the dead letter queue."""
     raise _Run(number, check).fail()
+
+
+@app.task(name="bulk", batch=Batch(size=3, wait=0.05))
+def bulk(items: list[BatchItem]) -> list[int]:
+    """Calls that run together."""
+    runs = [_Run(*item.args[:2], attempt=item.attempt) for item in items]
+    return [run.end() for run in runs]
 
 
 @app.task(name="poison")

@@ -3,7 +3,7 @@
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
-from taskq import AsyncTask, Context, Result, Task, TaskQ, TaskState, task
+from taskq import AsyncTask, Batch, BatchItem, Context, Result, Task, TaskQ, TaskState, task
 
 app = TaskQ("shop")
 
@@ -40,6 +40,18 @@ def on_the_default_app(x: int) -> int:
     return x
 
 
+@app.task(batch=Batch(size=10), queue="rows")
+def collected(items: list[BatchItem]) -> list[int]:
+    return [item.args[0] for item in items]
+
+
+@app.task(batch=Batch(size=10))
+async def acollected(items: list[BatchItem]) -> None: ...
+
+
+assert_type(collected, Task[..., Any])
+assert_type(collected.delay("any", thing=1), Result[Any])
+assert_type(acollected, AsyncTask[..., Any])
 assert_type(bare(1), str)
 assert_type(bare.delay(1, note="x"), Result[str])
 assert_type(bare.delay(1).get(timeout=5), str)

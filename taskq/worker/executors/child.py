@@ -20,10 +20,11 @@ import msgspec
 
 from taskq import failpoints
 from taskq.app import TaskQ
-from taskq.delivery import Delivery
+from taskq.delivery import BatchDelivery, Delivery
 from taskq.errors import SoftTimeLimitExceededError
 from taskq.loading import load_app
 from taskq.message import decode
+from taskq.worker.batch_runner import runner_of
 from taskq.worker.limits import limits_of
 from taskq.worker.outcomes import Outcome
 from taskq.worker.runner import Runner
@@ -73,7 +74,7 @@ def main(app_path: str, worker: str, connection: Connection, lifeline: Connectio
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     app = load_app(app_path)
     app.load()
-    runner = Runner(app.config, f"{worker}/{os.getpid()}")
+    runner = runner_of(app, f"{worker}/{os.getpid()}")
     with socket.socket(fileno=os.dup(connection.fileno())) as sock:
         connection.close()
         sock.sendall(pack_frame([]))  # ready
@@ -89,10 +90,8 @@ def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: l
         failpoints.hit("child.received")
     answers: list[Any] = []
     flushed = time.monotonic()
-    for number, queue, data, crashes, settled in frame:
-        message = decode(data)
-        delivery = Delivery(ChildQueue(queue), (b"", b""), data, message, app.tasks[message.task], crashes)
-        delivery.settled = settled
+    for number, queue, what in frame:
+        delivery = _unpacked(app, ChildQueue(queue), what)
         delivery.started = time.monotonic()
         slate[1] = delivery.started
         slate[2] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -114,6 +113,17 @@ def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: l
         sock.sendall(pack_frame(answers))
     if failpoints.ARMED:
         failpoints.hit("child.answered")
+
+
+def _unpacked(app: TaskQ, queue: ChildQueue, what: list[Any]) -> Delivery:
+    """One delivery: its bytes, its crashes, whether it was settled; or a list of such, a batch."""
+    if isinstance(what[0], list):
+        return BatchDelivery(queue, [_unpacked(app, queue, member) for member in what])
+    data, crashes, settled = what
+    message = decode(data)
+    delivery = Delivery(queue, (b"", b""), data, message, app.tasks[message.task], crashes)
+    delivery.settled = settled
+    return delivery
 
 
 def _call(runner: Runner, delivery: Delivery) -> Outcome:

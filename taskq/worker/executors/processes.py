@@ -21,7 +21,7 @@ from taskq.delivery import Delivery
 from taskq.errors import TimeLimitExceededError
 from taskq.worker.executors import Finished, ServiceTime, child, finish
 from taskq.worker.limits import limits_of
-from taskq.worker.outcomes import COMPLETE, DONE, Outcome
+from taskq.worker.outcomes import Outcome, restored
 from taskq.worker.runner import Runner
 
 logger = logging.getLogger("taskq.worker")
@@ -178,8 +178,7 @@ class ProcessExecutor:
             delivery = each.held.pop(number, None)
             if delivery is not None:
                 delivery.started = time.monotonic() - took  # what it waited in the frame of answers is below 10 ms
-                plain = kind == COMPLETE and not stored
-                finish(delivery, DONE if plain else Outcome(kind, state, stored, ttl_ms, tuple(extra)), took)
+                finish(delivery, restored(kind, state, stored, ttl_ms, extra), took)
                 self._times.add(took)
         if answers:
             self._deaths = 0
@@ -203,7 +202,8 @@ class ProcessExecutor:
         self._deaths += 1
         each.process.join(timeout=1)
         if running is not None:
-            ran = time.monotonic() - each.slate[1]
+            running.started = each.slate[1]
+            ran = time.monotonic() - running.started
             finish(running, self._verdict(running, each, ran), ran)
             self._finished()
         start = self._loop.create_task(self._respawn())
@@ -242,8 +242,9 @@ class ProcessExecutor:
         for delivery in deliveries:
             self._number += 1
             each.held[self._number] = delivery
-            crashes = delivery.crashes if delivery.suspect else None
-            frame.append((self._number, delivery.link.queue, delivery.data, crashes, delivery.settled))
+            members = delivery.members
+            what = _packed(delivery) if members is None else [_packed(member) for member in members]
+            frame.append((self._number, delivery.link.queue, what))
             if delivery.limited:
                 self._arm(each, delivery, self._number)
         if failpoints.ARMED:
@@ -273,3 +274,8 @@ class ProcessExecutor:
     def _kill_if_running(self, each: _Child, delivery: Delivery) -> None:
         if each.running() is delivery:
             each.kill()
+
+
+def _packed(delivery: Delivery) -> tuple[bytes, int | None, bool]:
+    """What a child must know of one delivery."""
+    return delivery.data, delivery.crashes if delivery.suspect else None, delivery.settled

@@ -17,8 +17,8 @@ from taskq.app import TaskQ
 from taskq.broker.workers import WorkerRecord
 from taskq.errors import BrokerError, ConfigError
 from taskq.hooks import Settled
-from taskq.worker.batch_runner import runner_of
 from taskq.worker import control
+from taskq.worker.batch_runner import runner_of
 from taskq.worker.control import Control
 from taskq.worker.dispatcher import Dispatcher
 from taskq.worker.doorbell import Doorbell

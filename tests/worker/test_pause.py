@@ -139,11 +139,13 @@ def test_delays_and_retries_collect(app: TaskQ, redis_client: Any) -> None:
         eventually(lambda: sum(redis_client.xlen(keys.stream(level)) for level in ("front", 5)) == 2)
         assert not result.ready()
         assert not later.ready()
-        app.resume("held")
-        assert result.get(timeout=10) == 2
-        eventually(lambda: app.queues()[1].paused)  # the other one failed once, too, and paused it again
-        app.resume("held")
-        assert later.get(timeout=10) == 2
+
+        def both_have_ended() -> bool:
+            app.resume("held")  # the other one fails once, too, and pauses it again
+            return result.ready() and later.ready()
+
+        eventually(both_have_ended)
+        assert [result.get(timeout=10), later.get(timeout=10)] == [2, 2]
 
 
 def test_a_resumption_that_nobody_heard_is_found(app: TaskQ, redis_client: Any, monkeypatch: Any) -> None:

@@ -46,6 +46,8 @@ class ExitCode(IntEnum):
     """The command ran and its answer is no: a check failed, a worker process died for good."""
     USAGE = 2
     """Wrong flags, app path or settings."""
+    UNHEALTHY = 3
+    """``taskq doctor`` found something by which tasks can be lost or do not run."""
     UNAVAILABLE = 69
     """Redis cannot be reached or refuses us (EX_UNAVAILABLE of sysexits.h)."""
     INTERRUPTED = 130

@@ -81,6 +81,7 @@ RELAY = load("relay")
 PAUSE = load("pause")
 RESUME = load("resume")
 PURGE = load("purge")
+FORGET = load("forget")
 COUNT = load("count")
 
 
@@ -248,6 +249,11 @@ def count(
         (keys.producer(consumer), keys.totals, keys.history),
         (sequence, PRODUCER_TTL_MS, *lives, len(sums), *sums, *fields),
     )
+
+
+def forget(keys: QueueKeys, stream: bytes, consumer: bytes) -> Call:
+    """Remove a consumer without lease and deliveries; answers 1, or 0 when it is not that."""
+    return Call(FORGET, (keys.consumers, stream), (consumer,))
 
 
 def streams_of(keys: QueueKeys, levels: Sequence[int]) -> list[bytes]:

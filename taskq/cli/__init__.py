@@ -17,6 +17,7 @@ COMMANDS = {
     "resume": "taskq.cli.pause",
     "purge": "taskq.cli.pause",
     "bench": "taskq.cli.bench",
+    "doctor": "taskq.cli.doctor",
     "dlq": "taskq.cli.dlq",
     "metrics": "taskq.cli.metrics",
     "outbox-relay": "taskq.cli.outbox_relay",

@@ -129,6 +129,7 @@ class Worker:
         try:
             if isinstance(self._sync, ProcessExecutor):
                 await self._sync.start()
+            await self._fetcher.execute("SADD", self.app.keys.queues, *self.queues)  # views show what has workers
             await self._fetcher.register()
         except BaseException:
             self._close()

@@ -1,0 +1,10 @@
+"""``taskq doctor``: looks at a Redis and a namespace for what can lose, delay or strand tasks.
+
+Each family of checks is a module with one function that takes a :class:`Patient` and yields findings. A look is
+bounded: at most :data:`taskq.doctor.patient.MOST_QUEUES` queues, samples of messages, pages of keys.
+"""
+
+from taskq.doctor.examine import Report, examine
+from taskq.doctor.finding import Finding, Severity
+
+__all__ = ["Finding", "Report", "Severity", "examine"]

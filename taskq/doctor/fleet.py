@@ -1,0 +1,43 @@
+"""The workers among each other: releases and leases that differ, workers that are full or silent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from taskq.doctor.finding import Finding, note, warning
+from taskq.doctor.patient import Patient
+
+
+def check(patient: Patient) -> Iterator[Finding]:
+    """Compare the workers' records."""
+    from taskq import __version__
+
+    records = [worker.record for worker in patient.workers if worker.alive and worker.record is not None]
+    versions = Counter(record.version for record in records)
+    if len(versions) > 1:
+        counts = ", ".join(f"{count} with {version}" for version, count in sorted(versions.items()))
+        yield warning(
+            "fleet.versions",
+            f"workers run different releases of taskq: {counts}",
+            "fine during a deploy; afterwards restart those that were left behind",
+        )
+    elif versions and __version__ not in versions:
+        yield note(
+            "fleet.versions",
+            f"the workers run taskq {next(iter(versions))}, this command is {__version__}",
+            "use the same",
+        )
+    leases = Counter(record.lease_ms for record in records)
+    if len(leases) > 1:
+        seconds = ", ".join(f"{ms / 1000:g} s" for ms in sorted(leases))
+        yield warning(
+            "fleet.leases", f"workers have different leases: {seconds}", "give all of them the same lease_timeout"
+        )
+    silent = [worker.name for worker in patient.workers if worker.alive and worker.record is None]
+    if silent:
+        yield note(
+            "fleet.silent",
+            f"{len(silent)} workers have a lease and no record: {', '.join(silent[:5])}",
+            "they have just started, or run an older release",
+        )

@@ -1,0 +1,211 @@
+"""``taskq doctor``: on a healthy Redis, on a badly configured one, and on what can go wrong in a namespace."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from support.process import ROOT
+from support.worker import running_worker
+
+from taskq import TaskQ
+from taskq.broker import scripts
+from taskq.broker.workers import WorkerRecord, pack_record
+from taskq.cli import main
+from taskq.doctor import Finding, Severity, examine, rights
+from taskq.embedded import EmbeddedRedis
+
+Found = dict[str, Finding]
+
+
+@pytest.fixture
+def look(app: TaskQ) -> Callable[[], Found]:
+    """Examines the test's namespace; findings by check, without those about the server itself."""
+    return lambda: {
+        finding.check: finding for finding in examine(app).findings if not finding.check.startswith("server.")
+    }
+
+
+def doctor(url: str, *arguments: str) -> tuple[int, dict[str, Any]]:
+    result = CliRunner().invoke(main, ["doctor", "-b", url, "--json", *arguments])
+    return result.exit_code, json.loads(result.stdout)
+
+
+def test_a_healthy_redis(private_redis: Callable[..., EmbeddedRedis]) -> None:
+    server = private_redis(extra_args=("--maxmemory", "200mb"))
+    app = TaskQ("shop", server.url, namespace="taskq")
+
+    @app.task
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    with running_worker(app):
+        assert add.delay(1, 2).get(timeout=10) == 3
+        code, found = doctor(server.url)
+        text = CliRunner().invoke(main, ["doctor", "-b", server.url]).output
+    app.close()
+    assert (code, found["healthy"], found["findings"]) == (0, True, [])
+    assert text.splitlines()[-1] == "healthy: 0 errors, 0 warnings, 0 notes"
+
+
+def test_a_badly_configured_redis(private_redis: Callable[..., EmbeddedRedis]) -> None:
+    bad = ("--maxmemory", "1mb", "--maxmemory-policy", "allkeys-lru", "--timeout", "5")
+    server = private_redis(appendonly=False, extra_args=bad)
+    code, found = doctor(server.url)
+    severities = {finding["check"]: finding["severity"] for finding in found["findings"]}
+    assert severities == {
+        "server.persistence": "error",
+        "server.eviction": "error",
+        "server.maxmemory": "error",
+        "server.timeout": "warning",
+    }
+    assert (code, found["healthy"]) == (3, False)
+    assert all(finding["remedy"] for finding in found["findings"])
+    text = CliRunner().invoke(main, ["doctor", "-b", server.url]).output
+    assert "error    server.eviction\n         maxmemory-policy is allkeys-lru" in text
+
+
+def test_a_user_without_rights(redis_url: str, redis_client: Any) -> None:
+    weak = redis_url.replace("redis://", "redis://weak:weak-pw@")
+    for rules, checks in (
+        (["~taskq:*", "&taskq:*", "+@all", "-xadd", "-xgroup", "-config"], {"rights.commands", "rights.useful"}),
+        (["~other:*", "&taskq:*", "+@all"], {"rights.keys"}),
+        (["~taskq:*", "resetchannels", "+@all"], {"rights.channels"}),
+        (["~taskq:*", "&taskq:*", "+@all", "-multi"], {"rights.unknown"}),
+    ):
+        redis_client.execute_command("ACL", "SETUSER", "weak", "reset", "on", ">weak-pw", *rules)
+        try:
+            code, found = doctor(weak)
+            about = {
+                finding["check"]: finding for finding in found["findings"] if finding["check"].startswith("rights.")
+            }
+            assert set(about) == checks
+            assert code in (1, 3)
+            if "rights.commands" in checks:
+                assert "may not run XADD, XGROUP CREATE, XGROUP DELCONSUMER" in about["rights.commands"]["reason"]
+                assert "ACL SETUSER weak +xadd +xgroup|create" in about["rights.commands"]["remedy"]
+            assert "weak-pw" not in json.dumps(found)
+        finally:
+            redis_client.execute_command("ACL", "DELUSER", "weak")
+
+
+def test_every_command_of_a_script_or_driver_is_tried() -> None:
+    sources = [path.read_text() for path in (ROOT / "taskq").rglob("*.py")]
+    sent = {
+        f"{command} {sub}".strip() if command in rights.CONTAINERS else command
+        for text in sources
+        for command, sub in re.findall(r"\b(?:execute|begin|send|ask)\(\s*\"([A-Z]+)\"(?:, \"([A-Z]+)\")?", text)
+    } - {"COMMIT", "ROLLBACK", "BEGIN", "ACL"}
+    lua = "\n".join(path.read_text() for path in (Path(scripts.__file__).parent / "lua").rglob("*.lua"))
+    called = {f"{name} {sub}" if name in rights.CONTAINERS else name for name, sub in rights._IN_SCRIPT.findall(lua)}
+    assert called - {*rights.SHAPES} == set()
+    assert sent - {*rights.SHAPES, *rights.USEFUL} == set()
+
+
+def test_a_queue_that_nobody_reads(app: TaskQ, look: Any) -> None:
+    app.send_task("pay", queue="pay")
+    found = look()
+    assert "queue pay: 1 messages, and no worker reads it" in found["backlog.unread"].reason
+    app.pause("pay")
+    assert "backlog.unread" not in (found := look())
+    assert "paused since 0.0 h, with 1 messages waiting" in found["backlog.paused"].reason
+    app.purge("pay")
+    app.resume("pay")
+
+
+def test_dead_letters(app: TaskQ, look: Any, redis_client: Any) -> None:
+    dead = app.keys.queue("default").dead
+    redis_client.xadd(dead, {"m": "x", "i": "y"})
+    assert look()["backlog.dead"].severity is Severity.NOTE
+    with redis_client.pipeline(transaction=False) as many:
+        for _ in range(100):
+            many.xadd(dead, {"m": "x", "i": "y"})
+        many.execute()
+    assert look()["backlog.dead"].severity is Severity.WARNING
+    redis_client.delete(dead)
+
+
+def test_leftover_consumers_go_with_fix(app: TaskQ, redis_client: Any, redis_url: str, namespace: str) -> None:
+    stream = app.keys.queue("default").stream(5)
+    redis_client.sadd(app.keys.queues, "default")
+    redis_client.xgroup_create(stream, "taskq", "0", mkstream=True)
+    redis_client.xgroup_createconsumer(stream, "taskq", "gone:1:a")
+    redis_client.xgroup_createconsumer(stream, "taskq", "gone:2:b")
+    redis_client.xadd(stream, {"m": "x"})
+    redis_client.xreadgroup("taskq", "gone:2:b", {stream: ">"})
+    found = {finding.check: finding for finding in examine(app).findings}
+    assert "1 consumers" in found["consumers.leftover"].reason
+    assert "1 deliveries" in found["consumers.orphaned"].reason
+    code, answer = doctor(redis_url, "--namespace", namespace, "--fix")
+    assert [each["check"] for each in answer["findings"] if each["fixed"]] == ["consumers.leftover"]
+    assert [row["name"] for row in redis_client.xinfo_consumers(stream, "taskq")] == [b"gone:2:b"]
+    assert code == 3, "what it may not fix is left"
+    redis_client.delete(stream)
+
+
+def test_deliveries_that_never_end(app: TaskQ, look: Any, redis_client: Any) -> None:
+    keys = app.keys.queue("default")
+    redis_client.xgroup_create(keys.stream(5), "taskq", "0", mkstream=True)
+    entry = redis_client.xadd(keys.stream(5), {"m": "x"})
+    redis_client.xreadgroup("taskq", "slow:1:a", {keys.stream(5): ">"})
+    redis_client.xclaim(keys.stream(5), "taskq", "slow:1:a", 0, [entry], idle=2 * 3_600_000)
+    redis_client.zadd(keys.consumers, {"slow:1:a": (time.time() + 60) * 1000})
+    assert "the longest 2.0 h, at slow:1:a" in look()["consumers.stuck"].reason
+    redis_client.zadd(keys.consumers, {"slow:1:a": (time.time() - 60) * 1000})
+    assert "none is alive to take over" in look()["consumers.dead"].reason
+    redis_client.delete(keys.stream(5), keys.consumers)
+
+
+def test_orphan_keys_and_lost_queues_are_mended(app: TaskQ, look: Any, redis_client: Any) -> None:
+    redis_client.set(app.keys.queue("old").result("a"), "S")
+    redis_client.zadd(app.keys.queue("old").delayed, {b"5x": 1})
+    found = look()
+    assert "1 keys that should expire have no TTL (1 result)" in found["contents.orphans"].reason
+    assert "old" in found["contents.unlisted"].reason
+    for check in ("contents.orphans", "contents.unlisted"):
+        found[check].fix()
+    assert redis_client.ttl(app.keys.queue("old").result("a")) > 0
+    found = look()
+    assert not {"contents.orphans", "contents.unlisted"} & set(found)
+    redis_client.delete(app.keys.queue("old").delayed)
+
+
+def test_big_messages(app: TaskQ, look: Any) -> None:
+    app.send_task("mail", ("x" * 100_000,), queue="default")
+    assert look()["contents.big"].severity is Severity.NOTE
+    app.send_task("mail", ("x" * 400_000,), queue="default", countdown=60)
+    assert "1 of 2 messages sampled are bigger than 256 KiB" in look()["contents.big"].reason
+    assert app.purge("default", delayed=True) == 2
+
+
+def test_workers_of_different_releases(app: TaskQ, look: Any, redis_client: Any) -> None:
+    for number, (version, lease_ms) in enumerate([("0.1", 15_000), ("0.2", 15_000), ("0.2", 30_000)]):
+        name = f"host:{number}:a".encode()
+        redis_client.zadd(app.keys.queue("default").consumers, {name: (time.time() + 60) * 1000})
+        record = WorkerRecord("shop", "host", number, version, "3.11", "threads", ["default"], 0, 0, lease_ms)
+        redis_client.set(app.keys.worker(name), pack_record(record), ex=60)
+    found = look()
+    assert "1 with 0.1, 2 with 0.2" in found["fleet.versions"].reason
+    assert "15 s, 30 s" in found["fleet.leases"].reason
+    redis_client.delete(app.keys.queue("default").consumers)
+
+
+def test_a_look_writes_nothing(app: TaskQ, redis_client: Any) -> None:
+    app.send_task("pay", queue="default")
+    before = redis_client.info("stats")["total_commands_processed"], redis_client.info("persistence")
+    examine(app)
+    after = redis_client.info("stats")["total_commands_processed"], redis_client.info("persistence")
+    assert after[1]["rdb_changes_since_last_save"] == before[1]["rdb_changes_since_last_save"]
+    assert after[0] - before[0] < 400, "a bounded number of commands"
+    app.purge("default")
+
+
+def test_no_redis_is_an_exit_code_of_its_own() -> None:
+    result = CliRunner().invoke(main, ["doctor", "-b", "redis://localhost:1/0"], env={"TASKQ_BROKER_DEADLINE": "0.1"})
+    assert result.exit_code == 69

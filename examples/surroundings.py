@@ -12,10 +12,12 @@ from pathlib import Path
 from taskq import TaskQ
 from taskq.embedded import EmbeddedRedis
 
+HERE = Path(__file__).parent
+
 
 @contextmanager
-def worker_for(app: TaskQ, path: str, *flags: str) -> Iterator[None]:
-    """``taskq worker -A path`` while the block runs, on ``TASKQ_BROKER_URL`` or else a Redis of its own."""
+def worker_for(app: TaskQ, path: str, *flags: str, folder: Path = HERE) -> Iterator[None]:
+    """``taskq worker -A path`` in *folder* while the block runs, on ``TASKQ_BROKER_URL`` or else a Redis of its own."""
     with ExitStack() as stack:
         if "TASKQ_BROKER_URL" not in os.environ:
             server = stack.enter_context(EmbeddedRedis())
@@ -23,7 +25,7 @@ def worker_for(app: TaskQ, path: str, *flags: str) -> Iterator[None]:
             app.reconfigure(broker_url=server.url)
         stack.callback(app.close)
         command = [sys.executable, "-m", "taskq", "worker", "-A", path, "-l", "error", *flags]
-        worker = subprocess.Popen(command, cwd=Path(__file__).parent)
+        worker = subprocess.Popen(command, cwd=folder)
         stack.callback(worker.wait)
         stack.callback(worker.terminate)
         yield

@@ -1,4 +1,4 @@
-"""Every file in ``examples/`` runs, on a Redis of its own or on one that is named, and prints what it promises."""
+"""Every file and folder in ``examples/`` runs, on a Redis of its own or a named one, and prints what it promises."""
 
 from __future__ import annotations
 
@@ -33,19 +33,28 @@ EXPECTED = {
         "rows: 1000",
         "3001 calls in few invocations: True, of",
     ],
+    "payments_dlq": [
+        "dead: 190 x BankUnreachableError",
+        "dead: 10 x UnknownAccountError",
+        "booked: 190 of 200, each once: True, cents: 19000",
+        "parked: 10, for a person to look at",
+    ],
     "scheduled": ["tick: scheduled.tick@", "remind: tea is ready, after 1."],
 }
 
 
 def test_every_example_is_run() -> None:
-    assert {file.stem for file in EXAMPLES.glob("*.py")} == {*EXPECTED, "surroundings"}
+    folders = {file.parent.name for file in EXAMPLES.glob("*/__main__.py")}
+    assert {file.stem for file in EXAMPLES.glob("*.py")} | folders == {*EXPECTED, "surroundings"}
+    assert all((EXAMPLES / name / "README.md").exists() for name in folders)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_example(name: str, spawn: Callable[..., Proc]) -> None:
     if not server_binaries():
         missing("no Redis server found")
-    check(spawn(str(EXAMPLES / f"{name}.py")), name)
+    path = EXAMPLES / name
+    check(spawn(str(path if path.is_dir() else path.with_suffix(".py"))), name)
 
 
 def test_quickstart_on_a_redis_of_the_users(spawn: Callable[..., Proc], redis_url: str, namespace: str) -> None:

@@ -353,7 +353,11 @@ class TaskQ(Publishing):
         if (block := collecting(self)) is not None:
             block.add(messages)
             return
-        self.sender.send(messages)
+        if not self.hooks.has_listeners("sent"):
+            self.sender.send(messages)
+            return
+        with self.hooks.sending([message.keys.queue for message in messages]):
+            self.sender.send(messages)
 
     async def asend(self, message: Sendable) -> None:
         """Send one prepared message from the running event loop.
@@ -364,7 +368,11 @@ class TaskQ(Publishing):
         if (block := collecting(self)) is not None:
             block.add((message,))
             return
-        await self.sender.asend(message)
+        if not self.hooks.has_listeners("sent"):
+            await self.sender.asend(message)
+            return
+        with self.hooks.sending((message.keys.queue,)):
+            await self.sender.asend(message)
 
     async def asend_many(self, messages: Sequence[Sendable]) -> None:
         """Send prepared messages from the running event loop.
@@ -375,7 +383,11 @@ class TaskQ(Publishing):
         if (block := collecting(self)) is not None:
             block.add(messages)
             return
-        await self.sender.asend_many(messages)
+        if not self.hooks.has_listeners("sent"):
+            await self.sender.asend_many(messages)
+            return
+        with self.hooks.sending([message.keys.queue for message in messages]):
+            await self.sender.asend_many(messages)
 
     def close(self) -> None:
         """Close this process's connections; they open again when needed."""

@@ -8,20 +8,39 @@ hook               argument                                        when
 ``lease_lost``     queue name                                      this worker's own lease was lost
 ``unknown_task``   queue name, task name                           handed back: no such task here
 ``trimmed_unread`` queue name of the group, number of events       a topic dropped events before a group saw them
+``renewed``        seconds that Redis took to answer               this worker's lease on a queue was renewed
+``sent``           queue name, number of messages, seconds         Redis (or the spool) has accepted a call
+``send_failed``    queue name                                      a call raised: Redis was away, or refused
 =================  ==============================================  ======================================
 
-Listeners run on the worker's threads and must be quick; one that raises is logged and left in place.
+Listeners run on the threads where it happens and must be quick; one that raises is logged and left in place.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
+
+from taskq.errors import TaskqError
 
 logger = logging.getLogger("taskq.hooks")
 
-NAMES = ("settled", "recovered", "lease_lost", "unknown_task", "trimmed_unread")
+NAMES = ("settled", "recovered", "lease_lost", "unknown_task", "trimmed_unread", "renewed", "sent", "send_failed")
+
+
+class Unusual(NamedTuple):
+    """What only some deliveries have."""
+
+    crashes: int = 0
+    """Processes that died while they ran it, since it was last sent or retried."""
+    late: float | None = None
+    """Seconds from the time that was asked for to the start, of a first attempt."""
+    trace: str = ""
+    """Trace id of the header ``traceparent``."""
 
 
 class Settled(NamedTuple):
@@ -35,6 +54,7 @@ class Settled(NamedTuple):
     """Seconds it ran; 0 when it did not start."""
     wait: float
     """Seconds between the entry's birth in the queue and its start, by this host's clock."""
+    unusual: Unusual | None = None
 
 
 class Hooks:
@@ -54,6 +74,20 @@ class Hooks:
     def has_listeners(self, name: str) -> bool:
         """Whether anybody listens, so that the hot path can skip building arguments."""
         return bool(self._listeners[name])
+
+    @contextmanager
+    def sending(self, queues: Iterable[str]) -> Iterator[None]:
+        """Tell of a call that sends a message to each of *queues* (named as often as there are messages)."""
+        began, counts = time.monotonic(), Counter(queues)
+        try:
+            yield
+        except TaskqError:
+            for queue in counts:
+                self.emit("send_failed", queue)
+            raise
+        took = time.monotonic() - began
+        for queue, count in counts.items():
+            self.emit("sent", queue, count, took)
 
     def emit(self, name: str, *args: Any) -> None:
         """Tell the listeners of *name*."""

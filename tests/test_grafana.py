@@ -23,7 +23,7 @@ from support.wait import eventually
 
 from taskq.app import TaskQ
 from taskq.hooks import Settled
-from taskq.metrics import QueueCollector, WorkerMetrics, serve
+from taskq.metrics import Exporter, WorkerMetrics, serve
 
 GRAFANA = ROOT / "grafana"
 DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
@@ -106,7 +106,7 @@ def app(redis_url: str, namespace: str) -> Iterator[TaskQ]:
 def targets(app: TaskQ) -> Iterator[list[int]]:
     """The ports of a queue exporter and of a worker's endpoint."""
     queues, worker = CollectorRegistry(), CollectorRegistry()
-    QueueCollector(app, queues)
+    Exporter(app, queues)
     WorkerMetrics(app, worker)
     endpoints = [serve(queues), serve(worker)]
     yield [endpoint.port for endpoint in endpoints]

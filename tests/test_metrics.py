@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
+import secrets
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from support.process import Proc
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+from support.process import ROOT, Proc
 from support.programs import require
 from support.wait import eventually, wait_for_line
+from support.worker import running_worker
 
-import taskq.metrics
 from taskq.app import TaskQ
-from taskq.embedded import EmbeddedRedis
-from taskq.errors import ConfigError
-from taskq.hooks import Settled
-from taskq.metrics import QueueCollector, SharedMetrics, WorkerMetrics, aggregate, serve
+from taskq.errors import BrokerUnavailableError, ConfigError
+from taskq.hooks import Settled, Unusual
+from taskq.metrics import Exporter, SenderMetrics, SharedMetrics, WorkerMetrics, aggregate, document, serve
+from taskq.metrics.catalogue import CATALOGUE, SENDER, WORKER
 from taskq.metrics.snapshot import BUCKETS
 
 
@@ -35,8 +36,8 @@ def settled(task: str = "shop.pay", state: str = "SUCCESS", runtime: float = 0.0
     return Settled(task, "default", state, runtime, wait)
 
 
-def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
-    return registry.get_sample_value(name, labels)
+def value(registry: CollectorRegistry, name: str, *, ns: str = "taskq", **labels: str) -> float | None:
+    return registry.get_sample_value(name, {"ns": ns, **labels})
 
 
 def get(url: str) -> str:
@@ -48,6 +49,13 @@ def get(url: str) -> str:
 @pytest.fixture
 def registry() -> CollectorRegistry:
     return CollectorRegistry()
+
+
+@pytest.fixture
+def app(redis_url: str, namespace: str) -> Iterator[TaskQ]:
+    made = new_app(redis_url, namespace)
+    yield made
+    made.close()
 
 
 # --- what a worker counts ---
@@ -102,6 +110,36 @@ def test_unknown_task_names_share_one_label(registry: CollectorRegistry) -> None
     assert b"outside" not in generate_latest(registry)
 
 
+def test_crashes_lateness_and_traces_are_told_of_those_that_have_them(registry: CollectorRegistry) -> None:
+    app = new_app()
+    WorkerMetrics(app, registry)
+    rare = Unusual(crashes=2, late=0.7, trace="4bf92f3577b34da6a3ce929d0e0e4736")
+    app.hooks.emit("settled", [settled(), settled(runtime=3)._replace(unusual=rare)])
+    labels = {"task": "shop.pay", "queue": "default"}
+    assert value(registry, "taskq_task_crashes_total", **labels) == 2
+    assert value(registry, "taskq_task_starts_total", **labels) == 2
+    assert value(registry, "taskq_task_punctuality_seconds_count", **labels) == 1
+    assert value(registry, "taskq_task_punctuality_seconds_sum", **labels) == 0.7
+    text = openmetrics(registry).decode()
+    (line,) = [line for line in text.splitlines() if "runtime_seconds_bucket" in line and "trace_id" in line]
+    assert 'le="5.0"' in line
+    assert '{trace_id="4bf92f3577b34da6a3ce929d0e0e4736"} 3.0' in line
+
+
+def test_what_a_real_worker_ran_is_told(app: TaskQ, registry: CollectorRegistry, namespace: str) -> None:
+    WorkerMetrics(app, registry)
+    late = app.tasks["shop.pay"].options(
+        countdown=0.05, headers={"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}
+    )
+    with running_worker(app, queues=["default"]):
+        late.delay().get(timeout=10)
+        labels = {"ns": namespace, "task": "shop.pay", "queue": "default"}
+        eventually(lambda: value(registry, "taskq_task_punctuality_seconds_count", **labels) == 1)
+        eventually(lambda: value(registry, "taskq_broker_roundtrip_seconds_count", ns=namespace))
+    assert value(registry, "taskq_enqueued_total", ns=namespace, queue="default") == 1
+    assert "a" * 32 in openmetrics(registry).decode()
+
+
 def test_trouble_is_counted_by_queue(registry: CollectorRegistry) -> None:
     app = new_app()
     WorkerMetrics(app, registry)
@@ -120,7 +158,7 @@ def test_trouble_is_counted_by_queue(registry: CollectorRegistry) -> None:
 
 
 def test_children_are_summed(tmp_path: Path, registry: CollectorRegistry) -> None:
-    aggregate(tmp_path, registry)
+    aggregate(tmp_path, "taskq", registry)
     for _ in range(3):
         app = new_app()
         shared = SharedMetrics(WorkerMetrics(app), tmp_path)
@@ -155,7 +193,7 @@ def test_the_numbers_of_a_killed_child_stay(
 ) -> None:
     directory = tmp_path / "shared"
     directory.mkdir()
-    children = aggregate(directory, registry)
+    children = aggregate(directory, "taskq", registry)
 
     def total() -> float | None:
         return value(registry, "taskq_tasks_total", task="shop.pay", queue="default", state="SUCCESS")
@@ -174,69 +212,34 @@ def test_the_numbers_of_a_killed_child_stay(
     second.kill()
 
 
-# --- what is in the queues ---
+# --- what a process sends ---
 
 
-@pytest.fixture
-def app(redis_url: str, namespace: str) -> Iterator[TaskQ]:
-    made = new_app(redis_url, namespace)
-    yield made
-    made.close()
+def test_what_is_sent_is_counted_and_timed(make_app: Callable[..., TaskQ], registry: CollectorRegistry) -> None:
+    app = make_app(namespace=(ns := f"t{secrets.token_hex(6)}"))
+    app.task(name="shop.pay")(lambda: None)
+    SenderMetrics(app, registry)
+    app.tasks["shop.pay"].delay()
+    app.tasks["shop.pay"].delay_many([(), ()])
+    assert value(registry, "taskq_enqueued_total", ns=ns, queue="default") == 3
+    assert value(registry, "taskq_enqueue_seconds_count", ns=ns, queue="default") == 2
+    assert value(registry, "taskq_enqueue_spooled", ns=ns) == 0
+    app.purge("default")
 
 
-def test_queues_are_read_at_each_scrape(app: TaskQ, redis_client: Any, registry: CollectorRegistry) -> None:
-    QueueCollector(app, registry)
-    assert value(registry, "taskq_queue_lag", queue="ships") == 0
-    assert value(registry, "taskq_queue_oldest_age_seconds", queue="ships") == 0
-    app.send_task("shop.ship")
-    app.send_task("shop.ship", countdown=60)
-    keys = app.keys.queue("ships")
-    redis_client.xadd(keys.dead, {"m": b"", "i": b""})
-    redis_client.zadd(keys.consumers, {"worker": 10**13})
-    found = {
-        name: value(registry, f"taskq_queue_{name}", queue="ships")
-        for name in ("lag", "pending", "backlog", "delayed", "dead", "workers")
-    }
-    assert found == {"lag": 1, "pending": 0, "backlog": 1, "delayed": 1, "dead": 1, "workers": 1}
-    assert value(registry, "taskq_up") == 1
-    redis_client.xtrim(keys.stream(5), maxlen=0)
-    redis_client.delete(keys.delayed, keys.consumers)
-    assert value(registry, "taskq_queue_backlog", queue="ships") == 0
-
-
-def test_queues_of_other_apps_in_the_namespace_are_there(
-    app: TaskQ, redis_client: Any, registry: CollectorRegistry
-) -> None:
-    redis_client.sadd(app.keys.queues, "elsewhere")
-    QueueCollector(app, registry)
-    assert value(registry, "taskq_queue_backlog", queue="elsewhere") == 0
-
-
-def test_an_outage_is_a_metric_and_no_error(
-    private_redis: Callable[..., EmbeddedRedis], tmp_path: Path, registry: CollectorRegistry
-) -> None:
-    server = private_redis(tmp_path / "redis")
-    app = new_app(server.url)
-    QueueCollector(app, registry)
-    endpoint = serve(registry)
-    try:
-        assert "taskq_up 1.0" in get(endpoint.url)
-        server.stop()
-        text = get(endpoint.url)
-        assert "taskq_up 0.0" in text
-        assert "taskq_queue_lag{" not in text
-        server.start()
-        assert "taskq_up 1.0" in get(endpoint.url)
-    finally:
-        endpoint.close()
-        app.close()
-
-
-def test_registering_needs_no_redis(registry: CollectorRegistry) -> None:
-    checked = CollectorRegistry(auto_describe=True)
-    QueueCollector(new_app("redis://127.0.0.1:1/0"), checked)
-    with pytest.raises(ValueError, match="Duplicated"):
-        QueueCollector(new_app("redis://127.0.0.1:1/0"), checked)
+def test_calls_that_raise_and_what_waits_in_the_spool_are_counted(tmp_path: Path, registry: CollectorRegistry) -> None:
+    settings = {"broker_deadline": 0.05, "spool_path": str(tmp_path / "spool")}
+    app = TaskQ("test", "redis://127.0.0.1:1/0", **settings)
+    app.task(name="kept")(lambda: None)
+    app.task(name="raises", when_unavailable="raise")(lambda: None)
+    SenderMetrics(app, registry)
+    app.tasks["kept"].delay()
+    with pytest.raises(BrokerUnavailableError):
+        app.tasks["raises"].delay()
+    assert value(registry, "taskq_enqueue_spooled") == 1
+    assert value(registry, "taskq_enqueued_total", queue="default") == 1
+    assert value(registry, "taskq_enqueue_errors_total", queue="default") == 1
+    app.close()
 
 
 # --- the endpoint ---
@@ -255,26 +258,33 @@ def test_the_endpoint_is_for_this_machine_unless_widened(registry: CollectorRegi
 # --- names ---
 
 
-def everything(app: TaskQ) -> str:
-    """A scrape of all metrics, with samples of each."""
+def exposed(app: TaskQ) -> str:
+    """A scrape of a worker's metrics, with samples of each."""
     registry = CollectorRegistry()
     WorkerMetrics(app, registry)
-    QueueCollector(app, registry)
     app.hooks.emit("settled", [settled(), settled(state="RETRY")])
     app.hooks.emit("recovered", "default", 1)
     app.hooks.emit("lease_lost", "default")
     app.hooks.emit("unknown_task", "default", "what.is.it")
+    app.hooks.emit("sent", "default", 1, 0.1)
+    app.hooks.emit("send_failed", "default")
     return generate_latest(registry).decode()
 
 
-def test_the_table_in_the_documentation_is_complete(app: TaskQ) -> None:
-    documented = re.findall(r"^``(taskq_\w+)`` +(\w+)", taskq.metrics.__doc__ or "", re.MULTILINE)
-    exposed = re.findall(r"^# TYPE (\w+) (\w+)", everything(app), re.MULTILINE)
-    assert sorted(exposed) == sorted(documented)
+def test_every_metric_of_a_worker_is_in_the_catalogue() -> None:
+    found = set(re.findall(r"^# TYPE (\w+) (\w+)", exposed(new_app()), re.MULTILINE))
+    assert found == {(spec.name, spec.kind) for spec in CATALOGUE if spec.place in (WORKER, SENDER)}
+
+
+def test_the_page_about_metrics_is_that_of_the_catalogue() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    assert page == document.text(), "run python -m taskq.metrics.document docs/metrics.md"
 
 
 def test_names_and_help_are_as_prometheus_wants_them(app: TaskQ) -> None:
-    text = everything(app)
+    registry = CollectorRegistry()
+    Exporter(app, registry)
+    text = exposed(app) + generate_latest(registry).decode()
     done = subprocess.run(
         [require("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, timeout=30
     )

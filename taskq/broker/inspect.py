@@ -5,17 +5,19 @@ Every read is bounded; nothing here scans the key space.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from taskq.broker import scripts
 from taskq.broker.keys import GROUP, Keys, QueueKeys
 from taskq.message import DEFAULT_PRIORITY
 
+R = TypeVar("R")
 Execute = Callable[..., Any]
 """Runs one Redis command and returns its reply."""
-Pipeline = Callable[[Sequence[Sequence[Any]]], list[Any]]
+Command = Sequence[Any]
+Pipeline = Callable[[Sequence[Command]], list[Any]]
 """Runs several commands in one round trip and returns their replies; one that was refused is an exception in the
 list. :meth:`taskq.broker.sync.SyncBroker.pipeline` is one."""
 
@@ -41,6 +43,23 @@ class QueueStats:
     def backlog(self) -> int:
         """All that is to do now: lag and pending."""
         return self.lag + self.pending
+
+
+def run_steps(steps: Generator[Sequence[Command], list[Any], R], pipeline: Pipeline) -> R:
+    """Run a read that is written in steps: it yields the commands of a step and is sent their replies.
+
+    Several such reads can share their round trips, which is why they are written so.
+
+    Raises:
+        BrokerError: Redis could not be reached.
+    """
+    commands = next(steps)
+    while True:
+        try:
+            commands = steps.send(pipeline(commands))
+        except StopIteration as end:
+            found: R = end.value
+            return found
 
 
 def queue_names(execute: Execute, keys: Keys) -> list[str]:

@@ -83,6 +83,7 @@ RESUME = load("resume")
 PURGE = load("purge")
 FORGET = load("forget")
 COUNT = load("count")
+STATS = load("stats")
 
 
 def _announce(level: int) -> str:
@@ -254,6 +255,15 @@ def count(
 def forget(keys: QueueKeys, stream: bytes, consumer: bytes) -> Call:
     """Remove a consumer without lease and deliveries; answers 1, or 0 when it is not that."""
     return Call(FORGET, (keys.consumers, stream), (consumer,))
+
+
+def stats(keys: QueueKeys, history_minutes: int) -> Call:
+    """The counts of a queue, for views; see ``lua/stats.lua`` for the answer."""
+    return Call(
+        STATS,
+        (keys.consumers, keys.delayed, keys.dead, keys.paused, keys.history, keys.levels, keys.stream_prefix),
+        (history_minutes, str(DEFAULT_PRIORITY)),
+    )
 
 
 def streams_of(keys: QueueKeys, levels: Sequence[int]) -> list[bytes]:

@@ -7,12 +7,13 @@ the dashboard, ``taskq workers``, ``taskq top`` and ``taskq doctor`` use.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
-from taskq.broker.inspect import Pipeline
+from taskq.broker.inspect import Command, Pipeline, run_steps
 from taskq.broker.keys import Keys
 
 MOST_WORKERS = 1000
@@ -100,23 +101,23 @@ def read_workers(pipeline: Pipeline, keys: Keys, queues: Sequence[str]) -> list[
     """Every worker with a lease on one of *queues*, sorted by name; two round trips.
 
     Raises:
-        BrokerError: Redis could not be reached, or refused.
+        BrokerError: Redis could not be reached.
     """
-    seconds, *rows = pipeline(
-        [
-            ("TIME",),
-            *(("ZRANGE", keys.queue(name).consumers, -MOST_WORKERS, -1, "WITHSCORES") for name in queues),
-        ]
-    )
-    now_ms = int(seconds[0]) * 1000 + int(seconds[1]) // 1000
-    workers = leases(queues, rows, now_ms)
+    return run_steps(read_steps(keys, queues), pipeline)
+
+
+def read_steps(keys: Keys, queues: Sequence[str]) -> Generator[Sequence[Command], list[Any], list[WorkerInfo]]:
+    """:func:`read_workers` in steps; see :func:`taskq.broker.inspect.run_steps`."""
+    consumers = [keys.queue(name).consumers for name in queues]
+    time, *rows = yield [("TIME",), *(("ZRANGE", key, -MOST_WORKERS, -1, "WITHSCORES") for key in consumers)]
+    workers = _leases(queues, rows, int(time[0]) * 1000 + int(time[1]) // 1000)
     if workers:
-        (stored,) = pipeline([records_command(keys, list(workers))])
-        add_records(workers, stored)
+        (stored,) = yield [("MGET", *(keys.worker(name.encode()) for name in workers))]
+        _add_records(workers, stored)
     return list(workers.values())
 
 
-def leases(queues: Sequence[str], rows: Sequence[object], now_ms: int) -> dict[str, WorkerInfo]:
+def _leases(queues: Sequence[str], rows: Sequence[object], now_ms: int) -> dict[str, WorkerInfo]:
     """Name -> worker, from the ``consumers`` of each queue (``ZRANGE ... WITHSCORES``), sorted by name."""
     found: dict[str, WorkerInfo] = {}
     for queue, row in zip(queues, rows, strict=True):
@@ -133,13 +134,10 @@ def leases(queues: Sequence[str], rows: Sequence[object], now_ms: int) -> dict[s
     return dict(sorted(found.items()))
 
 
-def records_command(keys: Keys, names: Sequence[str]) -> tuple[bytes | str, ...]:
-    """The command that reads the records of these workers."""
-    return ("MGET", *(keys.worker(name.encode()) for name in names))
-
-
-def add_records(workers: dict[str, WorkerInfo], stored: Sequence[bytes | None]) -> None:
-    """Put the answer of :func:`records_command` where it belongs; a record that cannot be read is left out."""
+def _add_records(workers: dict[str, WorkerInfo], stored: object) -> None:
+    """A record that cannot be read is left out."""
+    if not isinstance(stored, list):
+        return  # refused
     for worker, data in zip(workers.values(), stored, strict=True):
         if data is None:
             continue

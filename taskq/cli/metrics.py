@@ -1,4 +1,4 @@
-"""``taskq metrics``: the queues' state for Prometheus."""
+"""``taskq metrics``: what is in Redis, for Prometheus."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def metrics(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Serve the state of all queues to Prometheus, read at each scrape.
+    """Serve what is in Redis to Prometheus, read at each scrape: queues, workers, Redis itself.
 
     Without -A the address of Redis comes from --broker-url or the environment. While Redis is away the endpoint
     answers with taskq_up 0.
@@ -43,10 +43,10 @@ def metrics(
     app = open_app(app_path, broker_url, namespace)
     from prometheus_client.core import CollectorRegistry
 
-    from taskq.metrics import QueueCollector, serve
+    from taskq.metrics import Exporter, serve
 
     registry = CollectorRegistry()
-    QueueCollector(app, registry)
+    Exporter(app, registry)
     stop = stop_on_signal()
     endpoint = serve(registry, host, port)
     logger.info("metrics of %s at %s on %s", app.keys.namespace, app.address, endpoint.url)

@@ -83,12 +83,14 @@ def worker(queues: str | None, workers: int, **given: object) -> None:
     """
     flags = Flags(queues=tuple(q.strip() for q in (queues or "").split(",") if q.strip()), **given)  # type: ignore[arg-type]
     setup_logging(flags.log_level, flags.log_format)
-    open_app(flags.app_path, flags.broker_url, flags.namespace, needs_code=True)  # errors once, before any process
+    app = open_app(
+        flags.app_path, flags.broker_url, flags.namespace, needs_code=True
+    )  # errors once, before any process
     if workers == 1:
         from taskq.worker.process import exit_with
 
         exit_with(serve(flags))
-    raise SystemExit(supervise(flags, workers))
+    raise SystemExit(supervise(flags, workers, app.keys.namespace))
 
 
 def serve(flags: Flags, member: Member | None = None) -> ExitCode:
@@ -123,7 +125,7 @@ def serve(flags: Flags, member: Member | None = None) -> ExitCode:
         return run_worker(app, options, process)
 
 
-def supervise(flags: Flags, workers: int) -> ExitCode:
+def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
     """Run several workers under a supervisor, with one endpoint for all of them."""
     from taskq.worker.health import serve_health
     from taskq.worker.supervisor import Supervisor
@@ -132,7 +134,7 @@ def supervise(flags: Flags, workers: int) -> ExitCode:
         directory = retire = None
         if flags.metrics_port is not None:
             directory = beside.enter_context(tempfile.TemporaryDirectory(prefix="taskq-metrics-"))
-            retire = beside.enter_context(serving_sum(directory, flags.metrics_host, flags.metrics_port))
+            retire = beside.enter_context(serving_sum(directory, ns, flags.metrics_host, flags.metrics_port))
         supervisor = Supervisor(serve_member, (flags, directory), workers, ended=retire)
         if flags.health_port is not None:
             server = serve_health(flags.health_host, flags.health_port, supervisor.is_ready)
@@ -209,13 +211,13 @@ def sharing_metrics(app: TaskQ, directory: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def serving_sum(directory: str, host: str, port: int) -> Iterator[Callable[[int], None]]:
+def serving_sum(directory: str, ns: str, host: str, port: int) -> Iterator[Callable[[int], None]]:
     """Serve the sum of the members' metrics meanwhile; yields what to call with the pid of one that has ended."""
     from prometheus_client.core import CollectorRegistry
 
     from taskq.metrics import aggregate, serve
 
     registry = CollectorRegistry()
-    children = aggregate(directory, registry)
+    children = aggregate(directory, ns, registry)
     with contextlib.closing(serve(registry, host, port)):
         yield children.retire

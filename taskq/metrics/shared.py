@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 from prometheus_client.core import CollectorRegistry, Metric
 
-from taskq.metrics.snapshot import Snapshot, families, merge
+from taskq.metrics.catalogue import CATALOGUE, SENDER, WORKER
+from taskq.metrics.snapshot import Snapshot, families
 from taskq.metrics.worker import WorkerMetrics
 
 logger = logging.getLogger("taskq.metrics")
@@ -74,35 +75,37 @@ class SharedMetrics:
 class ChildrenCollector:
     """The sum over all children, those that ended too. Made by :func:`aggregate`."""
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], ns: str) -> None:
         self._directory = Path(directory)
+        self._ns = ns
         self._lock = threading.Lock()
-        self._ended: Snapshot = {}
+        self._ended = Snapshot()
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as Prometheus families."""
-        total: Snapshot = {}
+        total = Snapshot({spec.name: {} for spec in CATALOGUE if spec.place in (WORKER, SENDER)})
         with self._lock:
-            merge(total, self._ended)
+            total.merge(self._ended)
             for file in self._directory.glob(f"*{_SUFFIX}"):
-                merge(total, _decode(file.read_bytes()))
-        return families(total)
+                total.merge(_decode(file.read_bytes()))
+        return families(total, self._ns)
 
     def retire(self, pid: int) -> None:
         """Keep the numbers of a child that has ended, and remove its file."""
         with self._lock:
             for file in self._directory.glob(f"{pid}-*{_SUFFIX}"):
-                merge(self._ended, _decode(file.read_bytes()))
+                self._ended.merge(_decode(file.read_bytes()).without_gauges())
                 file.unlink()
 
 
-def aggregate(directory: str | os.PathLike[str], registry: CollectorRegistry) -> ChildrenCollector:
+def aggregate(directory: str | os.PathLike[str], ns: str, registry: CollectorRegistry) -> ChildrenCollector:
     """Expose the sum of what the worker processes that share *directory* counted.
 
     Args:
         directory: a private one, passed to the children for :class:`SharedMetrics`; the caller removes it.
+        ns: the namespace, for the label.
         registry: where the metrics appear.
     """
-    collector = ChildrenCollector(directory)
+    collector = ChildrenCollector(directory, ns)
     registry.register(collector)
     return collector

@@ -1,65 +1,94 @@
-"""The numbers of one worker process as plain data: summed over processes, and shown to Prometheus."""
+"""The numbers of one process as plain data: summed over processes, and shown to Prometheus."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+import msgspec
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.samples import Exemplar
+
+from taskq.metrics.catalogue import NAMESPACE, SPECS
 
 BUCKETS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0),
 )
-"""Upper bounds in seconds of both histograms."""
-
-Snapshot = dict[str, dict[tuple[str, ...], list[float]]]
-"""Metric -> label values -> numbers. A counter: ``[count]``. A histogram: the count of each bucket, the count of
-what is beyond the last one, and the sum."""
-
-_LABELS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "taskq_tasks": ("Deliveries that ended, by how they ended.", ("task", "queue", "state")),
-    "taskq_task_retries": ("Runs that failed and will be tried again.", ("task", "queue")),
-    "taskq_task_runtime_seconds": ("How long runs took.", ("task", "queue")),
-    "taskq_task_wait_seconds": ("From the message's birth in its queue to its start.", ("task", "queue")),
-    "taskq_redelivered": ("Messages taken over from dead workers.", ("queue",)),
-    "taskq_lease_lost": ("Times this worker lost its own lease.", ("queue",)),
-    "taskq_unknown_tasks": ("Messages handed back because the worker does not know their task.", ("queue",)),
-}
+"""Upper bounds in seconds of all histograms."""
 _BOUNDS = [*(repr(bound) for bound in BUCKETS), "+Inf"]
 
-
-def merge(total: Snapshot, part: Snapshot) -> None:
-    """Add *part* to *total*."""
-    for name, series in part.items():
-        into = total.setdefault(name, {})
-        for labels, values in series.items():
-            known = into.get(labels)
-            into[labels] = list(values) if known is None else [a + b for a, b in zip(known, values, strict=True)]
+Labels = tuple[str, ...]
+Numbers = dict[str, dict[Labels, list[float]]]
 
 
-def families(snapshot: Snapshot) -> Iterator[Metric]:
-    """Every metric, those without numbers too, so that a scrape always shows what there is."""
-    for name, (text, labels) in _LABELS.items():
-        series = snapshot.get(name, {}).items()
-        build = _histogram if name.endswith("_seconds") else _counter
-        yield build(name, text, labels, series)
+class Snapshot(msgspec.Struct):
+    """What a process has counted."""
+
+    numbers: Numbers = {}
+    """Metric -> label values -> numbers. A counter or gauge: ``[value]``. A histogram: the count of each bucket, the
+    count of what is beyond the last one, and the sum."""
+    exemplars: dict[str, dict[Labels, dict[int, tuple[str, float, float]]]] = {}
+    """Metric -> label values -> bucket -> trace id, value and epoch seconds of the last one that was traced."""
+
+    def merge(self, part: Snapshot) -> None:
+        """Add *part*. Of a gauge the larger value is kept: what processes share is not there several times."""
+        for name, series in part.numbers.items():
+            into = self.numbers.setdefault(name, {})
+            join = _larger if SPECS[name].kind == "gauge" else _sum
+            for labels, values in series.items():
+                known = into.get(labels)
+                into[labels] = list(values) if known is None else join(known, values)
+        for name, traced in part.exemplars.items():
+            for labels, buckets in traced.items():
+                self.exemplars.setdefault(name, {}).setdefault(labels, {}).update(buckets)
+
+    def without_gauges(self) -> Snapshot:
+        """What stays of a process that has ended."""
+        kept = {name: series for name, series in self.numbers.items() if SPECS[name].kind != "gauge"}
+        return Snapshot(kept, self.exemplars)
 
 
-def _counter(
-    name: str, text: str, labels: tuple[str, ...], series: Iterable[tuple[tuple[str, ...], list[float]]]
-) -> Metric:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for values, (count,) in series:
-        family.add_metric(values, count)
-    return family
+def histogram() -> list[float]:
+    """The numbers of a histogram that nothing was counted in."""
+    return [0.0] * (len(BUCKETS) + 2)
 
 
-def _histogram(
-    name: str, text: str, labels: tuple[str, ...], series: Iterable[tuple[tuple[str, ...], list[float]]]
-) -> Metric:
-    family = HistogramMetricFamily(name, text, labels=labels)
-    for values, numbers in series:
+def families(snapshot: Snapshot, ns: str) -> Iterator[Metric]:
+    """Every metric of *snapshot*, those without numbers too, so that a scrape always shows what there is."""
+    for name, series in snapshot.numbers.items():
+        spec = SPECS[name]
+        labels = (NAMESPACE, *spec.labels)
+        if spec.kind == "histogram":
+            yield _histogram(HistogramMetricFamily(name, spec.text, labels=labels), snapshot, ns)
+            continue
+        kind = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
+        family = kind(name, spec.text, labels=labels)
+        for values, (value,) in series.items():
+            family.add_metric((ns, *values), value)
+        yield family
+
+
+def _histogram(family: HistogramMetricFamily, snapshot: Snapshot, ns: str) -> Metric:
+    traced = snapshot.exemplars.get(family.name, {})
+    for values, numbers in snapshot.numbers[family.name].items():
         *counts, total = numbers
-        family.add_metric(values, list(zip(_BOUNDS, accumulate(counts), strict=True)), total)
+        traces = traced.get(values, {})
+        buckets = [
+            (bound, count, _exemplar(*traces[index])) if index in traces else (bound, count)
+            for index, (bound, count) in enumerate(zip(_BOUNDS, accumulate(counts), strict=True))
+        ]
+        family.add_metric((ns, *values), buckets, total)
     return family
+
+
+def _exemplar(trace: str, value: float, at: float) -> Exemplar:
+    return Exemplar({"trace_id": trace}, value, at)
+
+
+def _sum(known: list[float], values: list[float]) -> list[float]:
+    return [a + b for a, b in zip(known, values, strict=True)]
+
+
+def _larger(known: list[float], values: list[float]) -> list[float]:
+    return [max(a, b) for a, b in zip(known, values, strict=True)]

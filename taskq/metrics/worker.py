@@ -7,6 +7,7 @@ Prometheus samples when somebody scrapes. (``Histogram.observe`` alone costs mor
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -15,25 +16,32 @@ from prometheus_client.core import CollectorRegistry, Metric
 
 from taskq.app import TaskQ
 from taskq.hooks import Settled
-from taskq.metrics.snapshot import BUCKETS, Snapshot, families
+from taskq.metrics.catalogue import CATALOGUE, WORKER
+from taskq.metrics.sender import SenderMetrics
+from taskq.metrics.snapshot import BUCKETS, Snapshot, families, histogram
 
 OTHER = "other"
 """The task label of every name that the app does not know."""
+_RUN = ("runtime", "wait", "punctuality")
+_BY_QUEUE = ("taskq_redelivered_total", "taskq_lease_lost_total", "taskq_unknown_tasks_total")
 
 
 class _Series:
     """The numbers of one task in one queue."""
 
-    __slots__ = ("runtime", "states", "wait")
+    __slots__ = ("crashes", "exemplars", "punctuality", "runtime", "states", "wait")
 
     def __init__(self) -> None:
         self.states: defaultdict[str, int] = defaultdict(int)
-        self.runtime = [0.0] * (len(BUCKETS) + 2)
-        self.wait = [0.0] * (len(BUCKETS) + 2)
+        self.runtime = histogram()
+        self.wait = histogram()
+        self.punctuality = histogram()
+        self.crashes = 0
+        self.exemplars: dict[str, dict[int, tuple[str, float, float]]] = {}
 
 
 class WorkerMetrics:
-    """Counts what the hooks of *app* tell of this process.
+    """Counts what the workers of *app* do in this process, and what it sends.
 
     Args:
         app: whose workers run here.
@@ -41,45 +49,53 @@ class WorkerMetrics:
     """
 
     def __init__(self, app: TaskQ, registry: CollectorRegistry | None = None) -> None:
+        self._app = app
         self._tasks = app.tasks
         self._lock = threading.Lock()
         self._series: dict[tuple[str, str], _Series] = {}
-        self._by_queue: dict[str, defaultdict[str, int]] = {
-            name: defaultdict(int) for name in ("taskq_redelivered", "taskq_lease_lost", "taskq_unknown_tasks")
-        }
+        self._by_queue: dict[str, defaultdict[str, int]] = {name: defaultdict(int) for name in _BY_QUEUE}
+        self._round_trips = histogram()
+        self._sender = SenderMetrics(app)
         self.changed: Callable[[], object] | None = None
         """Called after each change, from the thread that made it; must be quick."""
-        app.hooks.listen("settled", self._settled)
-        app.hooks.listen("recovered", lambda queue, count: self._count("taskq_redelivered", queue, count))
-        app.hooks.listen("lease_lost", lambda queue: self._count("taskq_lease_lost", queue))
-        app.hooks.listen("unknown_task", lambda queue, task: self._count("taskq_unknown_tasks", queue))
+        hooks = app.hooks
+        hooks.listen("settled", self._settled)
+        hooks.listen("recovered", lambda queue, count: self._count("taskq_redelivered_total", queue, count))
+        hooks.listen("lease_lost", lambda queue: self._count("taskq_lease_lost_total", queue))
+        hooks.listen("unknown_task", lambda queue, task: self._count("taskq_unknown_tasks_total", queue))
+        hooks.listen("renewed", self._renewed)
         if registry is not None:
             registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as Prometheus families."""
-        return families(self.snapshot())
+        return families(self.snapshot(), self._app.keys.namespace)
 
     def snapshot(self) -> Snapshot:
         """The numbers so far, as a copy."""
+        found = self._sender.snapshot()
+        numbers = found.numbers
+        numbers |= {spec.name: {} for spec in CATALOGUE if spec.place == WORKER}
         with self._lock:
-            found: Snapshot = {
-                name: {(queue,): [count] for queue, count in counts.items()} for name, counts in self._by_queue.items()
-            }
-            found |= {"taskq_tasks": {}, "taskq_task_retries": {}}
-            found |= {"taskq_task_runtime_seconds": {}, "taskq_task_wait_seconds": {}}
+            for name, counts in self._by_queue.items():
+                numbers[name] = {(queue,): [count] for queue, count in counts.items()}
+            numbers["taskq_broker_roundtrip_seconds"][()] = list(self._round_trips)
             for labels, series in self._series.items():
-                found["taskq_task_runtime_seconds"][labels] = list(series.runtime)
-                found["taskq_task_wait_seconds"][labels] = list(series.wait)
                 for state, count in series.states.items():
-                    found["taskq_tasks"][*labels, state] = [count]
-                found["taskq_task_retries"][labels] = [series.states.get("RETRY", 0)]
+                    numbers["taskq_tasks_total"][*labels, state] = [count]
+                numbers["taskq_task_starts_total"][labels] = [sum(series.runtime[:-1])]
+                numbers["taskq_task_retries_total"][labels] = [series.states.get("RETRY", 0)]
+                numbers["taskq_task_crashes_total"][labels] = [series.crashes]
+                for kind in _RUN:
+                    numbers[f"taskq_task_{kind}_seconds"][labels] = list(getattr(series, kind))
+                for kind, traced in series.exemplars.items():
+                    found.exemplars.setdefault(f"taskq_task_{kind}_seconds", {})[labels] = dict(traced)
         return found
 
     def _settled(self, batch: Sequence[Settled]) -> None:
         task_before = queue_before = None
         with self._lock:
-            for task, queue, state, runtime, wait in batch:
+            for task, queue, state, runtime, wait, unusual in batch:
                 if task != task_before or queue != queue_before:
                     series = self._of(task, queue)
                     states, runtimes, waits = series.states, series.runtime, series.wait
@@ -91,8 +107,16 @@ class WorkerMetrics:
                     waits[bisect_left(BUCKETS, wait)] += 1
                     if wait > 0:  # below zero: the clocks of this host and of Redis differ
                         waits[-1] += wait
-        if self.changed is not None:
-            self.changed()
+                if unusual is not None:
+                    series.crashes += unusual.crashes
+                    if unusual.late is not None:
+                        _observe(series.punctuality, unusual.late)
+                    if unusual.trace:
+                        at = time.time()
+                        for kind, value in (("runtime", runtime), ("wait", wait)):
+                            bucket = bisect_left(BUCKETS, value)
+                            series.exemplars.setdefault(kind, {})[bucket] = (unusual.trace, value, at)
+        self._tell()
 
     def _of(self, task: str, queue: str) -> _Series:
         labels = (task if task in self._tasks else OTHER, queue)
@@ -101,8 +125,22 @@ class WorkerMetrics:
             series = self._series[labels] = _Series()
         return series
 
+    def _renewed(self, seconds: float) -> None:
+        with self._lock:
+            _observe(self._round_trips, seconds)
+        self._tell()
+
     def _count(self, name: str, queue: str, count: int = 1) -> None:
         with self._lock:
             self._by_queue[name][queue] += count
+        self._tell()
+
+    def _tell(self) -> None:
         if self.changed is not None:
             self.changed()
+
+
+def _observe(numbers: list[float], value: float) -> None:
+    value = max(value, 0.0)
+    numbers[bisect_left(BUCKETS, value)] += 1
+    numbers[-1] += value

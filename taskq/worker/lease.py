@@ -41,6 +41,7 @@ class LeaseKeeper:
         recovered: called from this thread with a queue and how many messages came back.
         beside: what else is done from this thread: called with its connection and ``time.monotonic()``, returns the
             seconds until it wants to be called again, and raises nothing. Renewals go first.
+        renewed: called from this thread with the seconds that a renewal took.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class LeaseKeeper:
         lost: Callable[[bytes], None],
         recovered: Callable[[str, int], None],
         beside: Callable[[SyncConnection, float], float],
+        renewed: Callable[[float], None],
     ) -> None:
         self._links = links
         self._registered = registered
         self._lost = lost
         self._recovered = recovered
         self._beside = beside
+        self._tell_renewed = renewed
         self._lease = config.lease_timeout
         self._connection = SyncConnection(address, config.broker_connection_timeout)
         self._stop = threading.Event()
@@ -136,7 +139,9 @@ class LeaseKeeper:
         call = scripts.heartbeat(link.keys, consumer, round(self._lease * 1000))
         if failpoints.ARMED:
             failpoints.hit("renew.send")
+        began = time.monotonic()
         renewed, due_ms = self._connection.run(call, now + self._lease / 2)
+        self._tell_renewed(time.monotonic() - began)
         if failpoints.ARMED:
             failpoints.hit("renew.replied")
         if not renewed:

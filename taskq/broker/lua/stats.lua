@@ -1,0 +1,38 @@
+-- Count a queue for a view, in one command. Writes nothing.
+--
+-- KEYS  1 consumers   2 delayed   3 dead   4 paused   5 history   6 levels   7 stream prefix
+-- ARGV  1 how many minutes the history has   2 default level
+-- Returns {now ms, lag, pending, delayed, dead, birth of the oldest entry not yet delivered in ms (0: none), workers,
+--          paused 1 or 0, history of the last minute, history of the present minute}; the last two are '' without one.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lag, pending, oldest = 0, 0, 0
+local levels = redis.call('SMEMBERS', KEYS[6])
+levels[#levels + 1] = ARGV[2]
+levels[#levels + 1] = 'front'
+for _, level in ipairs(levels) do
+  local stream = KEYS[7] .. level
+  local length = redis.call('XLEN', stream)
+  if length > 0 then
+    local delivered, last = 0, '0-0'
+    for _, row in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+      local group = {}
+      for at = 1, #row, 2 do group[row[at]] = row[at + 1] end
+      if group.name == 'taskq' then delivered, last = group.pending, group['last-delivered-id'] end
+    end
+    pending = pending + delivered
+    if length > delivered then
+      lag = lag + length - delivered
+      local head = redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', 1)[1]
+      local born = head and tonumber(string.match(head[1], '^%d+')) or 0
+      if born > 0 and (oldest == 0 or born < oldest) then oldest = born end
+    end
+  end
+end
+local minute = math.floor(time[1] / 60)
+local history = redis.call('HMGET', KEYS[5], (minute - 1) % ARGV[1], minute % ARGV[1])
+return {
+  now, lag, pending, redis.call('ZCARD', KEYS[2]), redis.call('XLEN', KEYS[3]), oldest,
+  redis.call('ZCOUNT', KEYS[1], string.format('%.0f', now), '+inf'), redis.call('EXISTS', KEYS[4]),
+  history[1] or '', history[2] or '',
+}

@@ -12,6 +12,7 @@
      │   ├─ DecodeError                bytes from Redis that are no message of ours
      │   ├─ UnknownTaskError           a task name that this app does not know
      │   ├─ UnknownQueueError          a queue that neither this app nor Redis knows
+     │   ├─ PositionMovedError         a reader's group was moved by somebody else
      │   ├─ BrokerError                Redis did not do what was asked
      │   │   ├─ BrokerUnavailableError no connection, or no answer within the deadline
      │   │   │   └─ SpoolFullError     ... and the spool on local disk has no room
@@ -100,6 +101,10 @@ class UnknownTaskError(TaskqError, LookupError):
 
 class UnknownQueueError(TaskqError, LookupError):
     """A queue that neither this app nor Redis knows."""
+
+
+class PositionMovedError(TaskqError):
+    """A group's position was moved by somebody else while a reader read: what it did may be done twice."""
 
 
 class BrokerError(TaskqError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
@@ -10,6 +11,7 @@ from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
 from taskq.broker.topics import PAGE, GroupStats, TopicStats
 from taskq.errors import ConfigError, UnknownTopicError
+from taskq.reader import EventReader
 from taskq.subscription import check_group, check_start
 from taskq.topic import Event, Topic, check_instant, epoch_ms
 
@@ -69,6 +71,17 @@ class EventStreams:
         until = "+" if end is None else _before(end, "end")
         return topics.pages(self._broker.execute, self._keys.topic(topic), check_event_id(after), until, size)
 
+    def last(self, topic: str, count: int, *, end: datetime | None = None) -> list[Event]:
+        """The newest *count* events of *topic* (published before *end*), oldest first. Raises as :meth:`pages`."""
+        self._check(topic)
+        until = "+" if end is None else _before(end, "end")
+        return topics.newest(self._broker.execute, self._keys.topic(topic), count, until)
+
+    def end(self, topic: str) -> str:
+        """The id of the newest event of *topic*; ``0-0`` when there is none. Raises as :meth:`groups`."""
+        self._check(topic)
+        return topics.topic_stats(self._broker.execute, self._keys, topic).newest or "0-0"
+
     def seek(self, topic: str, group: str, to: str | datetime) -> None:
         """Have *group* go on reading somewhere else.
 
@@ -83,8 +96,55 @@ class EventStreams:
             ConfigError: a group or place that cannot be used.
         """
         self._check(topic)
-        where = f"after {_id_before(to)}" if isinstance(to, str) and "-" in to else check_start(to, "to")
-        self._broker.run(topic_scripts.seek(self._keys.topic(topic), check_group(group), where))
+        self._broker.run(topic_scripts.seek(self._keys.topic(topic), check_group(group), _place(to, "to")))
+
+    def replay(self, topic: str, group: str, start: str | datetime = "earliest", end: datetime | None = None) -> int:
+        """Have *group*, and no other, handle events again that it has read already.
+
+        They are copied into the group's queue as there is room, beside what is published meanwhile; the group's
+        position does not move. Ask :meth:`groups` how far that is: ``replays`` is 0 when all are copied.
+
+        Args:
+            topic, group: what to read, and who.
+            start: ``"earliest"``, an event's id, or a datetime: the first event to handle again.
+            end: only events published before this instant; and in any case only those before the group's position.
+
+        Returns:
+            How many events that are.
+
+        Raises:
+            UnknownTopicError: neither the app nor Redis knows the topic.
+            ConfigError: the group has read nothing yet; a place that cannot be used; an end before the start.
+        """
+        self._check(topic)
+        first = _place(start, "start")
+        end_ms = None if end is None else max(epoch_ms(check_instant(end, "end")), 0)
+        if first == "latest":
+            raise ConfigError("start must be 'earliest', a datetime or an event's id: nothing comes after 'latest'")
+        if isinstance(start, datetime) and end is not None and end <= start:
+            raise ConfigError(f"end must be after start: nothing lies between {start} and {end}")
+        call = topic_scripts.reread(self._keys.topic(topic), check_group(group), first, end_ms, secrets.token_hex(8))
+        count = int(self._broker.run(call))
+        if count == -1:
+            raise ConfigError(f"group {group!r} of topic {topic!r} has read nothing yet: there is nothing to replay")
+        if count == -2:
+            raise ConfigError(f"100 replays of group {group!r} of topic {topic!r} wait already")
+        return count
+
+    def reader(self, topic: str, *, group: str, start: str | datetime = "earliest") -> EventReader:
+        """Read *topic* by hand, from the position that *group* has committed; see :class:`EventReader`.
+
+        Args:
+            topic: its name.
+            group: whose position it is; it should have no subscriber.
+            start: where a new group begins, as for ``@app.subscriber``.
+
+        Raises:
+            UnknownTopicError: neither the app nor Redis knows the topic.
+            ConfigError: a group or start that cannot be used.
+        """
+        self._check(topic)
+        return EventReader(self._broker, self._keys.topic(topic), check_group(group), check_start(start))
 
     def _check(self, topic: str) -> None:
         if topic not in self._declared and not self._broker.execute("SISMEMBER", self._keys.topics, topic):
@@ -101,6 +161,13 @@ def check_event_id(value: str) -> str:
     if not (ms.isascii() and ms.isdigit() and sequence.isascii() and sequence.isdigit()) or len(value) > 40:
         raise ConfigError(f"an event's id looks like '1765000000000-0', not {value!r}")
     return value
+
+
+def _place(value: str | datetime, what: str) -> str:
+    """The form in which scripts take a place: of a start, or of an event's id."""
+    if isinstance(value, str) and "-" in value:
+        return f"after {_id_before(value)}"
+    return check_start(value, what)
 
 
 def _id_before(event_id: str) -> str:

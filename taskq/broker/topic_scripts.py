@@ -13,6 +13,9 @@ from taskq.message import DEFAULT_PRIORITY
 PUBLISH = load("publish")
 DISPATCH = load("dispatch")
 SEEK = load("seek")
+REREAD = load("reread")
+COMMIT = load("commit")
+TRIM = load("trim")
 
 PAGE = 500
 """Most events copied by one call."""
@@ -52,6 +55,22 @@ def dispatch(keys: TopicKeys, queue: QueueKeys, group: str, task: str) -> Call:
         (keys.events, keys.state, queue.stream(DEFAULT_PRIORITY), queue.delayed),
         (group, packed, PAGE, MOST_WAITING),
     )
+
+
+def reread(keys: TopicKeys, group: str, first: str, end_ms: int | None, token: str) -> Call:
+    """Have a group read a range of its topic again; answers how many events, -1 without a position, -2 too many."""
+    end = "" if end_ms is None else end_ms
+    return Call(REREAD, (keys.events, keys.state), (group, first, end, keys.published, token))
+
+
+def commit(keys: TopicKeys, group: str, after: str, to: str, ordinal: int, missed: int) -> Call:
+    """Move a reader's group on from *after* to *to*; answers 1, or 0 when somebody else has moved it."""
+    return Call(COMMIT, (keys.state,), (group, after, to, ordinal, missed))
+
+
+def trim(keys: TopicKeys) -> Call:
+    """Drop what a topic need not keep; answers how many events are left."""
+    return Call(TRIM, (keys.events, keys.state), ())
 
 
 NEXT_MORE, NEXT_ASLEEP, NEXT_FULL, NEXT_SEEK = range(4)

@@ -57,6 +57,8 @@ class GroupStats:
     dead: int
     trimmed: int
     """Events that were dropped by the topic's limits before this group saw them."""
+    replays: int
+    """Ranges of events that the group is reading again."""
     age: float | None
     """Of the oldest event that no worker has yet; None when there is none."""
     workers: int
@@ -126,6 +128,7 @@ def _group(execute: Execute, keys: Keys, own: TopicKeys, state: dict[str, str], 
         delayed=queue.delayed,
         dead=queue.dead,
         trimmed=_number(state, f"trimmed:{group}") + lost,
+        replays=state.get(f"replays:{group}", "").count(","),
         age=age,
         workers=queue.workers,
     )
@@ -147,6 +150,13 @@ def read_page(
         else:
             events.append(event)
     return events, entries[-1][0].decode() if entries else after, len(entries) == count
+
+
+def newest(execute: Execute, keys: TopicKeys, count: int, until: str = "+") -> list[Event]:
+    """The last *count* events with ids not above *until*, oldest first."""
+    entries = execute("XREVRANGE", keys.events, until, "-", "COUNT", count) if count else []
+    found = [_event(keys.topic, entry, fields) for entry, fields in reversed(entries)]
+    return [event for event in found if event is not None]
 
 
 def pages(

@@ -19,6 +19,7 @@ COMMANDS = {
     "bench": "taskq.cli.bench",
     "doctor": "taskq.cli.doctor",
     "dlq": "taskq.cli.dlq",
+    "events": "taskq.cli.events",
     "metrics": "taskq.cli.metrics",
     "outbox-relay": "taskq.cli.outbox_relay",
 }
@@ -51,6 +52,7 @@ def main(ctx: click.Context, app: str | None) -> None:
     taskq queues -b redis://localhost:6379  what waits, runs, failed (tasks, workers: more of it)
     taskq pause emails                      stop a queue for a while
     taskq dlq replay -A shop:app            run dead letters again
+    taskq events groups orders              how far each group of subscribers has come
     taskq outbox-relay                      send what database transactions have left in the outbox
 
     Settings also come from the environment: TASKQ_BROKER_URL, TASKQ_NAMESPACE, TASKQ_<ANY SETTING>.

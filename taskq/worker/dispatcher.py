@@ -28,7 +28,7 @@ SWEEP = 60.0
 """Longest seconds between two looks: what makes up for a wake-up that was lost with its connection."""
 LEAST = 0.001
 """Seconds between two looks at least: under load, events collect meanwhile and are copied together."""
-FULL_LEAST, FULL_MOST = 0.002, 0.5
+FULL_LEAST, FULL_MOST = 0.002, 5.0
 """Seconds between two looks at a full queue: half of the time that it has been full, within these bounds."""
 
 
@@ -88,9 +88,12 @@ class Dispatcher:
             except BrokerError as error:
                 logger.debug("dispatcher of %s: %s", self._subscription.queue, error)
                 wait = 1.0
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(wait):
                     await self._woken.wait()
+            except TimeoutError:
+                if wait >= SWEEP / 2:
+                    await self._sweep()
 
     async def _look(self) -> float:
         """Copy what there is room for; seconds until the next look, unless woken."""
@@ -112,6 +115,11 @@ class Dispatcher:
             await asyncio.sleep(LEAST if copied else 0)
             return SWEEP * random.uniform(0.8, 1.2)
         return 0.0
+
+    async def _sweep(self) -> None:
+        """Nothing was published for a while: have the topic drop what it need not keep."""
+        with contextlib.suppress(BrokerError):
+            await self._run(topic_scripts.trim(self._topic))
 
     async def _begin(self) -> None:
         """Give the group its first position, unless another worker was quicker, and make its queue known to views."""

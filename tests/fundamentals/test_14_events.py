@@ -9,7 +9,7 @@ import pytest
 from support.wait import eventually
 from support.worker import run_async, run_burst, running_worker
 
-from taskq import ConfigError, Context, Event, SerializationError, TaskQ, Topic, UnknownTopicError
+from taskq import ConfigError, Context, Event, PositionMovedError, SerializationError, TaskQ, Topic, UnknownTopicError
 
 
 def test_every_group_gets_every_event(app: TaskQ) -> None:
@@ -138,6 +138,61 @@ def test_seek(app: TaskQ) -> None:
     app.events.seek("orders", "g", "latest")
     run_burst(app)
     assert sorted(seen) == [1, 2, 2, 3, 3]
+
+
+def test_replay_is_for_one_group(app: TaskQ) -> None:
+    app.topic("orders")
+    analytics: list[int] = []
+    stock: list[int] = []
+    app.subscriber("orders", group="analytics")(lambda event: analytics.append(event.payload))
+    app.subscriber("orders", group="stock")(lambda event: stock.append(event.payload))
+    app.publish_many("orders", [1, 2, 3])
+    run_burst(app)
+    hour = timedelta(hours=1)
+    now = datetime.now(UTC)
+    assert app.events.replay("orders", "analytics", now - hour, now + hour) == 3
+    assert app.events.groups("orders")[0].replays == 1
+    run_burst(app)
+    assert sorted(analytics) == [1, 1, 2, 2, 3, 3]
+    assert sorted(stock) == [1, 2, 3]
+    assert app.events.groups("orders")[0].replays == 0
+    with pytest.raises(ConfigError, match="end must be after start"):
+        app.events.replay("orders", "analytics", now, now - hour)
+    with pytest.raises(ConfigError, match="has read nothing"):
+        app.events.replay("orders", "nobody")
+    with pytest.raises(ConfigError, match="timezone-aware"):
+        app.events.replay("orders", "analytics", datetime(2026, 1, 1))
+
+
+def test_a_reader_says_itself_how_far_it_has_come(app: TaskQ) -> None:
+    app.topic("orders")
+    app.publish_many("orders", range(2500))
+    reader = app.events.reader("orders", group="nightly")
+    assert [event.payload for event in reader] == list(range(2500))
+    again = app.events.reader("orders", group="nightly")
+    for event in again:
+        if event.payload == 999:
+            break
+    again.commit()
+    again.commit()
+    third = app.events.reader("orders", group="nightly")
+    assert next(iter(third)).payload == 1000
+    assert next(iter(third)).payload == 1001, "iterating again goes on"
+    with pytest.raises(PositionMovedError):
+        reader.commit()
+    third.commit()
+    assert app.events.groups("orders")[0].read == 1002
+
+
+def test_what_a_reader_missed_is_counted(app: TaskQ, redis_client: Any, namespace: str) -> None:
+    app.topic("orders")
+    reader = app.events.reader("orders", group="nightly")
+    app.publish_many("orders", range(10))
+    redis_client.xtrim(f"{namespace}:{{orders/}}:events", maxlen=4, approximate=False)
+    assert app.events.groups("orders")[0].trimmed == 6
+    assert [event.payload for event in reader] == [6, 7, 8, 9]
+    reader.commit()
+    assert (app.events.groups("orders")[0].trimmed, app.events.groups("orders")[0].lag) == (6, 0)
 
 
 def test_a_handler_can_be_called_with_an_event(app: TaskQ) -> None:

@@ -6,8 +6,10 @@
 --          0 call again: there is more   1 wait for 'published'   2 the queue is full   3 set a position first}.
 -- Position and copies move in one step, and a copy's task id is made of its event's id: no event is copied twice.
 -- A full queue is filled again when it is half empty, so that a slow group costs few calls.
-local position = redis.call('HMGET', KEYS[2], 'cursor:' .. ARGV[1], 'read:' .. ARGV[1], 'generation:' .. ARGV[1])
-local cursor, read, generation = position[1], tonumber(position[2]), tonumber(position[3])
+local group = ARGV[1]
+local known = redis.call('HMGET', KEYS[2], 'cursor:' .. group, 'read:' .. group, 'generation:' .. group,
+  'replays:' .. group)
+local cursor, read, generation, replays = known[1], tonumber(known[2]), tonumber(known[3]), known[4]
 if not cursor then return {0, 0, 3} end
 local limit = tonumber(ARGV[4])
 local room = limit - redis.call('XLEN', KEYS[3])
@@ -22,36 +24,57 @@ local function message(id, ordinal, key, payload)
     .. '\128'
 end
 
-local copied, bytes, missed, more = 0, 0, 0, true
-while copied < room and bytes < 1000000 and more do
-  local wanted = math.min(room - copied, 100)
-  local events = redis.call('XRANGE', KEYS[1], '(' .. cursor, '+', 'COUNT', wanted)
-  for _, event in ipairs(events) do
-    local id, fields = event[1], event[2]
-    if fields[1] == 'm' and fields[3] == 'n' then
-      local ordinal = tonumber(fields[4])
-      missed = missed + math.max(ordinal - read - 1, 0)
-      redis.call('XADD', KEYS[3], '*', 'm', message(id, ordinal, fields[6], fields[2]))
-      read = ordinal
-      bytes = bytes + #fields[2]
-    else
-      -- not written by publish.lua: as it is, for the dead letter queue
-      redis.call('XADD', KEYS[3], '*', unpack(fields, 1, math.min(#fields, 100)))
+-- copies up to count events after an id; the last one's id, how many, whether that was all, each event's ordinal told
+local function copy(after, to, count, tell)
+  local copied, bytes, more = 0, 0, true
+  while copied < count and bytes < 1000000 and more do
+    local wanted = math.min(count - copied, 100)
+    local events = redis.call('XRANGE', KEYS[1], '(' .. after, to, 'COUNT', wanted)
+    for _, event in ipairs(events) do
+      local id, fields = event[1], event[2]
+      if fields[1] == 'm' and fields[3] == 'n' then
+        local ordinal = tonumber(fields[4])
+        tell(ordinal)
+        redis.call('XADD', KEYS[3], '*', 'm', message(id, ordinal, fields[6], fields[2]))
+        bytes = bytes + #fields[2]
+      else
+        -- not written by publish.lua: as it is, for the dead letter queue
+        redis.call('XADD', KEYS[3], '*', unpack(fields, 1, math.min(#fields, 100)))
+      end
+      after = id
     end
-    cursor = id
+    copied = copied + #events
+    more = #events == wanted
   end
-  copied = copied + #events
-  more = #events == wanted
+  return after, copied, not more
 end
-if not more then
-  local total = tonumber(redis.call('HGET', KEYS[2], 'total') or 0)
-  missed = missed + math.max(total - read, 0)
-  read = total
+
+local missed = 0
+local function note(ordinal)
+  missed = missed + math.max(ordinal - read - 1, 0)
+  read = ordinal
 end
+-- a replay gets half of the room, so that neither holds up the other
+local last, copied, all = copy(cursor, '+', replays and math.ceil(room / 2) or room, note)
+if all then note(tonumber(redis.call('HGET', KEYS[2], 'total') or 0) + 1) read = read - 1 end
 if copied > 0 or missed > 0 then
-  redis.call('HSET', KEYS[2], 'cursor:' .. ARGV[1], cursor, 'read:' .. ARGV[1], string.format('%.0f', read))
+  redis.call('HSET', KEYS[2], 'cursor:' .. group, last, 'read:' .. group, string.format('%.0f', read))
 end
-if missed > 0 then redis.call('HINCRBY', KEYS[2], 'trimmed:' .. ARGV[1], missed) end
-if more then return {copied, missed, 0} end
+if missed > 0 then redis.call('HINCRBY', KEYS[2], 'trimmed:' .. group, missed) end
+
+if replays then
+  local after, to, rest = string.match(replays, '^(%S+) ([^,]+),(.*)$')
+  local again, done
+  after, again, done = copy(after, to, room - copied, function() end)
+  copied = copied + again
+  local left = done and rest or after .. ' ' .. to .. ',' .. rest
+  if left == '' then
+    redis.call('HDEL', KEYS[2], 'replays:' .. group)
+  else
+    redis.call('HSET', KEYS[2], 'replays:' .. group, left)
+    all = false
+  end
+end
+if not all then return {copied, missed, 0} end
 redis.call('HSET', KEYS[2], 'asleep', 1)
 return {copied, missed, 1}

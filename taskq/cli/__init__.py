@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "taskq.cli.doctor",
     "dlq": "taskq.cli.dlq",
     "events": "taskq.cli.events",
+    "dashboard": "taskq.cli.dashboard",
     "metrics": "taskq.cli.metrics",
     "outbox-relay": "taskq.cli.outbox_relay",
 }
@@ -53,6 +54,7 @@ def main(ctx: click.Context, app: str | None) -> None:
     taskq pause emails                      stop a queue for a while
     taskq dlq replay -A shop:app            run dead letters again
     taskq events groups orders              how far each group of subscribers has come
+    taskq dashboard                         all of that in a browser
     taskq outbox-relay                      send what database transactions have left in the outbox
 
     Settings also come from the environment: TASKQ_BROKER_URL, TASKQ_NAMESPACE, TASKQ_<ANY SETTING>.

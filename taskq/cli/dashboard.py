@@ -1,0 +1,109 @@
+"""``taskq dashboard``: the web dashboard."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import socket
+
+import click
+
+from taskq.cli.session import app_options, log_options, open_app, reporting_errors, setup_logging
+from taskq.errors import ConfigError
+
+DEFAULT_PORT = 8000
+
+logger = logging.getLogger("taskq.dashboard")
+
+
+@click.command()
+@app_options
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need a password.")
+@click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True)
+@click.option("--read-only", is_flag=True, help="Nobody can change anything.")
+@click.option("--users", metavar="FILE", envvar="TASKQ_DASHBOARD_USERS", help="Who may sign in: role, name, secret.")
+@click.option("--allowed-host", "allowed_hosts", metavar="NAME", multiple=True, help="A host name it is reached by.")
+@log_options
+@reporting_errors()
+def dashboard(
+    app_path: str | None,
+    broker_url: str | None,
+    namespace: str | None,
+    host: str,
+    port: int,
+    read_only: bool,
+    users: str | None,
+    allowed_hosts: tuple[str, ...],
+    log_level: str,
+    log_format: str,
+) -> None:
+    """Serve the web dashboard.
+
+    \b
+    taskq dashboard                                 on http://127.0.0.1:8000, for this machine
+    taskq dashboard -A shop:app                     knows the tasks' parameters and the schedules in the code
+    taskq dashboard --host 0.0.0.0 --users FILE     for others, who sign in
+
+    A password comes from the environment (TASKQ_DASHBOARD_PASSWORD lets an operator in,
+    TASKQ_DASHBOARD_VIEWER_PASSWORD somebody who only looks) or from a file with lines such as
+    "operator alice <secret>" that only you can read. Never from the command line, where others would see it.
+    """
+    setup_logging(log_level, log_format)
+    try:
+        import uvicorn
+
+        from taskq.dashboard import asgi
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the dashboard needs {error.name}; write: pip install 'taskq[dashboard]'") from error
+    from taskq.dashboard.access import load_credentials
+
+    credentials = load_credentials(os.environ, users)
+    if not credentials and not _is_loopback(host):
+        raise ConfigError(
+            f"--host {host} lets other machines in, and nobody would be asked for a password; set "
+            "TASKQ_DASHBOARD_PASSWORD or give --users FILE, or listen on 127.0.0.1"
+        )
+    app = open_app(app_path, broker_url, namespace)
+    if app_path is not None:
+        app.load()
+    key = os.environ.get("TASKQ_DASHBOARD_SESSION_KEY")
+    site = asgi.app(
+        app,
+        credentials=credentials,
+        read_only=read_only,
+        allowed_hosts=allowed_hosts if allowed_hosts or _is_address(host) else (host,),
+        session_key=key.encode() if key else None,
+    )
+    listener = _listen(host, port)
+    port = listener.getsockname()[1]
+    logger.info("the dashboard is on http://%s:%s", f"[{host}]" if ":" in host else host, port)
+    config = uvicorn.Config(
+        site,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,  # an open page's event stream never ends by itself
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

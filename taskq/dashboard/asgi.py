@@ -1,0 +1,75 @@
+"""The dashboard as an ASGI application, to be served alone or mounted in another one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from taskq.app import TaskQ
+from taskq.dashboard.guard import Shield
+from taskq.dashboard.pages import NAVIGATION, PAGES
+from taskq.dashboard.render import STATIC
+from taskq.dashboard.routing import Endpoint
+from taskq.dashboard.site import Options, Site
+
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+FILES = {str(path.relative_to(STATIC)): path for path in sorted(STATIC.rglob("*")) if path.suffix in _TYPES}
+
+
+def app(taskq: TaskQ, **options: Any) -> ASGIApp:
+    """The dashboard of *taskq*.
+
+    Args:
+        taskq: what to show; its tasks need not be loaded.
+        **options: the fields of :class:`taskq.dashboard.site.Options`.
+
+    Without ``credentials`` it lets everybody in: mount it behind your own sign-in, or give it some::
+
+        api.mount("/taskq", taskq.dashboard.asgi.app(shop, credentials=load_credentials(os.environ)))
+    """
+    site = Site(taskq, Options(**options), NAVIGATION)
+    starlette = Starlette(routes=list(_routes(site)), exception_handlers={HTTPException: _refused})
+    return Shield(starlette, site.options.allowed_hosts)
+
+
+def endpoints() -> list[Endpoint]:
+    """Every endpoint of every page."""
+    return [endpoint for page in PAGES for endpoint in page.endpoints]
+
+
+def _routes(site: Site) -> Iterator[BaseRoute]:
+    yield Route("/static/{path:path}", _static, methods=["GET"])
+    yield Route("/health", _health, methods=["GET"])
+    for endpoint in endpoints():
+        yield Route(endpoint.path, _bind(site, endpoint), methods=[endpoint.method])
+
+
+def _bind(site: Site, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return await site.answer(request, endpoint)
+
+    return answer
+
+
+async def _static(request: Request) -> Response:
+    path = FILES.get(request.path_params["path"])
+    if path is None:
+        raise HTTPException(404)
+    headers = {"cache-control": "public, max-age=31536000, immutable"}
+    return FileResponse(path, media_type=_TYPES[path.suffix], headers=headers)
+
+
+async def _health(_: Request) -> Response:
+    return PlainTextResponse("live\n")
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return PlainTextResponse(f"{error.detail}\n", error.status_code, headers=error.headers)

@@ -1,0 +1,154 @@
+"""What stands before every handler: who is it, may they, and does the request come from our own pages?"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from taskq.dashboard.access import LOCAL, NOBODY, Access, Identity
+from taskq.dashboard.cookies import BROWSER, SESSION
+
+MAX_FORM_BYTES = 1 << 20
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+class ForbiddenError(Exception):
+    """The request is refused; the text says why."""
+
+
+class TooLargeError(Exception):
+    """A form beyond :data:`MAX_FORM_BYTES`."""
+
+
+class Shield:
+    """Around the whole dashboard: refuses foreign host names, and sets the security headers on every answer.
+
+    Args:
+        app: what is protected.
+        hosts: names that the dashboard may be reached by, besides localhost and addresses in numbers. A name that
+            an attacker points at 127.0.0.1 (DNS rebinding) is none of these. ``*`` allows every name.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self._app = app
+        self._hosts = {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        host = Headers(scope=scope).get("host", "")
+        if self._allows(host):
+            await self._app(scope, receive, guarded)
+        else:
+            text = "This host name is not allowed. Start the dashboard with --allowed-host, or use its address.\n"
+            await PlainTextResponse(text, 421)(scope, receive, guarded)
+
+    def _allows(self, host: str) -> bool:
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").lower()
+        except ValueError:
+            return False
+        if name == "localhost" or name in self._hosts or "*" in self._hosts:
+            return bool(name)
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def identify(request: Request, access: Access) -> Identity:
+    """Who makes the request: by Authorization header, by session cookie, or anybody where access is open."""
+    if access.open:
+        return LOCAL
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        address = client_address(request)
+        found = access.by_secret(secret.strip()) if access.may_try(address) else None
+        if found is None:
+            access.failed(address)
+            return NOBODY
+        return Identity(found.name, found.role, by_header=True)
+    cookie = request.cookies.get(SESSION, "")
+    return access.by_session(cookie) if cookie else NOBODY
+
+
+def client_address(request: Request) -> str:
+    """Where the request comes from."""
+    return request.client.host if request.client else ""
+
+
+def csrf_token(request: Request, access: Access, browser: str) -> str:
+    """The token of one browser and session."""
+    return access.sign("csrf", f"{browser}\n{request.cookies.get(SESSION, '')}")
+
+
+def check_origin(request: Request) -> None:
+    """Refuse what another site made the browser send.
+
+    Raises:
+        ForbiddenError: Sec-Fetch-Site or Origin says so.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None and site != "same-origin":
+        raise ForbiddenError("This came from another site.")
+    origin = request.headers.get("origin")
+    if origin is not None and origin.lower() != f"{request.url.scheme}://{request.headers.get('host', '')}".lower():
+        raise ForbiddenError("This came from another site; behind a proxy, have it pass on Host and the scheme.")
+
+
+def check_token(request: Request, access: Access, who: Identity, given: str) -> None:
+    """Refuse a form that was not made for this browser. Who is known by a header needs none.
+
+    Raises:
+        ForbiddenError: the token is missing or wrong.
+    """
+    if who.by_header:
+        return
+    browser = request.cookies.get(BROWSER, "")
+    if not browser or not access.signed("csrf", f"{browser}\n{request.cookies.get(SESSION, '')}", given):
+        raise ForbiddenError("This form is out of date. Go back, load the page again, and repeat.")
+
+
+async def read_form(request: Request) -> dict[str, list[str]]:
+    """The fields of a form; unlike Starlette's own, without another package, and bounded.
+
+    Raises:
+        TooLargeError: more than :data:`MAX_FORM_BYTES`.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise TooLargeError
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+        return {}
+    try:
+        return parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=5000)
+    except ValueError:
+        raise TooLargeError from None

@@ -1,0 +1,64 @@
+"""Signing in and out, and the choice of colours."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from taskq.dashboard.access import SESSION_SECONDS, Role
+from taskq.dashboard.cookies import SESSION, THEME, clear_cookie, set_cookie
+from taskq.dashboard.guard import client_address
+from taskq.dashboard.render import THEMES
+from taskq.dashboard.routing import Page
+from taskq.dashboard.view import View
+
+page = Page("login")
+
+_YEAR = 365 * 86400
+
+
+@page.get("/login", Role.NOBODY)
+def form(view: View) -> Response:
+    """Ask for the password."""
+    if view.who.role > Role.NOBODY:
+        return view.redirect("/")
+    return view.render("login.html", next=view.query("next"), error="")
+
+
+@page.post("/login", Role.NOBODY)
+def sign_in(view: View) -> Response:
+    """Check it, and begin a session."""
+    access, address = view.site.access, client_address(view.request)
+    if not access.may_try(address):
+        text = "Too many wrong passwords. Wait a minute."
+        return view.render("login.html", 429, next=view.sent("next"), error=text)
+    found = access.by_secret(view.sent("secret"))
+    if found is None:
+        access.failed(address)
+        return view.render("login.html", 401, next=view.sent("next"), error="That is not a password we know.")
+    response = view.redirect(_inside(view.sent("next")))
+    set_cookie(response, view.request, SESSION, access.session(found), SESSION_SECONDS)
+    return response
+
+
+@page.post("/logout", Role.VIEWER)
+def sign_out(view: View) -> Response:
+    """End the session."""
+    view.site.access.end(view.request.cookies.get(SESSION, ""))
+    response = view.redirect("/login")
+    clear_cookie(response, view.request, SESSION)
+    return response
+
+
+@page.post("/theme", Role.NOBODY)
+def theme(view: View) -> Response:
+    """Light, dark, or as the system says; remembered by the browser."""
+    response = view.redirect(_inside(view.sent("next")))
+    chosen = view.sent("theme")
+    set_cookie(response, view.request, THEME, chosen if chosen in THEMES else "auto", _YEAR)
+    return response
+
+
+def _inside(path: str) -> str:
+    """*path* if it is one of the dashboard's own, else its start."""
+    plain = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path.partition("?")[0] if plain else "/"

@@ -1,0 +1,98 @@
+"""Messages: queued, running, delayed and newest; one of them with all that is known; cancel and send again."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from taskq.config import check_name
+from taskq.dashboard import shown
+from taskq.dashboard.actions import record
+from taskq.dashboard.read import messages as read
+from taskq.dashboard.routing import NotFoundError, Page
+from taskq.dashboard.view import View
+from taskq.dlq import DeadLetter
+from taskq.errors import ConfigError
+from taskq.message import TaskState, check_id
+
+page = Page("messages", "Messages", "/messages")
+
+TABS = {"queued": "Queued", "running": "Running", "delayed": "Delayed", "newest": "Newest"}
+
+NEWEST = 500
+"""Dead letters that are looked at for that of one message."""
+
+
+@page.get("/messages")
+def index(view: View) -> Response:
+    """The messages of one queue in one state; or the one whose id is searched for."""
+    queues = view.site.queues()
+    queue, tab, text = view.query("queue"), view.query("state", "queued"), view.query("q")
+    if _is_id(text) and (trace := read.trace(view.site.app, text, queues)) is not None:
+        return view.redirect(f"/messages/{text}", queue=trace.queue)
+    if not queue or queue not in queues:
+        queue = _fullest(view, queues)
+    tab = tab if tab in TABS else "queued"
+    wanted = read.Wanted(view.query("task"), text)
+    found = read.look(view.site.app, queue, tab, wanted, view.query("after")) if queue else read.Look()
+    rows = [shown.of_message(view.site.app, message) for message in found.found]
+    template = "messages_rows.html" if view.part == "rows" else "messages.html"
+    return view.render(template, rows=rows, look=found, queue=queue, queues=queues, tab=tab, tabs=TABS, wanted=wanted)
+
+
+@page.get("/messages/{task_id}")
+def detail(view: View) -> Response:
+    """One message."""
+    task_id = _task_id(view)
+    around = view.query("at")
+    trace = read.trace(view.site.app, task_id, _where(view), int(around) if around.isdecimal() else 0)
+    if trace is None:
+        raise NotFoundError(
+            f"There is no trace of {task_id}: its outcome has expired, or it stands behind many others in its queue."
+        )
+    failed = trace.state is TaskState.FAILURE
+    return view.render(
+        "message.html",
+        trace=trace,
+        message=shown.of_message(view.site.app, trace.found) if trace.found else None,
+        ending=shown.of_ending(trace.ending) if trace.ending else None,
+        letter=_dead_letter(view, trace) if failed else None,
+    )
+
+
+@page.post("/messages/{task_id}/cancel")
+def cancel(view: View) -> Response:
+    """Revoke it: it never starts, or is stopped."""
+    task_id, queue = _task_id(view), check_name(view.sent("queue"), "a queue's name")
+    stopped = view.site.app.result(task_id, queue=queue).revoke()
+    record(view, "revoke", queue=queue, target=task_id)
+    note = "It is revoked: it will not start, or is being stopped." if stopped else "It had ended before."
+    return view.redirect(f"/messages/{task_id}", note, bad=not stopped, queue=queue)
+
+
+def _dead_letter(view: View, trace: read.Trace) -> DeadLetter | None:
+    """Its dead letter, if it is one of the newest."""
+    newest = view.site.app.dlq.page(trace.queue, limit=NEWEST, newest_first=True)
+    return next((letter for letter in newest.letters if letter.task_id == trace.task_id), None)
+
+
+def _task_id(view: View) -> str:
+    try:
+        return check_id(view.path("task_id"))
+    except ConfigError as error:
+        raise NotFoundError(str(error)) from error
+
+
+def _where(view: View) -> list[str]:
+    queue = view.query("queue")
+    return [check_name(queue, "a queue's name")] if queue else view.site.queues()
+
+
+def _is_id(text: str) -> bool:
+    return 8 <= len(text) <= 200 and text.isprintable() and " " not in text
+
+
+def _fullest(view: View, queues: list[str]) -> str:
+    """The queue with most in it, to begin with."""
+    samples = view.site.sampler.state().queues.values()
+    best = max(samples, key=lambda one: one.stats.backlog + one.stats.delayed, default=None)
+    return best.stats.queue if best else (queues[0] if queues else "")

@@ -1,0 +1,42 @@
+"""Workers: what they are, what they run, and whether they live."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from taskq.broker.workers import WorkerInfo, read_workers
+from taskq.dashboard.routing import NotFoundError, Page
+from taskq.dashboard.view import View
+
+page = Page("workers", "Workers", "/workers")
+
+
+@page.get("/workers")
+def index(view: View) -> Response:
+    """Every worker process."""
+    workers = _read(view)
+    records = [worker.record for worker in workers if worker.record]
+    template = "workers_live.html" if view.part == "live" else "workers.html"
+    return view.render(
+        template,
+        workers=workers,
+        versions=sorted({record.version for record in records}),
+        slots=sum(record.slots + record.async_slots for record in records),
+        busy=sum(record.busy for record in records),
+        rss=sum(record.rss for record in records),
+        late=[worker for worker in workers if not worker.alive],
+    )
+
+
+@page.get("/workers/{name}")
+def detail(view: View) -> Response:
+    """One worker process."""
+    name = view.path("name")
+    found = next((worker for worker in _read(view) if worker.name == name), None)
+    if found is None:
+        raise NotFoundError("This worker has stopped, or its messages were taken over.")
+    return view.render("worker_live.html" if view.part == "live" else "worker.html", worker=found)
+
+
+def _read(view: View) -> list[WorkerInfo]:
+    return read_workers(view.site.app.sync_broker.pipeline, view.site.app.keys, view.site.queues())

@@ -1,0 +1,90 @@
+"""What is not shown: values whose names say that they are secret.
+
+Names decide for arguments, keys of mappings inside of them, headers, and ``name=value`` in error texts. The
+messages themselves stay as they are in Redis.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HIDDEN = "[redacted]"
+
+_PARTS = r"password|passwd|passphrase|secret|authorization|credential|api_?key|private_?key|access_?key|signing_?key"
+"""Secret wherever they stand in a name."""
+_WORDS = r"pass|pwd|token|jwt|auth|cookie|session(?:_?id)?|card_?number|cvv|cvc|ssn|pin"
+"""Secret as words of a name: ``auth_token``, but not ``max_tokens`` and ``author``."""
+_NAME = re.compile(rf"{_PARTS}|(?:^|_)(?:{_WORDS})(?:$|_|\d)")
+_ASSIGNED = re.compile(
+    r"""(?<![\w\-])(?P<name>[\w\-]{1,80})['"]?\s{0,3}[:=]\s{0,3}(?:(?:bearer|basic)\s+)?""", re.IGNORECASE
+)
+_VALUE = re.compile(r"""'[^'\n]*'|"[^"\n]*"|[^\s,;&)}\]'"]+""")
+_IN_URL = re.compile(r"(?P<before>\b[a-z][a-z0-9+.\-]{0,20}://[^\s:/@]{0,200}:)[^\s@/]{1,500}(?=@)", re.IGNORECASE)
+_DEPTH = 20
+
+
+def is_secret(name: object) -> bool:
+    """Whether a value of that name is hidden: ``password``, ``db_password``, ``apiKey``, ``X-Auth-Token``."""
+    return isinstance(name, str) and _NAME.search(_snake(name)) is not None
+
+
+def redact(value: Any, *, depth: int = _DEPTH) -> Any:
+    """A copy of *value* in which the values of secret names are :data:`HIDDEN`."""
+    if depth == 0:
+        return "[too deep to show]"
+    if isinstance(value, Mapping):
+        return {
+            key: HIDDEN if is_secret(key) and item is not None else redact(item, depth=depth - 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact(item, depth=depth - 1) for item in value]
+    return redact_text(value) if isinstance(value, str) else value
+
+
+def redact_args(args: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """Positional arguments, hidden by the *names* of their parameters where these are known."""
+    known = [*names[: len(args)], *[""] * (len(args) - len(names))]
+    return [HIDDEN if is_secret(name) else redact(value) for value, name in zip(args, known, strict=True)]
+
+
+def redact_text(text: str) -> str:
+    """*text* without what follows ``password=``, ``"token": `` and the like, and without passwords in URLs."""
+    text = _IN_URL.sub(lambda match: match["before"] + HIDDEN, text)
+    parts, shown, position = [], 0, 0
+    while (found := _ASSIGNED.search(text, position)) is not None:
+        position = found.end()
+        value = _VALUE.match(text, position) if is_secret(found["name"]) else None
+        if value is not None:
+            parts += [text[shown : found.end()], HIDDEN]
+            shown = position = value.end()
+    return "".join([*parts, text[shown:]])
+
+
+def restore(edited: Any, original: Any, where: str = "the arguments") -> Any:
+    """*edited*, with what was hidden and left as it was shown put back from *original*.
+
+    Raises:
+        ValueError: it has :data:`HIDDEN` where nothing was hidden.
+    """
+    if edited == HIDDEN and original is not None:
+        return original
+    if isinstance(edited, str):
+        if isinstance(original, str) and edited == redact_text(original):
+            return original
+        if HIDDEN in edited:
+            raise ValueError(f"{where} has {HIDDEN} in it; write the value itself")
+    if isinstance(edited, dict):
+        known = original if isinstance(original, dict) else {}
+        return {key: restore(item, known.get(key), f"{where}.{key}") for key, item in edited.items()}
+    if isinstance(edited, list):
+        items = list(original) if isinstance(original, list | tuple) else []
+        items += [None] * (len(edited) - len(items))
+        return [restore(item, items[n], f"{where}[{n}]") for n, item in enumerate(edited)]
+    return edited
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[\W]+", "_", name).lower()

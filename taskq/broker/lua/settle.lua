@@ -13,6 +13,8 @@
 --         'l' release      crashes to write on it, '' for none: it is no suspect        (to the front of the queue)
 --         'k' give up      claim                         (no end: it stands before the 'd' or 'c' that is one, and
 --                                                         gives the message's idempotency key free)
+--         'n' note         hash, field, 1 when there is no entry any more
+--                                                        (no end either: counts the end that comes after it)
 --       and for what was settled before it ran, which therefore has no entry any more:
 --         's' store        -                             (the outcome only)
 --         'e' bury         message, evidence, fingerprint, label         (the outcome and a dead letter)
@@ -129,6 +131,14 @@ if at <= total then
       if ours and redis.call('GET', ARGV[at]) == task then redis.call('DEL', ARGV[at]) end
       ours = false
       at = at + 1
+    end
+    if kind == 'n' then
+      if ours or ARGV[at + 2] == '1' then
+        redis.pcall('HINCRBY', ARGV[at], ARGV[at + 1], 1)
+        redis.call('PEXPIRE', ARGV[at], ttl)
+      end
+      ours = false
+      at = at + 3
     end
     if type(wrote) == 'table' and wrote.err then
       refused[#refused + 1] = id

@@ -21,6 +21,7 @@ class Delivery:
         "limited",
         "link",
         "message",
+        "permit",
         "settled",
         "started",
         "stream",
@@ -56,6 +57,8 @@ class Delivery:
         """Whether it was settled before it ran (``delivery="at_most_once"``)."""
         self.tx: Transaction | None = None
         """What the task wants committed with its success."""
+        self.permit: float | None = None
+        """``time.monotonic()`` by which it must start, if its task has a rate limit and it has a permit."""
         self.limited = False
         """Whether a time limit may strike while it runs."""
 

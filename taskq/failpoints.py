@@ -48,6 +48,11 @@ POINTS: dict[str, str] = {
     "collect.submit": "a batch is collected, no executor has it",
     "collect.begin": "a batch begins, its function not called",
     "collect.end": "its function has returned, no outcome known",
+    # rate limits
+    "permit.send": "permits are about to be asked for",
+    "permit.answered": "permits given and messages parked in Redis, nothing of it known here",
+    "unpark.send": "before parked messages are moved back",
+    "unpark.moved": "some were moved back",
     # fetch and settle
     "exchange.send": "outcomes taken from their queue, not sent",
     "exchange.replied": "settled and fetched in Redis, nothing of it known here",

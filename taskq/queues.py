@@ -54,12 +54,14 @@ class Queues:
         ttl_ms = milliseconds(self._config.failure_expires)
         streams = scripts.streams_of(keys, inspect.levels(self._broker.execute, keys))
         pages = [self._waiting(number, stream) for number, stream in enumerate(streams, 1)]
+        parked = [keys.parked(name) for name in inspect.parked(self._broker.execute, keys)]
+        pages += [self._parked(number, key) for number, key in enumerate(parked, 1 + len(streams))]
         if delayed:
             pages.insert(0, self._delayed(keys))
         dropped = 0
         for page in (page for source in pages for page in source):
             quads = [arg for number, handle, data in page for arg in (number, handle, *_identity(keys, data))]
-            dropped += self._broker.run(scripts.purge(keys, streams, ttl_ms, outcome, quads))
+            dropped += self._broker.run(scripts.purge(keys, [*streams, *parked], ttl_ms, outcome, quads))
         return dropped
 
     def _of(self, queue: str) -> QueueKeys:
@@ -77,6 +79,13 @@ class Queues:
                 return
             yield [(number, entry, _message_of(fields)) for entry, fields in rows]
             start = b"(" + rows[-1][0]
+
+    def _parked(self, number: int, key: bytes) -> Iterator[Sequence[tuple[int, bytes, bytes]]]:
+        """The messages that wait for a rate limit, as of now, in pages."""
+        left = self._broker.execute("LLEN", key)
+        while left > 0 and (members := self._broker.execute("LRANGE", key, 0, min(left, _PAGE) - 1)):
+            yield [(-number, member, member.split(b"\n", 2)[-1]) for member in members]
+            left -= len(members)
 
     def _delayed(self, keys: QueueKeys) -> Iterator[Sequence[tuple[int, bytes, bytes]]]:
         """The delayed messages, as of now, in pages."""

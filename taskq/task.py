@@ -27,6 +27,7 @@ from taskq.context import Context
 from taskq.durations import Duration, milliseconds, seconds
 from taskq.errors import ConfigError, UnknownOptionError
 from taskq.message import WIRE_VERSION, Message, Meta, check_id, encode, new_id, wire_id
+from taskq.rate_limit import RateLimit
 from taskq.result import Result
 from taskq.retry import RetryPolicy
 from taskq.signature import signature_check
@@ -77,6 +78,9 @@ class TaskSettings(TypedDict, total=False):
     time_limit: Duration
     expires: Duration
     """A message not started this long after it was sent (or due) ends EXPIRED."""
+    rate_limit: str
+    """``"100/s"``, ``"10/2s"``, ``"600/m"``: at most so many starts in any window of that length, over all workers.
+    Counted for each queue. Messages wait in Redis; see ``docs/batch.md``."""
 
 
 class CallSettings(TypedDict, total=False):
@@ -131,6 +135,7 @@ class TaskOptions:
     time_limit: float | None
     expires: float | None
     batch: Batch | None = None
+    rate_limit: RateLimit | None = None
 
     @classmethod
     def build(cls, app: TaskQ, settings: Mapping[str, Any], name: str) -> TaskOptions:
@@ -164,6 +169,7 @@ class TaskOptions:
             time_limit=duration("time_limit", config.task_time_limit),
             expires=duration("expires", None),
             batch=_batch(settings.get("batch"), at_most_once, name),
+            rate_limit=_rate_limit(settings, name),
         )
 
 
@@ -173,6 +179,14 @@ def _batch(value: object, at_most_once: bool, name: str) -> Batch | None:
     if value is not None and at_most_once:
         raise ConfigError(f"task {name}: a batch task cannot have delivery='at_most_once'")
     return value
+
+
+def _rate_limit(settings: Mapping[str, Any], name: str) -> RateLimit | None:
+    if settings.get("rate_limit") is None:
+        return None
+    if settings.get("batch") is not None:
+        raise ConfigError(f"task {name}: a batch task cannot have a rate_limit; limit what sends its calls")
+    return RateLimit.parse(settings["rate_limit"], f"task {name}: rate_limit")
 
 
 DELIVERIES = ("at_least_once", "at_most_once")

@@ -38,11 +38,13 @@ class QueueStats:
     workers: int
     paused: bool = False
     """Whether nothing of it is delivered until it is resumed."""
+    parked: int = 0
+    """Waiting for a rate limit."""
 
     @property
     def backlog(self) -> int:
-        """All that is to do now: lag and pending."""
-        return self.lag + self.pending
+        """All that is to do now: lag, pending and parked."""
+        return self.lag + self.pending + self.parked
 
 
 def run_steps(steps: Generator[Sequence[Command], list[Any], R], pipeline: Pipeline) -> R:
@@ -104,7 +106,14 @@ def queue_stats(execute: Execute, keys: QueueKeys) -> QueueStats:
         oldest_age=None if oldest is None else max(now_ms - oldest, 0) / 1000,
         workers=execute("ZCOUNT", keys.consumers, now_ms, "+inf"),
         paused=bool(execute("EXISTS", keys.paused)),
+        parked=sum(parked(execute, keys).values()),
     )
+
+
+def parked(execute: Execute, keys: QueueKeys) -> dict[str, int]:
+    """How many messages wait for the rate limit of each task."""
+    names = sorted(name.decode() for name in execute("SMEMBERS", keys.limited))
+    return {name: execute("LLEN", keys.parked(name)) for name in names}
 
 
 def last_delivered(execute: Execute, stream: bytes) -> bytes:

@@ -22,6 +22,10 @@ key                          type    content                                    
 ``ns:{q}:result:<task id>``  string  state letter, then the packed outcome              TTL
 ``ns:{q}:waiting``           hash    task id -> channels of the clients waiting for it  TTL, or when it ends
 ``ns:{q}:revoked``           zset    task id -> forget-after ms                         TTL, or when it is met
+``ns:{q}:permits:<task>``    zset    starts of a task with a rate limit -> ms            TTL
+``ns:{q}:parked:<task>``     list    its messages that wait for a permit, with crashes  until moved back
+``ns:{q}:limited``           set     tasks that have parked messages                    while there are some
+``ns:{q}:mover:<task>``      string  which worker moves parked messages back            TTL
 ``ns:{q}:paused``            string  since when (epoch ms) nothing of it is delivered     until resumed
 ``ns:{q}:fired``             hash    schedule -> last fire time ms                      kept (one per schedule)
 ``ns:{q}:totals``            hash    ``<state>:<task>`` -> deliveries that ended        TTL
@@ -41,7 +45,8 @@ In ``consumers``, a name that begins with ``!`` and has score 0 marks a worker w
 ``t`` is a topic. A group ``g`` of it has a queue named ``t/g``, whose keys begin with ``ns:{t/}:g:`` where those of
 other queues begin with ``ns:{q}:``: so one script can move events from the topic into the queue.
 
-Channels: ``ns:{q}:wake`` tells workers of an earlier delayed head, a new level, a revocation or a pause;
+Channels: ``ns:{q}:wake`` tells workers of an earlier delayed head, a new level, a revocation, a pause or a parked
+message;
 ``ns:{t/}:published`` wakes a topic's dispatchers;
 ``ns:client:<id>`` carries results to the client that waits for them.
 """
@@ -70,7 +75,11 @@ class QueueKeys:
         "history",
         "last_prefix",
         "levels",
+        "limited",
+        "mover_prefix",
+        "parked_prefix",
         "paused",
+        "permits_prefix",
         "producer_prefix",
         "queue",
         "renewed",
@@ -98,6 +107,10 @@ class QueueKeys:
         self.history = prefix + b"history"
         self.last_prefix = prefix + b"last:"
         self.levels = prefix + b"levels"
+        self.limited = prefix + b"limited"
+        self.mover_prefix = prefix + b"mover:"
+        self.parked_prefix = prefix + b"parked:"
+        self.permits_prefix = prefix + b"permits:"
         self.paused = prefix + b"paused"
         self.producer_prefix = prefix + b"producer:"
         self.renewed = prefix + b"renewed"
@@ -132,6 +145,18 @@ class QueueKeys:
     def claim(self, task: str, key: str) -> bytes:
         """Which message of *task* has an idempotency key."""
         return self.claim_prefix + f"{task}:{key}".encode()
+
+    def permits(self, task: str) -> bytes:
+        """The starts of *task*, by which its rate limit is kept."""
+        return self.permits_prefix + task.encode()
+
+    def parked(self, task: str) -> bytes:
+        """The messages of *task* that wait for a permit."""
+        return self.parked_prefix + task.encode()
+
+    def mover(self, task: str) -> bytes:
+        """Who moves the parked messages of *task*."""
+        return self.mover_prefix + task.encode()
 
     def last(self, task: str, key: str) -> bytes:
         """The last sequence number that *task* has done of *key*."""

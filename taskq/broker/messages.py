@@ -17,6 +17,8 @@ from taskq.message import Message, TaskState, decode, wire_id
 
 _PAGE = 500
 """Entries read in one go, and entries that a search looks at about each instant."""
+PARKED = "parked"
+"""The level of a message that waits for the rate limit of its task."""
 MOST_SCANNED = 20_000
 """Entries looked at for one list, at most."""
 
@@ -32,9 +34,9 @@ class Stored:
     message: Message | None
     """None when the bytes are no message."""
     at_ms: int
-    """Epoch milliseconds: when it came into the stream; for SCHEDULED, when it is due."""
+    """Epoch milliseconds: when it came into the stream; for SCHEDULED, when it is due; if parked, when it was sent."""
     level: str = ""
-    """Priority, or ``front``."""
+    """Priority, ``front``, or ``parked`` behind a rate limit."""
     entry: str = ""
     worker: str = ""
     """Who has it; STARTED only."""
@@ -96,6 +98,9 @@ def find(execute: Execute, keys: QueueKeys, task_id: str, around_ms: Sequence[in
         for member, due in zip(rows[::2], rows[1::2], strict=True):
             if _is(member[1:], wanted):
                 return _scheduled(keys, member, due)
+    for each in _parked(execute, keys, _PAGE):
+        if each.message is not None and each.message.id == wanted:
+            return each
     return None
 
 
@@ -110,7 +115,18 @@ def locate(execute: Execute, keys: QueueKeys, task_id: str, around_ms: Sequence[
     return TaskState.UNKNOWN if found is None else found.state
 
 
+def _parked(execute: Execute, keys: QueueKeys, most: int) -> Iterator[Stored]:
+    """The first messages that wait for the rate limit of each task."""
+    for name in sorted(execute("SMEMBERS", keys.limited)):
+        for packed in execute("LRANGE", keys.parked(name.decode()), 0, most - 1):
+            data = packed.split(b"\n", 2)[-1]
+            message = _decoded(data)
+            sent_ms = int.from_bytes(message.id[:6]) if message and isinstance(message.id, bytes) else 0
+            yield Stored(keys.queue, TaskState.PENDING, data, message, sent_ms, PARKED)
+
+
 def _waiting(execute: Execute, keys: QueueKeys, page: int) -> Iterator[Stored]:
+    yield from _parked(execute, keys, page)
     for stream in scripts.streams_of(keys, levels(execute, keys)):
         if not execute("XLEN", stream):
             continue

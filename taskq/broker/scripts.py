@@ -14,6 +14,7 @@ from pathlib import Path
 
 from taskq.broker.keys import FRONT, QueueKeys
 from taskq.message import DEFAULT_PRIORITY
+from taskq.rate_limit import RateLimit
 
 Arg = bytes | str | int | float
 
@@ -26,6 +27,10 @@ SENT_TTL_MS = 86_400_000
 """How long a task id given by the user counts as used, after its message was due."""
 RUN_TTL_MS = 30 * 86_400_000
 """How long the record of a replay is kept."""
+GUARD_MS = 1000
+"""How long after it was given a permit may be used. Costs nothing, as it counts from the start once that is known."""
+HOLD_MS = 60_000
+"""How long a permit waits for a message that was moved back into its queue."""
 MAX_PER_CALL = 1000
 """Most messages in one call: Lua's ``unpack`` fails near 8,000 values, and a call must stay short."""
 
@@ -79,6 +84,9 @@ RESTORE = load("restore")
 RETIRE = load("retire")
 FIRE = load("fire")
 CLAIM = load("claim")
+PERMIT = load("permit")
+UNPARK = load("unpark")
+STARTED = load("started")
 RELAY = load("relay")
 PAUSE = load("pause")
 RESUME = load("resume")
@@ -247,9 +255,12 @@ def resume(keys: QueueKeys) -> Call:
 def purge(keys: QueueKeys, streams: Sequence[bytes], ttl_ms: int, outcome: bytes, quads: Sequence[Arg]) -> Call:
     """Drop messages that no worker has, with *outcome*; answers how many.
 
-    *quads* are the stream's number in *streams* from 1 (0: the delayed set), entry id or member, task id and claim.
+    *quads* are the number in *streams* from 1 (negative for a list of parked messages, 0: the delayed set), entry id
+    or member, task id and claim.
     """
-    return Call(PURGE, (keys.waiting, keys.delayed, *streams), (keys.result_prefix, ttl_ms, outcome, *quads))
+    return Call(
+        PURGE, (keys.waiting, keys.delayed, keys.limited, *streams), (keys.result_prefix, ttl_ms, outcome, *quads)
+    )
 
 
 def count(
@@ -275,9 +286,50 @@ def stats(keys: QueueKeys, history_minutes: int) -> Call:
     """The counts of a queue, for views; see ``lua/stats.lua`` for the answer."""
     return Call(
         STATS,
-        (keys.consumers, keys.delayed, keys.dead, keys.paused, keys.history, keys.levels, keys.stream_prefix),
+        (
+            *(keys.consumers, keys.delayed, keys.dead, keys.paused, keys.history, keys.levels, keys.stream_prefix),
+            *(keys.limited, keys.parked_prefix),
+        ),
         (history_minutes, str(DEFAULT_PRIORITY)),
     )
+
+
+def permit(
+    keys: QueueKeys,
+    streams: Sequence[bytes],
+    consumer: bytes,
+    task: str,
+    limit: RateLimit,
+    most: int,
+    triples: Sequence[Arg],
+) -> Call:
+    """Permits for at most *most* of these messages; *triples* are stream number, entry id and task id of each."""
+    return Call(
+        PERMIT,
+        (keys.consumers, keys.permits(task), keys.parked(task), keys.limited, *streams),
+        (
+            *(consumer, limit.count, limit.window_ms, GUARD_MS, most, _permits_ttl(limit), keys.wake, HOLD_MS, task),
+            *triples,
+        ),
+    )
+
+
+def unpark(keys: QueueKeys, caller: bytes, task: str, limit: RateLimit, page: int = 200) -> Call:
+    """Parked messages of *task* back into the queue; answers ``[moved, ms to the next]``."""
+    return Call(
+        UNPARK,
+        (keys.permits(task), keys.parked(task), keys.mover(task), keys.stream(FRONT), keys.limited),
+        (caller, limit.count, limit.window_ms, GUARD_MS, HOLD_MS, page, _permits_ttl(limit), task),
+    )
+
+
+def started(keys: QueueKeys, task: str, pairs: Sequence[Arg]) -> Call:
+    """When messages of *task* have started; *pairs* are a permit and the start's ms, or ``""`` to give it back."""
+    return Call(STARTED, (keys.permits(task), keys.mover(task)), (keys.wake, *pairs))
+
+
+def _permits_ttl(limit: RateLimit) -> int:
+    return 2 * (limit.window_ms + GUARD_MS + HOLD_MS)
 
 
 def streams_of(keys: QueueKeys, levels: Sequence[int]) -> list[bytes]:

@@ -71,7 +71,7 @@ def read_queue(execute: Execute, keys: QueueKeys) -> QueueView:
 
 
 def _view(queue: str, reply: list[Any]) -> QueueView:
-    now_ms, lag, pending, delayed, dead, born, workers, paused, *history = reply
+    now_ms, lag, pending, delayed, dead, born, workers, paused, *history, parked = reply
     stats = QueueStats(
         queue=queue,
         lag=max(lag, 0),
@@ -81,5 +81,6 @@ def _view(queue: str, reply: list[Any]) -> QueueView:
         oldest_age=max(now_ms - born, 0) / 1000 if born else None,
         workers=workers,
         paused=bool(paused),
+        parked=parked,
     )
     return QueueView(stats, now_ms / 1000, per_second(minutes_of(history), now_ms / 1000))

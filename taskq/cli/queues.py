@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from taskq.app import TaskQ
     from taskq.broker.inspect import QueueStats
 
-_NUMBERS = ("lag", "pending", "delayed", "dead", "oldest", "workers")
+_NUMBERS = ("lag", "pending", "parked", "delayed", "dead", "oldest", "workers")
 
 
 @click.command()
@@ -30,9 +30,9 @@ def queues(app: TaskQ, as_json: bool, watch: float | None) -> None:
     taskq queues --watch                        again every 2 seconds
     taskq queues --json | jq '.[].backlog'
 
-    lag: not yet delivered to a worker. pending: delivered, not settled. delayed: not due yet. dead: in the dead
-    letter queue. oldest: age of the oldest message not yet delivered. workers: those with a live lease. state: paused
-    queues deliver nothing.
+    lag: not yet delivered to a worker. pending: delivered, not settled. parked: waiting for the rate limit of their
+    task. delayed: not due yet. dead: in the dead letter queue. oldest: age of the oldest message not yet delivered.
+    workers: those with a live lease. state: paused queues deliver nothing.
     """
     show(app.queues, _print, _fields if as_json else None, watch)
 
@@ -50,6 +50,7 @@ def _row(queue: QueueStats) -> list[object]:
         queue.queue,
         queue.lag,
         queue.pending,
+        queue.parked,
         queue.delayed,
         queue.dead,
         age(queue.oldest_age),

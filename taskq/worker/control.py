@@ -19,9 +19,9 @@ logger = logging.getLogger("taskq.worker")
 
 PUBLISHED = "published"
 """What is published on a topic's channel, when its dispatchers sleep."""
-WORDS = ("delayed", "levels", "revoked", "paused")
+WORDS = ("delayed", "levels", "revoked", "paused", "parked")
 """What can be published: an earlier delayed message, a new priority level, a revocation (and its id), a pause or its
-end."""
+end, a message parked behind a rate limit."""
 
 
 class Control:

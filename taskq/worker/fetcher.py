@@ -81,8 +81,11 @@ class Fetcher:
         self._in_order = in_order
         self._intake = intake
         self._quarantine = intake.quarantine = Quarantine(self.run_call, intake.run)
-        self._demand = Demand(executors, config.worker_prefetch, intake.batches)
-        self._batches = intake.batches
+        self._batches, self._gate = intake.batches, intake.gate
+        self._demand = Demand(executors, config.worker_prefetch, self._batches, self._gate)
+        if self._gate is not None:
+            self._gate.run_call, self._gate.lease_lost = self.run_call, self.lease_lost
+            self._gate.gone, self._gate.wake = self._quarantine.ended, doorbell.wake
         self._doorbell = doorbell
         self._settled = settled
         self._tell_lease_lost = lease_lost
@@ -111,6 +114,8 @@ class Fetcher:
         self.draining = True
         if self._batches is not None:
             self._batches.draining = True
+        if self._gate is not None:
+            self._gate.draining = True
         self._restart_reading()
 
     async def run_call(self, call: Call) -> Any:
@@ -187,6 +192,8 @@ class Fetcher:
             failpoints.hit("lost.begin")
         logger.warning("the lease was lost (this process was paused, or Redis lost data): beginning again")
         self._quarantine.clear()
+        if self._gate is not None:
+            self._gate.clear()
         if self._batches is not None:
             self._batches.lease_lost()
         for executor in self._demand.executors:
@@ -213,6 +220,8 @@ class Fetcher:
             self._quarantine.add(others)
         if self._batches is not None:
             self._release(self._batches.take_waiting(only), None)
+        if self._gate is not None:
+            self._release(self._gate.take_waiting(only), None)
         for executor in executors:
             if others := self._release(executor.take_waiting(), only):
                 executor.submit(others)
@@ -271,6 +280,8 @@ class Fetcher:
             await self._look_at_pauses()
         if self._batches is not None and self._batches.blocked:
             self._batches.start_ready()
+        if self._gate is not None and self._gate.blocked:
+            self._gate.look()
         busy = False
         for link in self._next_order():
             if link.reclaim and not self._reader.reading and not self.draining:

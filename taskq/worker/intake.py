@@ -16,6 +16,7 @@ from taskq.worker.executors.processes import ProcessExecutor
 from taskq.worker.limits import limits_of
 from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import BEGUN
+from taskq.worker.permits import Gate
 from taskq.worker.quarantine import Quarantine
 from taskq.worker.runner import Runner, malformed
 
@@ -47,6 +48,8 @@ class Intake:
         self._async = async_executor
         self.batches = self._collector()
         """Where calls of batch tasks wait for company; None without such tasks."""
+        self.gate = self._gate()
+        """Where messages of tasks with a rate limit wait for their permit; None without such tasks."""
 
     def take(self, link: QueueLink, rows: Rows) -> list[Delivery]:
         """Make deliveries of *rows*; what cannot run at all has its outcome at once and is not returned."""
@@ -78,6 +81,9 @@ class Intake:
     def start(self, deliveries: Sequence[Delivery]) -> None:
         """Hand *deliveries* to their executors; those that run at most once are settled first, suspects wait."""
         if self._any_at_most_once:
+            if self.gate is not None:  # what is settled has no entry any more that could be parked
+                once = self.gate.take([each for each in deliveries if each.task.settings.at_most_once])
+                deliveries = once + [each for each in deliveries if not each.task.settings.at_most_once]
             deliveries = [delivery for delivery in deliveries if not self._settle_first(delivery)]
         if self._any_suspects:
             suspects = [delivery for delivery in deliveries if self._is_dangerous(delivery)]
@@ -97,7 +103,9 @@ class Intake:
         return True
 
     def run(self, deliveries: Sequence[Delivery]) -> None:
-        """Hand *deliveries* to their executors; calls of batch tasks wait for company."""
+        """Hand *deliveries* to their executors, unless they need a permit or, in a batch, company."""
+        if self.gate is not None:
+            deliveries = self.gate.take(deliveries)
         if self.batches is not None:
             deliveries = self.batches.take(deliveries)
         ordinary: list[Delivery] = []
@@ -119,6 +127,17 @@ class Intake:
 
     def _executor_of(self, task: Any) -> Executor:
         return self._async if task is not None and task.is_async else self._sync
+
+    def _permitted(self, deliveries: Sequence[Delivery]) -> None:
+        """Go on with what has its permit now."""
+        once = [each for each in deliveries if each.task.settings.at_most_once]
+        if once:
+            self.start(once)
+        self.run([each for each in deliveries if not each.task.settings.at_most_once])
+
+    def _gate(self) -> Gate | None:
+        limited = any(task.settings.rate_limit is not None for task in self._app.tasks.values())
+        return Gate(self._executor_of, self._runner.admit, self._permitted) if limited else None
 
     def _collector(self) -> Batches | None:
         sizes: dict[Executor, int] = {}

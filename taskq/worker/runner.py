@@ -35,7 +35,7 @@ from taskq.errors import (
 )
 from taskq.message import PLAIN, Failure, Meta, TaskState, decode, encode, remembered
 from taskq.outcome import pack_error, pack_success
-from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RELEASE, RETRY, Outcome
+from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RELEASE, RETRY, Outcome, released
 
 MAX_REMEMBERED = 200
 """Longest text kept of an attempt that was not the last, in characters."""
@@ -72,6 +72,8 @@ class Runner:
         meta = delivery.message.meta or PLAIN
         if meta.expires and now_ms() > meta.expires:
             return self._ended(delivery, TaskState.EXPIRED, "the message expired before it could start")
+        if delivery.permit is not None and time.monotonic() > delivery.permit and not delivery.settled:
+            return released(delivery)  # too late: a start now might be one too many
         return None
 
     def call(self, delivery: Delivery) -> Outcome:

@@ -38,6 +38,7 @@ from taskq.worker.outcomes import RELEASE, Ended, Outcome
 from taskq.worker.promoter import Promoter
 from taskq.worker.record import describe
 from taskq.worker.report import Reporter
+from taskq.worker.unparker import Unparker
 
 logger = logging.getLogger("taskq.worker")
 
@@ -103,6 +104,8 @@ class Worker:
             self._tell_lease_lost,
         )
         self._promoters = {link.queue: Promoter(link, self._fetcher.run_call) for link in self._links}
+        run, execute = self._fetcher.run_call, self._fetcher.execute
+        self._unparkers = {link.queue: Unparker(link, app.tasks, run, execute) for link in self._links}
         self._dispatchers = self._dispatchers_of(app)
         self._control = Control(
             app.address, config.broker_connection_timeout, self._links, self._links_by_topic(), self._heard
@@ -140,6 +143,10 @@ class Worker:
         self._keeper.start()
         for promoter in self._promoters.values():
             promoter.start()
+        for unparker in self._unparkers.values():
+            unparker.start()
+        if self._intake.gate is not None:
+            self._intake.gate.start_service()
         for dispatcher in self._dispatchers.values():
             dispatcher.start()
         services = [asyncio.create_task(self._fetcher.run()), asyncio.create_task(self._control.run())]
@@ -222,7 +229,11 @@ class Worker:
             return False
         with contextlib.suppress(BrokerError):
             for link in self._links:
-                if not link.paused and any([await self._fetcher.execute("XLEN", stream) for stream in link.streams]):
+                if link.paused:
+                    continue
+                if any([await self._fetcher.execute("XLEN", stream) for stream in link.streams]):
+                    return False
+                if await self._fetcher.execute("EXISTS", link.keys.limited):
                     return False
             return True
         return False
@@ -254,6 +265,10 @@ class Worker:
             await dispatcher.stop()
         for promoter in self._promoters.values():
             await promoter.stop()
+        for unparker in self._unparkers.values():
+            await unparker.stop()
+        if self._intake.gate is not None:
+            await self._intake.gate.stop()
         await asyncio.to_thread(self._keeper.stop)
         if failpoints.ARMED:
             failpoints.hit("handback.send")
@@ -312,6 +327,9 @@ class Worker:
                 self._fetcher.refresh_levels()
             case ["paused"]:
                 self._fetcher.refresh_pauses()
+                self._unparkers[link.queue].wake()
+            case ["parked"]:
+                self._unparkers[link.queue].wake()
             case ["revoked", *ids]:
                 link.revocations = True
                 self._revoke_held(link, ids)

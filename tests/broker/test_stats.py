@@ -31,11 +31,13 @@ def test_everything_in_a_queue_is_counted(bench: Any) -> None:
     bench.client.xadd(bench.keys.stream(5), {"m": b"four"})
     bench.client.zadd(bench.keys.delayed, {"later": 10**13})
     bench.client.xadd(bench.keys.dead, {"m": b"", "i": b""})
+    bench.client.sadd(bench.keys.limited, "slow")
+    bench.client.rpush(bench.keys.parked("slow"), "one", "two")
     bench.run(scripts.pause(bench.keys))
     before = bench.snapshot()
     stats = view(bench).stats
-    assert (stats.lag, stats.pending, stats.backlog, stats.delayed, stats.dead) == (2, 2, 4, 1, 1)
-    assert (stats.workers, stats.paused) == (1, True)
+    assert (stats.lag, stats.pending, stats.backlog, stats.delayed, stats.dead) == (2, 2, 6, 1, 1)
+    assert (stats.workers, stats.paused, stats.parked) == (1, True, 2)
     assert 5 <= stats.oldest_age < 60
     assert bench.snapshot() == before
 

@@ -83,6 +83,14 @@ def collecting(scene: Scene) -> None:
     scene.worker()
 
 
+def rationed(scene: Scene) -> None:
+    """A worker whose messages wait for permits."""
+    scene.send(12, "limited")
+    scene.mixed_load()
+    scene.died(scene.worker(env=scene.armed, wait=False))
+    scene.worker()
+
+
 def idle_worker(scene: Scene) -> None:
     """A worker that blocks on empty queues when the load comes."""
     worker = scene.worker(env=scene.armed, wait=False)
@@ -250,6 +258,8 @@ SCENES: dict[str, Callable[[Scene], None]] = {
     "lost": lease_lost,
     "run": busy_worker,
     "collect": collecting,
+    "permit": rationed,
+    "unpark": rationed,
     "arun": busy_worker,
     "retry": busy_worker,
     "dead": busy_worker,

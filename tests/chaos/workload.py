@@ -134,6 +134,12 @@ def bulk(items: list[BatchItem]) -> list[int]:
     return [run.end() for run in runs]
 
 
+@app.task(name="limited", rate_limit="4/200ms")
+def limited(number: int, check: int, sleep: float = 0.0) -> int:
+    """Waits for a permit."""
+    return _Run(number, check).end()
+
+
 @app.task(name="poison")
 def poison(number: int, check: int, sleep: float = 0.0) -> int:
     """Kills the process that runs it."""

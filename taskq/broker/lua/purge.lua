@@ -1,9 +1,9 @@
 -- Drop messages that no worker has: they end as REVOKED, and who waits for them is told.
 --
--- KEYS  1 waiting  2 delayed  3.. streams
+-- KEYS  1 waiting  2 delayed  3 limited  4.. streams, and lists of parked messages
 -- ARGV  1 result key prefix   2 TTL ms of an outcome   3 outcome
---       4.. quads: stream number (0: the delayed set), entry id (or the delayed set's member), task id ('' for none),
---           claim: the key that keeps its idempotency key ('' for none)
+--       4.. quads: number among KEYS[4..] (below zero: of a list; 0: the delayed set), entry id (or the list's or
+--           set's member), task id ('' for none), claim: the key that keeps its idempotency key ('' for none)
 -- Returns how many were dropped.
 -- An entry that is pending is a worker's, and stays. What is gone already is passed over, so the same call may be
 -- sent again.
@@ -13,8 +13,12 @@ for at = 4, #ARGV, 4 do
   local gone
   if number == 0 then
     gone = redis.call('ZREM', KEYS[2], id)
+  elseif number < 0 then
+    local parked = KEYS[3 - number]
+    gone = redis.call('LREM', parked, 1, id)
+    if redis.call('LLEN', parked) == 0 then redis.call('SREM', KEYS[3], string.match(parked, '}:.-parked:(.*)$')) end
   else
-    local stream = KEYS[2 + number]
+    local stream = KEYS[3 + number]
     local pending = redis.pcall('XPENDING', stream, 'taskq', id, id, 1)
     gone = (pending.err or not pending[1]) and redis.call('XDEL', stream, id) or 0
   end

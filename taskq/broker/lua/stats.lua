@@ -1,9 +1,11 @@
 -- Count a queue for a view, in one command. Writes nothing.
 --
 -- KEYS  1 consumers   2 delayed   3 dead   4 paused   5 history   6 levels   7 stream prefix
+--       8 limited     9 prefix of the lists of parked messages
 -- ARGV  1 how many minutes the history has   2 default level
 -- Returns {now ms, lag, pending, delayed, dead, birth of the oldest entry not yet delivered in ms (0: none), workers,
---          paused 1 or 0, history of the last minute, history of the present minute}; the last two are '' without one.
+--          paused 1 or 0, history of the last minute, history of the present minute,
+--          parked}; the histories are '' without one.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lag, pending, oldest = 0, 0, 0
@@ -31,8 +33,10 @@ for _, level in ipairs(levels) do
 end
 local minute = math.floor(time[1] / 60)
 local history = redis.call('HMGET', KEYS[5], (minute - 1) % ARGV[1], minute % ARGV[1])
+local parked = 0
+for _, task in ipairs(redis.call('SMEMBERS', KEYS[8])) do parked = parked + redis.call('LLEN', KEYS[9] .. task) end
 return {
   now, lag, pending, redis.call('ZCARD', KEYS[2]), redis.call('XLEN', KEYS[3]), oldest,
   redis.call('ZCOUNT', KEYS[1], string.format('%.0f', now), '+inf'), redis.call('EXISTS', KEYS[4]),
-  history[1] or '', history[2] or '',
+  history[1] or '', history[2] or '', parked,
 }

@@ -79,6 +79,7 @@ def _stats(queue: str, reply: list[Any], now: float) -> QueueStats:
         oldest_age=max(now - oldest / 1000, 0.0) if oldest else None,
         workers=workers,
         paused=bool(paused),
+        parked=reply[10],
     )
 
 

@@ -43,6 +43,7 @@ class QueueSubject:
         rows: dict[str, list[float]] = {
             "lag": [view.stats.lag for view in views],
             "pending": [view.stats.pending for view in views],
+            "parked": [view.stats.parked for view in views],
             "backlog": [view.stats.backlog for view in views],
             "delayed": [view.stats.delayed for view in views],
             "dead": [view.stats.dead for view in views],

@@ -39,6 +39,9 @@ class Executor(Protocol):
     def service_time(self) -> float | None:
         """Mean seconds one task takes, lately; None before the first."""
 
+    def started_at(self, delivery: Delivery) -> float:
+        """``time.monotonic()`` when *delivery* began to run, or a little later; 0 while it has not."""
+
     def take_waiting(self, keep: int = 0) -> list[Delivery]:
         """Give up what has not started, but for the first *keep*."""
 

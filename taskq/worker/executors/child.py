@@ -116,13 +116,14 @@ def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: l
 
 
 def _unpacked(app: TaskQ, queue: ChildQueue, what: list[Any]) -> Delivery:
-    """One delivery: its bytes, its crashes, whether it was settled; or a list of such, a batch."""
+    """One delivery: its bytes, its crashes, whether it was settled, its permit; or a list of such, a batch."""
     if isinstance(what[0], list):
         return BatchDelivery(queue, [_unpacked(app, queue, member) for member in what])
-    data, crashes, settled = what
+    data, crashes, settled, permit = what
     message = decode(data)
     delivery = Delivery(queue, (b"", b""), data, message, app.tasks[message.task], crashes)
     delivery.settled = settled
+    delivery.permit = permit
     return delivery
 
 

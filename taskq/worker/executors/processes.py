@@ -130,6 +130,12 @@ class ProcessExecutor:
     def service_time(self) -> float | None:
         return self._times.mean
 
+    def started_at(self, delivery: Delivery) -> float:
+        for each in self._children:
+            if each.running() is delivery:
+                return float(each.slate[1])
+        return delivery.started
+
     def take_waiting(self, keep: int = 0) -> list[Delivery]:
         taken: list[Delivery] = []
         while len(self._waiting) > keep:
@@ -276,6 +282,6 @@ class ProcessExecutor:
             each.kill()
 
 
-def _packed(delivery: Delivery) -> tuple[bytes, int | None, bool]:
+def _packed(delivery: Delivery) -> tuple[bytes, int | None, bool, float | None]:
     """What a child must know of one delivery."""
-    return delivery.data, delivery.crashes if delivery.suspect else None, delivery.settled
+    return delivery.data, delivery.crashes if delivery.suspect else None, delivery.settled, delivery.permit

@@ -53,6 +53,9 @@ class SoloExecutor:
     def service_time(self) -> float | None:
         return self._times.mean
 
+    def started_at(self, delivery: Delivery) -> float:
+        return delivery.started
+
     def take_waiting(self, keep: int = 0) -> list[Delivery]:
         taken: list[Delivery] = []
         while len(self._waiting) > keep:

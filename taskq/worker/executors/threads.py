@@ -80,6 +80,9 @@ class ThreadExecutor:
     def service_time(self) -> float | None:
         return self._times.mean
 
+    def started_at(self, delivery: Delivery) -> float:
+        return delivery.started
+
     def take_waiting(self, keep: int = 0) -> list[Delivery]:
         taken: list[Delivery] = []
         while len(self._work) > keep:

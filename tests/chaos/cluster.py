@@ -156,11 +156,12 @@ class Cluster:
         for name in streams:
             look.xlen(prefix + name)
         look.zcard(prefix + "delayed")
+        look.llen(prefix + "parked:limited")
         look.zrange(prefix + "consumers", 0, -1)
         *counts, consumers = look.execute()
         alive = {process.pid for process in self._started if process.running()}
         gone = [name for name in consumers if int(name.split(b":")[1]) not in alive]
-        found = dict(zip((*streams, "delayed", "dead leases"), (*counts, len(gone)), strict=True))
+        found = dict(zip((*streams, "delayed", "parked", "dead leases"), (*counts, len(gone)), strict=True))
         return {name: count for name, count in found.items() if count}
 
     def drain(self, timeout: float, tend: Callable[[], object] = lambda: None) -> str:

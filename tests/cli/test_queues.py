@@ -47,10 +47,10 @@ def test_json(redis_url: str, namespace: str) -> None:
 def test_table(redis_url: str, namespace: str) -> None:
     result = CliRunner().invoke(queues, ["--broker-url", redis_url, "--namespace", namespace])
     lines = [line.split() for line in result.output.splitlines()]
-    assert lines[0] == ["queue", "lag", "pending", "delayed", "dead", "oldest", "workers", "state"]
-    assert lines[1] == ["default", "0", "0", "0", "0", "-", "0"]
+    assert lines[0] == ["queue", "lag", "pending", "parked", "delayed", "dead", "oldest", "workers", "state"]
+    assert lines[1] == ["default", "0", "0", "0", "0", "0", "-", "0"]
     assert lines[2][:5] == ["pay", "2", "0", "0", "0"]
-    assert lines[3] == ["ship", "0", "0", "1", "0", "-", "0"]
+    assert lines[3] == ["ship", "0", "0", "0", "1", "0", "-", "0"]
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,8 @@ class Bench:
                     found[key] = self.client.zrange(key, 0, -1, withscores=True)
                 case b"hash":
                     found[key] = self.client.hgetall(key)
+                case b"list":
+                    found[key] = self.client.lrange(key, 0, -1)
                 case b"set":
                     found[key] = self.client.smembers(key)
                 case _:

@@ -6,17 +6,14 @@ Commands parse and print; nothing here is imported by library code.
 from __future__ import annotations
 
 import functools
-import json
-import logging
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from taskq.errors import BrokerError, ConfigError, ExitCode, TaskqError
+from taskq.logs import FORMATS, setup
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-FORMATS = ("text", "json")
+setup_logging = setup
 
 
 def app_options(command: F) -> F:
@@ -72,7 +69,7 @@ def json_option(command: F) -> F:
 
 
 def log_options(command: F) -> F:
-    """Add ``-l/--log-level`` and ``--log-format``: the parameters of :func:`setup_logging`."""
+    """Add ``-l/--log-level`` and ``--log-format``: the parameters of :func:`taskq.logs.setup`."""
     options = (
         click.option(
             "-l",
@@ -82,6 +79,7 @@ def log_options(command: F) -> F:
             type=click.Choice(LEVELS, case_sensitive=False),
             metavar="LEVEL",
             default="info",
+            envvar="TASKQ_LOG_LEVEL",
             show_default=True,
             help=f"Least severe messages to show: {', '.join(LEVELS)}.",
         ),
@@ -89,6 +87,7 @@ def log_options(command: F) -> F:
             "--log-format",
             type=click.Choice(FORMATS),
             default="text",
+            envvar="TASKQ_LOG_FORMAT",
             show_default=True,
             help="text for people, json for one object per line.",
         ),
@@ -157,46 +156,6 @@ def exit_code(error: TaskqError) -> ExitCode:
     return ExitCode.FAILED
 
 
-def setup_logging(level: str = "info", fmt: str = "text") -> None:
-    """Send what taskq logs to stderr. The root logger and the app's own loggers stay as they are.
-
-    Args:
-        level: one of :data:`LEVELS`, upper or lower case.
-        fmt: ``text``, or ``json`` for one object per line.
-    """
-    logger = logging.getLogger("taskq")
-    for old in [handler for handler in logger.handlers if isinstance(handler, _StderrHandler)]:
-        logger.removeHandler(old)
-    handler = _StderrHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if fmt == "json" else _TextFormatter())
-    logger.addHandler(handler)
-    logger.setLevel(level.upper())
-    logger.propagate = False
-
-
 def _or_from_root(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
     root = context.find_root().obj
     return value or (root.get("app") if isinstance(root, dict) else None)
-
-
-class _StderrHandler(logging.StreamHandler[Any]):
-    """Ours, so that a second set-up replaces it and leaves other people's handlers alone."""
-
-
-class _TextFormatter(logging.Formatter):
-    def __init__(self) -> None:
-        super().__init__("{asctime} {levelname:<7} {name}: {message}", style="{")
-        self.default_msec_format = "%s.%03d"
-
-
-class _JsonFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)

@@ -39,6 +39,7 @@ class Flags:
     beat: bool
     log_level: str
     log_format: str
+    log_also: tuple[str, ...]
 
 
 @click.command()
@@ -63,6 +64,7 @@ class Flags:
 @click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /live and /ready.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of the health endpoint.")
 @log_options
+@click.option("--log-also", multiple=True, metavar="LOGGER", help="Show this logger of the app too; again for more.")
 @reporting_errors()
 def worker(queues: str | None, workers: int, **given: object) -> None:
     """Run tasks.
@@ -82,7 +84,7 @@ def worker(queues: str | None, workers: int, **given: object) -> None:
     exit codes                0 stopped, 1 failed, 2 wrong usage, 69 no Redis, 130 second signal
     """
     flags = Flags(queues=tuple(q.strip() for q in (queues or "").split(",") if q.strip()), **given)  # type: ignore[arg-type]
-    setup_logging(flags.log_level, flags.log_format)
+    setup_logging(flags.log_level, flags.log_format, flags.log_also)
     app = open_app(
         flags.app_path, flags.broker_url, flags.namespace, needs_code=True
     )  # errors once, before any process
@@ -147,7 +149,7 @@ def serve_member(index: int, parent: int, slate: Any, flags: Flags, metrics_dire
     """Run one of several workers; the supervisor calls this in a process of its own."""
     from taskq.worker.process import exit_with
 
-    setup_logging(flags.log_level, flags.log_format)
+    setup_logging(flags.log_level, flags.log_format, flags.log_also)
     with reporting_errors():
         exit_with(serve(flags, Member(index, parent, slate, metrics_directory)))
 

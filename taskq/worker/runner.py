@@ -7,6 +7,7 @@ to. Executors differ in how they call a function, and in nothing else.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -33,9 +34,12 @@ from taskq.errors import (
     TimeLimitExceededError,
     WorkerLostError,
 )
+from taskq.logs import task_fields
 from taskq.message import PLAIN, Failure, Meta, TaskState, decode, encode, remembered
 from taskq.outcome import pack_error, pack_success
 from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RELEASE, RETRY, Outcome, released
+
+logger = logging.getLogger("taskq.task")
 
 MAX_REMEMBERED = 200
 """Longest text kept of an attempt that was not the last, in characters."""
@@ -238,6 +242,11 @@ class Runner:
             unknown_since=0,
             failures=remembered(meta.failures, self._failure(meta, error)),
         )
+        if logger.isEnabledFor(logging.WARNING):
+            logger.warning(
+                "%s failed: %s: %s; again in %.3g s",
+                *(delivery.message.task, type(error).__qualname__, _text(error), wait), extra=task_fields(delivery),
+            )  # fmt: skip
         stored = b""
         if not ignores_result(delivery):
             stored = pack_error(TaskState.RETRY, type(error).__qualname__, _text(error), text, meta.attempt)
@@ -270,6 +279,11 @@ class Runner:
             first_at=meta.first,
             **known,
         )
+        if logger.isEnabledFor(logging.ERROR):
+            logger.error(
+                "%s is a dead letter (%s): %s: %s", message.task, reason, kind, _text(error),
+                exc_info=error if text else None, extra=task_fields(delivery),
+            )  # fmt: skip
         stored, ttl_ms = b"", 1
         if delivery.task is not None and not ignores_result(delivery):
             stored = pack_error(TaskState.FAILURE, kind, _text(error), text, meta.attempt)

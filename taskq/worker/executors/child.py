@@ -13,12 +13,13 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
 import msgspec
 
-from taskq import failpoints
+from taskq import failpoints, logs
 from taskq.app import TaskQ
 from taskq.delivery import BatchDelivery, Delivery
 from taskq.errors import SoftTimeLimitExceededError
@@ -66,8 +67,17 @@ class ChildQueue:
         self.queue = queue
 
 
-def main(app_path: str, worker: str, connection: Connection, lifeline: Connection, slate: Any) -> None:
-    """Serve until the parent closes the connection."""
+def main(
+    app_path: str,
+    worker: str,
+    connection: Connection,
+    lifeline: Connection,
+    slate: Any,
+    logging_as: tuple[str, str, Sequence[str]] | None,
+) -> None:
+    """Serve until the parent closes the connection. *logging_as* is the parent's :func:`taskq.logs.active`."""
+    if logging_as is not None:
+        logs.setup(*logging_as)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, _strike)

@@ -16,7 +16,7 @@ from collections import deque
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
-from taskq import failpoints
+from taskq import failpoints, logs
 from taskq.delivery import Delivery
 from taskq.errors import TimeLimitExceededError
 from taskq.worker.executors import Finished, ServiceTime, child, finish
@@ -164,7 +164,7 @@ class ProcessExecutor:
         each.slate = self._context.RawArray("d", 3)
         each.process = self._context.Process(
             target=child.main,
-            args=(self._app_path, self._runner.worker, theirs, lifeline_end, each.slate),
+            args=(self._app_path, self._runner.worker, theirs, lifeline_end, each.slate, logs.active()),
             daemon=True,
         )
         self._children.append(each)

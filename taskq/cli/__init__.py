@@ -18,6 +18,7 @@ COMMANDS = {
     "purge": "taskq.cli.pause",
     "bench": "taskq.cli.bench",
     "doctor": "taskq.cli.doctor",
+    "top": "taskq.cli.top",
     "dlq": "taskq.cli.dlq",
     "events": "taskq.cli.events",
     "dashboard": "taskq.cli.dashboard",

@@ -1,6 +1,6 @@
 """taskq: a fast, safe task queue for Python on Redis streams."""
 
-from taskq.app import PeriodicEntry, TaskQ, task
+from taskq.app import TaskQ, task
 from taskq.batch import Batch, BatchItem
 from taskq.config import Config
 from taskq.context import Context, current_task
@@ -33,6 +33,7 @@ from taskq.errors import (
 from taskq.message import TaskState
 from taskq.result import Result
 from taskq.schedule import at, cron, crontab, every
+from taskq.schedules.entry import PeriodicEntry
 from taskq.task import AsyncTask, Task
 from taskq.topic import Event, Topic
 

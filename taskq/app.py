@@ -9,12 +9,11 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from taskq.audit import Audit
 from taskq.broker import address as addresses
 from taskq.broker import inspect as read_side
 from taskq.broker.aio import AsyncClient
@@ -26,7 +25,8 @@ from taskq.broker.sync import SyncBroker
 from taskq.collector import Collector, collecting
 from taskq.config import Config
 from taskq.dlq import DeadLetters
-from taskq.errors import ArgumentsError, ConfigError, ScheduleError, UnknownTaskError
+from taskq.durations import Duration
+from taskq.errors import ConfigError, ScheduleError, UnknownTaskError
 from taskq.events import EventStreams
 from taskq.hooks import Hooks
 from taskq.message import check_id
@@ -34,27 +34,14 @@ from taskq.publishing import Publishing
 from taskq.queues import Queues
 from taskq.result import Result
 from taskq.schedule import Schedule, cron
+from taskq.schedules.api import Schedules
+from taskq.schedules.entry import MAX_CATCH_UP, PeriodicEntry, configured_entry
 from taskq.sender import Sender
 from taskq.subscription import Subscription
 from taskq.task import AsyncTask, BaseTask, Task, TaskDecorator, TaskOptions, call_plan, prepare
 from taskq.topic import Topic
 
 F = TypeVar("F", bound=BaseTask[Any, Any])
-CATCH_UP = ("none", "last", "all")
-
-
-@dataclass(frozen=True, slots=True)
-class PeriodicEntry:
-    """A recurring definition: which task, when, with what."""
-
-    name: str
-    task: str
-    schedule: Schedule
-    args: Sequence[Any] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    catch_up: str = "last"
-    """Which fire times missed while no beat ran are made up for: ``none``, ``last`` or ``all`` (at most 1,000)."""
 
 
 class TaskQ(Publishing):
@@ -148,6 +135,12 @@ class TaskQ(Publishing):
         kwargs: Mapping[str, Any] | None = None,
         name: str | None = None,
         catch_up: str = "last",
+        max_catch_up: int = MAX_CATCH_UP,
+        overlap: str = "allow",
+        max_held: int = 1,
+        jitter: Duration = 0.0,
+        start: datetime | None = None,
+        end: datetime | None = None,
         **options: Any,
     ) -> Callable[[F | Callable[..., Any]], F | BaseTask[Any, Any]]:
         """Run a task on a schedule: above a plain function or above ``@app.task``.
@@ -156,8 +149,12 @@ class TaskQ(Publishing):
             schedule: ``cron("0 2 * * *", tz="Asia/Seoul")``, ``every(30)``, ``at(datetime)``.
             args, kwargs: what the task is called with.
             name: of the schedule; default the task's name.
-            catch_up: ``last`` (default) makes up for the latest fire time missed while no beat ran, ``none`` for no
-                missed one, ``all`` for every one (at most 1,000).
+            catch_up, max_catch_up: which fire times missed while no beat ran are made up for: the ``last`` one
+                (default), ``none``, or ``all`` of them, but no more than the latest *max_catch_up*.
+            overlap, max_held: what happens while the schedule's last message has not ended: ``allow`` (default) sends
+                another, ``skip`` sends none, ``queue`` holds up to *max_held* back until then, ``cancel`` revokes it.
+            jitter: each fire is later by up to this, by an amount that depends on its fire time alone.
+            start, end: no fire time before and after; timezone-aware.
             **options: as for ``task.options(...)``.
 
         Raises:
@@ -168,7 +165,21 @@ class TaskQ(Publishing):
             task = function if isinstance(function, BaseTask) else self.task(function)
             entry_name = name or task.name
             self.add_periodic(
-                PeriodicEntry(entry_name, task.name, schedule, tuple(args), dict(kwargs or {}), options, catch_up)
+                PeriodicEntry(
+                    name=entry_name,
+                    task=task.name,
+                    schedule=schedule,
+                    args=tuple(args),
+                    kwargs=dict(kwargs or {}),
+                    options=options,
+                    catch_up=catch_up,
+                    max_catch_up=max_catch_up,
+                    overlap=overlap,
+                    max_held=max_held,
+                    jitter=jitter,
+                    start=start,
+                    end=end,
+                )
             )
             return task
 
@@ -178,12 +189,8 @@ class TaskQ(Publishing):
         """Add a schedule.
 
         Raises:
-            ScheduleError: its name is taken, or a part of it cannot be used.
+            ScheduleError: its name is taken.
         """
-        if not callable(getattr(entry.schedule, "next_after", None)):
-            raise ScheduleError(f"schedule {entry.name!r}: write cron('...'), every(...) or at(...)")
-        if entry.catch_up not in CATCH_UP:
-            raise ScheduleError(f"schedule {entry.name!r}: catch_up must be one of {', '.join(CATCH_UP)}")
         if entry.name in self.periodic_entries and self.periodic_entries[entry.name] != entry:
             raise ScheduleError(f"the schedule name {entry.name!r} is taken; give name= to one of them")
         self.periodic_entries[entry.name] = entry
@@ -241,14 +248,7 @@ class TaskQ(Publishing):
     @cached_property
     def dlq(self) -> DeadLetters:
         """The dead letters of this app's queues."""
-        return DeadLetters(
-            self.sync_broker, self.keys, self.known_queues, self.audit, lambda: self.tasks.keys(), self._check_arguments
-        )
-
-    @cached_property
-    def audit(self) -> Audit:
-        """Who did what to this namespace's queues and messages."""
-        return Audit(self.sync_broker, self.keys)
+        return DeadLetters(self.sync_broker, self.keys, self.known_queues)
 
     @property
     def _queues(self) -> Queues:
@@ -258,6 +258,11 @@ class TaskQ(Publishing):
     def events(self) -> EventStreams:
         """The topics of this namespace: their groups, positions and replays."""
         return EventStreams(self.sync_broker, self.keys, self.topics)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of this namespace: add, remove, pause, resume, run, backfill, list, history."""
+        return Schedules(self)
 
     @cached_property
     def sender(self) -> Sender:
@@ -426,16 +431,7 @@ class TaskQ(Publishing):
         for module in self.include:
             importlib.import_module(module)
         for name, definition in self.config.beat_schedule.items():
-            self.add_periodic(_configured_entry(name, definition, self.config.timezone))
-
-    def _check_arguments(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Raise when a task does not take these arguments; an app without tasks cannot tell."""
-        if all(known.startswith("taskq.") for known in self.tasks):
-            return
-        try:
-            self.get_task(name).check_call(args, kwargs)
-        except TypeError as error:
-            raise ArgumentsError(f"{name} does not take these arguments: {error}") from None
+            self.add_periodic(configured_entry(name, definition, self.config.timezone))
 
     def _register_builtins(self) -> None:
         def replay_dead_letters() -> int:
@@ -443,10 +439,10 @@ class TaskQ(Publishing):
             return self.dlq.replay(max_replays=self.config.dlq_max_replays)
 
         settings = {"max_retries": 0, "ignore_result": True}
-        self.register(replay_dead_letters, name="taskq.replay_dead_letters", bind=False, settings=settings)
+        task = self.register(replay_dead_letters, name="taskq.replay_dead_letters", bind=False, settings=settings)
         if self.config.dlq_replay_schedule:
             schedule = cron(self.config.dlq_replay_schedule, tz=self.config.timezone)
-            self.add_periodic(PeriodicEntry("taskq.replay_dead_letters", "taskq.replay_dead_letters", schedule))
+            self.add_periodic(PeriodicEntry(task.name, task.name, schedule, source="config"))
 
 
 def _default_name(function: Callable[..., Any]) -> str:
@@ -474,33 +470,6 @@ def _same_source(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
     if a is None or b is None:
         return one is other
     return (a.co_filename, a.co_firstlineno) == (b.co_filename, b.co_firstlineno)
-
-
-_ENTRY_KEYS = ("task", "schedule", "args", "kwargs", "options", "catch_up")
-
-
-def _configured_entry(name: str, definition: Mapping[str, Any], zone: str) -> PeriodicEntry:
-    from taskq.schedule import every
-
-    for key in definition:
-        if key not in _ENTRY_KEYS:
-            raise ScheduleError(f"beat_schedule {name!r}: unknown key {key!r}; known are {', '.join(_ENTRY_KEYS)}")
-    if "task" not in definition or "schedule" not in definition:
-        raise ScheduleError(f"beat_schedule {name!r} needs 'task' and 'schedule'")
-    schedule = definition["schedule"]
-    if isinstance(schedule, str):
-        schedule = cron(schedule, tz=zone)
-    elif not hasattr(schedule, "next_after"):
-        schedule = every(schedule)
-    return PeriodicEntry(
-        name,
-        definition["task"],
-        schedule,
-        tuple(definition.get("args", ())),
-        dict(definition.get("kwargs", {})),
-        dict(definition.get("options", {})),
-        definition.get("catch_up", "last"),
-    )
 
 
 _default: TaskQ | None = None

@@ -113,7 +113,9 @@ class Config:
     """How long running tasks may finish after SIGTERM."""
 
     beat_schedule: Mapping[str, Any] = field(default_factory=dict, metadata={"kind": "mapping"})
-    """``{name: {"task": ..., "schedule": ..., "args": ..., "kwargs": ..., "options": ...}}``."""
+    """``{name: {"task": ..., "schedule": ..., "args": ..., "kwargs": ..., "options": ..., "overlap": ...}}``."""
+    schedule_history: int = _count(100)
+    """How many fires of each schedule are remembered, for views. 0: none."""
     dlq_replay_schedule: str | None = field(default=None, metadata={"kind": "text"})
     """A cron line: when the dead letters of every queue are replayed. None: never by itself."""
     dlq_max_replays: int = _count(3, least=0)

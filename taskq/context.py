@@ -72,6 +72,18 @@ class Context:
         return meta.replays if meta else 0
 
     @property
+    def schedule(self) -> str | None:
+        """The schedule that sent it, if one did."""
+        meta = self._delivery.message.meta
+        return meta.schedule if meta else None
+
+    @property
+    def fire_time(self) -> datetime | None:
+        """The fire time that its schedule sent it for, in UTC; the time it was asked for when run by hand."""
+        meta = self._delivery.message.meta
+        return datetime.fromtimestamp(meta.fire_time / 1000, UTC) if meta and meta.fire_time else None
+
+    @property
     def headers(self) -> dict[str, Any]:
         """What the caller gave as ``headers=``."""
         meta = self._delivery.message.meta

@@ -127,6 +127,10 @@ class Meta(msgspec.Struct, omit_defaults=True, gc=False):
     edits: list[Edit] | None = msgspec.field(default=None, name="o")
     """The arguments that it had before, oldest first."""
     replayed: Replayed | None = msgspec.field(default=None, name="b")
+    schedule: str | None = msgspec.field(default=None, name="n")
+    """The schedule that sent it."""
+    fire_time: int = msgspec.field(default=0, name="w")
+    """Epoch milliseconds of the fire time that it was sent for."""
 
 
 PLAIN = Meta()

@@ -11,7 +11,6 @@ key                          type    content                                    
 ``ns:{q}:delayed``           zset    due ms (Redis's clock): level digit and message    until promoted
 ``ns:{q}:dead``              stream  dead letters: message, evidence, fingerprint       until replayed or purged
 ``ns:{q}:dead:groups``       hash    fingerprint -> how many, latest, its label         until the last is gone
-``ns:{q}:dead:runs``         zset    id of a replay -> when it began, ms                TTL (the latest 100)
 ``ns:{q}:dead:run:<id>``     hash    what a replay was, how many came back and ended    TTL
 ``ns:{q}:consumers``         zset    consumer -> lease deadline ms (Redis's clock)      removed at stop
 ``ns:{q}:renewed``           string  ms of the last renewal of any lease                TTL
@@ -27,11 +26,17 @@ key                          type    content                                    
 ``ns:{q}:limited``           set     tasks that have parked messages                    while there are some
 ``ns:{q}:mover:<task>``      string  which worker moves parked messages back            TTL
 ``ns:{q}:paused``            string  since when (epoch ms) nothing of it is delivered     until resumed
-``ns:{q}:fired``             hash    schedule -> last fire time ms                      kept (one per schedule)
 ``ns:{q}:totals``            hash    ``<state>:<task>`` -> deliveries that ended        TTL
 ``ns:{q}:history``           hash    minute modulo 120 -> the minute and its sums       TTL
 ``ns:worker:<consumer>``     string  what a worker says of itself, for views            TTL, or when it stops
-``ns:audit``                 stream  who did what to queues and messages                TTL (the latest 10,000)
+``ns:{q}:schedule:<name>``   hash    a schedule's revision, last fire time, pause       kept, until it is removed
+``ns:{q}:fires:<name>``      stream  what became of its last fire times, for views      kept, until it is removed
+``ns:{q}:held:<name>``       list    level digit, task id, newline, message: see below  until the one before ended
+``ns:{schedules}:defined``   hash    schedule -> its definition                         kept, until it is removed
+``ns:{schedules}:revision``  hash    schedule -> number and hash of its definition      kept, until it is removed
+``ns:{schedules}:number``    string  last revision number given out                     kept
+``ns:{schedules}:seen``      hash    schedule -> ms when a beat last had its code       kept, until it is removed
+``ns:{schedules}:beats``     zset    beat -> lease deadline ms (Redis's clock)          TTL, or when it stops
 ``ns:queues``                set     names of the queues ever used, for views           kept
 ``ns:{t/}:events``           stream  events: ``m`` payload, ``n`` ordinal, ``k`` key    dropped by retention
 ``ns:{t/}:topic``            hash    total, limits, and the position of each group      kept (one per topic)
@@ -45,9 +50,15 @@ In ``consumers``, a name that begins with ``!`` and has score 0 marks a worker w
 ``t`` is a topic. A group ``g`` of it has a queue named ``t/g``, whose keys begin with ``ns:{t/}:g:`` where those of
 other queues begin with ``ns:{q}:``: so one script can move events from the topic into the queue.
 
+In ``schedule:<name>``: ``revision`` the number of the one revision that may fire, ``fired`` its last fire time (ms),
+``at`` and ``late`` when that happened and how late (ms), ``paused``, ``moved`` when it has left this queue,
+``message`` the task id of its last message while ``overlap`` must know, ``keep`` the length of its history.
+``held:<name>`` has the messages that ``overlap="queue"`` holds back until the message before them has ended.
+
 Channels: ``ns:{q}:wake`` tells workers of an earlier delayed head, a new level, a revocation, a pause or a parked
 message;
-``ns:{t/}:published`` wakes a topic's dispatchers;
+``ns:{t/}:published`` wakes a topic's dispatchers; ``ns:{schedules}:wake`` tells beats that a definition or a pause
+has changed;
 ``ns:client:<id>`` carries results to the client that waits for them.
 """
 
@@ -69,9 +80,9 @@ class QueueKeys:
         "dead",
         "dead_groups",
         "dead_run_prefix",
-        "dead_runs",
         "delayed",
-        "fired",
+        "fires_prefix",
+        "held_prefix",
         "history",
         "last_prefix",
         "levels",
@@ -85,6 +96,7 @@ class QueueKeys:
         "renewed",
         "result_prefix",
         "revoked",
+        "schedule_prefix",
         "sent_prefix",
         "stream_prefix",
         "totals",
@@ -101,9 +113,9 @@ class QueueKeys:
         self.dead = prefix + b"dead"
         self.dead_groups = prefix + b"dead:groups"
         self.dead_run_prefix = prefix + b"dead:run:"
-        self.dead_runs = prefix + b"dead:runs"
         self.delayed = prefix + b"delayed"
-        self.fired = prefix + b"fired"
+        self.fires_prefix = prefix + b"fires:"
+        self.held_prefix = prefix + b"held:"
         self.history = prefix + b"history"
         self.last_prefix = prefix + b"last:"
         self.levels = prefix + b"levels"
@@ -116,6 +128,7 @@ class QueueKeys:
         self.renewed = prefix + b"renewed"
         self.result_prefix = prefix + b"result:"
         self.revoked = prefix + b"revoked"
+        self.schedule_prefix = prefix + b"schedule:"
         self.sent_prefix = prefix + b"sent:"
         self.stream_prefix = prefix + b"stream:"
         self.totals = prefix + b"totals"
@@ -158,6 +171,18 @@ class QueueKeys:
         """Who moves the parked messages of *task*."""
         return self.mover_prefix + task.encode()
 
+    def schedule(self, name: str) -> bytes:
+        """The state of one schedule."""
+        return self.schedule_prefix + name.encode()
+
+    def fires(self, name: str) -> bytes:
+        """What became of the last fire times of one schedule."""
+        return self.fires_prefix + name.encode()
+
+    def held(self, name: str) -> bytes:
+        """The messages of one schedule that wait for the one before them."""
+        return self.held_prefix + name.encode()
+
     def last(self, task: str, key: str) -> bytes:
         """The last sequence number that *task* has done of *key*."""
         return self.last_prefix + f"{task}:{key}".encode()
@@ -183,14 +208,29 @@ class TopicKeys:
         return self.producer_prefix + producer_id
 
 
+class ScheduleKeys:
+    """The keys of the definitions of all schedules of a namespace."""
+
+    __slots__ = ("beats", "confirmed", "definitions", "number", "revisions", "wake")
+
+    def __init__(self, namespace: str) -> None:
+        prefix = f"{namespace}:{{schedules}}:".encode()
+        self.beats = prefix + b"beats"
+        self.confirmed = prefix + b"seen"
+        self.definitions = prefix + b"defined"
+        self.number = prefix + b"number"
+        self.revisions = prefix + b"revision"
+        self.wake = prefix + b"wake"
+
+
 class Keys:
     """The keys of one namespace."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        self.audit = f"{namespace}:audit".encode()
         self.queues = f"{namespace}:queues".encode()
         self.topics = f"{namespace}:topics".encode()
+        self.schedules = ScheduleKeys(namespace)
         self.queue = lru_cache(maxsize=4096)(self._queue)
         self.topic = lru_cache(maxsize=4096)(self._topic)
 

@@ -80,9 +80,6 @@ REVOKE = load("revoke")
 WAIT = load("wait")
 REPLAY = load("replay")
 DISCARD = load("discard")
-RESTORE = load("restore")
-RETIRE = load("retire")
-FIRE = load("fire")
 CLAIM = load("claim")
 PERMIT = load("permit")
 UNPARK = load("unpark")
@@ -195,30 +192,9 @@ def replay(keys: QueueKeys, quads: Sequence[Arg], run: str | None = None, most: 
     )
 
 
-def discard(keys: QueueKeys, pairs: Sequence[Arg], run: str | None = None, *, with_results: bool = False) -> Call:
-    """Dead letters deleted, named by pairs of entry id and task id; answers how many. *run* is where they count."""
-    counted = () if run is None else (keys.dead_run(run),)
-    return Call(DISCARD, (keys.dead, *counted), (keys.result_prefix if with_results else b"", RUN_TTL_MS, *pairs))
-
-
-def restore(keys: QueueKeys, sixes: Sequence[Arg]) -> Call:
-    """Exported dead letters brought back, each once; see ``lua/restore.lua`` for *sixes*; answers how many were new."""
-    return Call(RESTORE, (keys.dead, keys.sent_prefix), (SENT_TTL_MS, *sixes))
-
-
-def retire(keys: QueueKeys, most_ms: int | None, most: int | None, page: int = 200) -> Call:
-    """The oldest dead letters deleted, beyond an age or a number; answers how many for each, and whether to go on."""
-    limits = ("" if limit is None else limit for limit in (most_ms, most))
-    return Call(RETIRE, (keys.dead,), (*limits, page))
-
-
-def fire(keys: QueueKeys, schedule: str, fire_time_ms: int, level: int, message: bytes) -> Call:
-    """The message of one fire time; answers 1, or 0 when it was fired before."""
-    return Call(
-        FIRE,
-        (keys.fired, keys.stream(level), keys.levels),
-        (schedule, fire_time_ms, message, _announce(level), keys.wake),
-    )
+def discard(keys: QueueKeys, pairs: Sequence[Arg], *, with_results: bool = False) -> Call:
+    """Dead letters deleted, named by pairs of entry id and task id; answers how many."""
+    return Call(DISCARD, (keys.dead,), (keys.result_prefix if with_results else b"", *pairs))
 
 
 def claim(keys: QueueKeys, consumer: bytes, ttl_ms: int, claims: Sequence[tuple[bytes, str]]) -> Call:

@@ -22,6 +22,7 @@ COMMANDS = {
     "dlq": "taskq.cli.dlq",
     "events": "taskq.cli.events",
     "dashboard": "taskq.cli.dashboard",
+    "schedule": "taskq.cli.schedule",
     "metrics": "taskq.cli.metrics",
     "outbox-relay": "taskq.cli.outbox_relay",
 }
@@ -52,6 +53,7 @@ def main(ctx: click.Context, app: str | None) -> None:
     taskq worker -A shop:app                run tasks
     taskq beat -A shop:app                  send scheduled tasks (as many beats as you like)
     taskq queues -b redis://localhost:6379  what waits, runs, failed (tasks, workers: more of it)
+    taskq schedule list                     what fires when; pause, run, add schedules
     taskq pause emails                      stop a queue for a while
     taskq dlq replay -A shop:app            run dead letters again
     taskq events groups orders              how far each group of subscribers has come

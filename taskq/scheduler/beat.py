@@ -1,11 +1,11 @@
 """Beat: sends the message of every fire time of every schedule, exactly once, however many beats run.
 
-There is no leader and no lock. The hash ``fired`` of a queue holds the last fire time of each schedule; one
-script compares it, enqueues the message and moves it on (``lua/fire.lua``). All beats read Redis's clock, so
-neither clock skew nor a second beat makes a fire time happen twice or not at all.
+There is no leader and no lock. A schedule's queue holds its last fire time and the one revision of its definition that
+may fire; one script compares them, enqueues the message and moves on (``lua/fire.lua``). All beats read Redis's clock,
+so neither clock skew nor a second beat makes a fire time happen twice or not at all.
 
-The first sight of a schedule is written to ``fired`` too: what is due after a first start and a crash right
-after it counts as missed, and is not forgotten.
+The first sight of a schedule is written down too: what is due after a first start and a crash right after it counts as
+missed, and is not forgotten.
 """
 
 from __future__ import annotations
@@ -13,30 +13,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from taskq import failpoints
-from taskq.app import PeriodicEntry, TaskQ
-from taskq.broker import scripts
-from taskq.broker.keys import QueueKeys
-from taskq.broker.producer import Outgoing
-from taskq.errors import (
-    BrokerError,
-    BrokerRefusedError,
-    ConfigError,
-    ScheduleError,
-    SerializationError,
-)
-from taskq.scheduler.catch_up import MAX_AT_ONCE, due_times
-from taskq.task import CallPlan, call_plan, prepare
+from taskq.app import TaskQ
+from taskq.broker import schedule_scripts as scripts
+from taskq.broker.ear import Ear
+from taskq.durations import milliseconds
+from taskq.errors import BrokerError, BrokerRefusedError
+from taskq.schedule.base import EPOCH
+from taskq.scheduler.catch_up import MAX_AT_ONCE, due_times, jittered, missed_between
+from taskq.scheduler.roster import Roster
+from taskq.scheduler.watched import NEVER, Watched
+from taskq.schedules.definition import fire_id, message
+from taskq.schedules.registry import Registry
+from taskq.schedules.views import instant, milliseconds_of
 
 logger = logging.getLogger("taskq.beat")
 
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the definitions and at Redis's clock: what makes up for a wake-up that was lost."""
 MAX_SLEEP = 30.0
-"""Longest seconds between two looks at Redis's clock, so that a jump of it is noticed."""
+"""Seconds until a schedule whose class failed is asked again."""
 MAX_SILENCE = 60.0
 """After this many seconds without a look (a suspended machine), what was due meanwhile counts as missed."""
 RETRY_PAUSE = 1.0
@@ -44,26 +42,11 @@ RETRY_PAUSE = 1.0
 CALL_DEADLINE = 1.0
 """Seconds for one call to Redis: short, so that a stop is prompt also during an outage."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NEVER = datetime.max.replace(tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_NOT_FOR_SCHEDULES = ("countdown", "eta", "task_id")
-
-
-@dataclass(slots=True, eq=False)
-class _Watched:
-    """A schedule, and how far this beat has come with it."""
-
-    entry: PeriodicEntry
-    keys: QueueKeys
-    seen: datetime | None = None
-    """All fire times up to here are dealt with. None: none yet, or Redis was out of sight since."""
-    due: datetime | None = None
-    """Nothing to do before. None: look now."""
+_INSTANT = timedelta(microseconds=1)
 
 
 class Beat:
-    """Fires the schedules of one app. Start as many as you like, on as many hosts as you like.
+    """Fires the schedules of one app, and those that were defined at runtime. Start as many as you like.
 
     Args:
         app: with its schedules registered; call ``app.load()`` before.
@@ -74,20 +57,30 @@ class Beat:
 
     def __init__(self, app: TaskQ) -> None:
         self._app = app
-        self._watched = [self._watch(entry) for entry in app.periodic_entries.values()]
-        self._registered: set[str] = set()
+        self._roster = Roster(app, Registry(app.sync_broker, app.keys, CALL_DEADLINE))
+        self._woken = threading.Event()
+        self._updated: float | None = None
+        """``time.monotonic()`` of the last look at the definitions. None: look now."""
         self._looked: datetime | None = None
         self._outage = False
 
     def run(self, stop: threading.Event) -> None:
         """Fire until *stop* is set, in the calling thread. Redis may come and go meanwhile."""
         self._announce()
-        if not self._watched:
-            stop.wait()
-        while not stop.is_set():
-            began = time.monotonic()
-            pause = self._look() - (time.monotonic() - began)
-            stop.wait(max(pause, 0.0))
+        threading.Thread(target=self._stop_with, args=(stop,), name="taskq-beat-stop", daemon=True).start()
+        ear = Ear(
+            self._app.address, self._app.keys.schedules.wake, self._app.config.broker_connection_timeout, self._heard
+        )
+        ear.start()
+        try:
+            while not stop.is_set():
+                began = time.monotonic()
+                pause = self._look() - (time.monotonic() - began)
+                self._woken.wait(max(pause, 0.0))
+                self._woken.clear()
+        finally:
+            ear.close()
+            self._leave()
 
     def tick(self, now: datetime | None = None) -> float:
         """Fire what is due.
@@ -96,7 +89,7 @@ class Beat:
             now: the present, timezone-aware; None asks Redis.
 
         Returns:
-            Seconds from *now* until the next look; at most :data:`MAX_SLEEP`.
+            Seconds from *now* until the next look; at most :data:`LOOK_EVERY`.
 
         Raises:
             BrokerError: Redis did not answer or refused. What was due then counts as missed.
@@ -106,14 +99,19 @@ class Beat:
             if failpoints.ARMED:
                 failpoints.hit("beat.clock")
             self._notice_silence(now)
+            if self._updated is None or time.monotonic() - self._updated >= LOOK_EVERY:
+                self._roster.update(now)
+                self._updated = time.monotonic()
             refused = self._fire_due(now)
         except BrokerError:
-            _lose_sight(self._watched)
+            self._lose_sight()
             raise
         if refused is not None:
             raise refused
-        dues = [one.due for one in self._watched if one.due is not None]
-        return min([MAX_SLEEP, *((due - now).total_seconds() for due in dues)])
+        if self._updated is None:
+            return 0.0
+        dues = [one.due for one in self._roster.all() if one.due is not None and one.standing.stands]
+        return min([LOOK_EVERY, *((due - now).total_seconds() for due in dues)])
 
     def _look(self) -> float:
         """Tick; seconds until the next one, whatever Redis says."""
@@ -129,135 +127,148 @@ class Beat:
         self._outage = False
         return pause
 
+    def _stop_with(self, stop: threading.Event) -> None:
+        stop.wait()
+        self._woken.set()
+
+    def _heard(self) -> None:
+        """Something about the schedules has changed."""
+        self._updated = None
+        self._woken.set()
+
     def _notice_silence(self, now: datetime) -> None:
         if self._looked is not None and (now - self._looked).total_seconds() > MAX_SILENCE:
-            _lose_sight(self._watched)
+            self._lose_sight()
         self._looked = now
 
+    def _lose_sight(self) -> None:
+        self._roster.lose_sight()
+
     def _fire_due(self, now: datetime) -> BrokerError | None:
-        """Fire what is due; the last refusal by Redis, which does not stop the other queues."""
+        """Fire what is due; the last refusal by Redis, which does not stop the other schedules."""
         refused: BrokerError | None = None
-        by_queue: defaultdict[QueueKeys, list[_Watched]] = defaultdict(list)
-        for one in self._watched:
-            if one.due is None or one.due <= now:
-                by_queue[one.keys].append(one)
-        for keys, watched in by_queue.items():
+        for one in self._roster.all():
+            if not one.standing.stands or (one.due is not None and one.due > now):
+                continue
             try:
-                for one, last in zip(watched, self._last_fired(keys, watched, now), strict=True):
-                    self._catch_up_with(one, last, now)
+                if one.last is not None or self._arm(one, now):
+                    self._catch_up_with(one, now)
             except BrokerRefusedError as error:
-                _lose_sight(watched)
+                one.lose_sight()
                 refused = error
         return refused
 
-    def _last_fired(self, keys: QueueKeys, watched: list[_Watched], now: datetime) -> list[datetime]:
-        """The last fire times in Redis; a schedule that it does not know begins, and that is written down."""
-        execute = self._app.sync_broker.execute
-        if keys.queue not in self._registered:
-            execute("SADD", self._app.keys.queues, keys.queue, deadline=CALL_DEADLINE)
-            self._registered.add(keys.queue)
-        names = [one.entry.name for one in watched]
-        found = []
-        stored = execute("HMGET", keys.fired, *names, deadline=CALL_DEADLINE)
-        for one, value in zip(watched, stored, strict=True):
-            begin = one.seen or now
-            if value is None:
-                execute("HSETNX", keys.fired, one.entry.name, _milliseconds(begin), deadline=CALL_DEADLINE)
-            found.append(begin if value is None else _EPOCH + int(value) * _MILLISECOND)
-        return found
-
-    def _catch_up_with(self, one: _Watched, last: datetime, now: datetime) -> None:
+    def _arm(self, one: Watched, now: datetime) -> bool:
+        """Let our revision fire, and read the last fire time; False when it may not."""
+        begin = None if one.seen is None else milliseconds_of(one.seen)
+        armed = Registry(self._app.sync_broker, self._app.keys, CALL_DEADLINE).arm(
+            one.name, one.definition.queue, one.standing, begin
+        )
+        if armed is None:
+            self._refused(one, now)
+            return False
+        one.last = instant(armed[0])
         if failpoints.ARMED:
             failpoints.hit("beat.looked")
-        entry = one.entry
+        return True
+
+    def _catch_up_with(self, one: Watched, now: datetime) -> None:
+        assert one.last is not None
+        definition = one.definition
         try:
-            times = due_times(entry.schedule, last, one.seen or now, now, entry.catch_up)
-            following = entry.schedule.next_after(times[-1] if len(times) >= MAX_AT_ONCE else now)
+            policy = (definition.catch_up, definition.max_catch_up)
+            times = due_times(one.schedule, one.last, one.seen or now, now, *policy)
+            following = one.schedule.next_after(times[-1] if len(times) >= MAX_AT_ONCE else now)
         except Exception:  # a schedule class of the user's: the other schedules must go on
-            logger.exception("schedule %s failed; trying again in %g s", entry.name, MAX_SLEEP)
+            logger.exception("schedule %s failed; trying again in %g s", one.name, MAX_SLEEP)
             one.due = now + timedelta(seconds=MAX_SLEEP)
             return
         if one.seen is None and times:
-            logger.info("schedule %s: making up for %d missed fire times", entry.name, len(times))
+            logger.info("schedule %s: making up for %d missed fire times", one.name, len(times))
         for fire_time in times:
-            self._fire(one, fire_time)
+            planned = jittered(one.name, fire_time, definition.jitter)
+            if planned > now:
+                one.seen, one.due = fire_time - _INSTANT, planned
+                return
+            if not self._fire(one, fire_time, planned, now):
+                return
         one.seen = times[-1] if len(times) >= MAX_AT_ONCE else now
-        one.due = following or _NEVER
+        one.due = NEVER if following is None else jittered(one.name, following, definition.jitter)
 
-    def _fire(self, one: _Watched, fire_time: datetime) -> None:
-        message = self._message(one.entry, fire_time)
-        call = scripts.fire(one.keys, one.entry.name, _milliseconds(fire_time), message.level, message.data)
+    def _fire(self, one: Watched, fire_time: datetime, planned: datetime, now: datetime) -> bool:
+        """Fire one fire time; False when this beat must not go on with the schedule."""
+        assert one.last is not None
+        definition, time_ms = one.definition, milliseconds_of(fire_time)
+        outgoing = message(self._app, definition, fire_id(one.name, fire_time), time_ms)
+        missed = missed_between(one.schedule, one.last, fire_time) if one.counts_missed else 0
+        firing = scripts.Firing(
+            schedule=one.name,
+            revision=one.standing.number,
+            fire_time_ms=time_ms,
+            task_id=fire_id(one.name, fire_time),
+            level=outgoing.level,
+            message=outgoing.data,
+            planned_ms=milliseconds_of(planned),
+            overlap=definition.overlap,
+            max_held=definition.max_held,
+            history=self._app.config.schedule_history,
+            last_ms=milliseconds_of(one.last),
+            missed=missed,
+        )
         if failpoints.ARMED:
             failpoints.hit("beat.fire")
-        if self._app.sync_broker.run(call, deadline=CALL_DEADLINE):
-            logger.info("fired %s", fire_id(one.entry.name, fire_time))
+        call = scripts.fire(one.keys, firing, milliseconds(self._app.config.revoke_expires))
+        answer, last_ms = self._app.sync_broker.run(call, deadline=CALL_DEADLINE)
         if failpoints.ARMED:
             failpoints.hit("beat.fired")
+        if answer == scripts.NOT_ARMED:
+            self._refused(one, now)
+            return False
+        if answer >= scripts.FIRED_BEFORE:
+            one.last, one.counts_missed = instant(int(last_ms)), False
+        if answer > scripts.FIRED_BEFORE:
+            self._tell(one, answer, fire_time, (now - planned).total_seconds(), missed)
+        return True
 
-    def _watch(self, entry: PeriodicEntry) -> _Watched:
-        """Check that *entry* can be sent, now rather than at its first fire time."""
-        for option in _NOT_FOR_SCHEDULES:
-            if entry.options.get(option) is not None:
-                raise ScheduleError(f"schedule {entry.name!r} cannot have {option!r}: each fire time has its own")
-        task = self._app.tasks.get(entry.task)
-        try:
-            if task is not None:
-                task.check_call(entry.args, entry.kwargs)
-            message = self._message(entry, _EPOCH.replace(microsecond=1))
-        except (ConfigError, SerializationError, TypeError) as error:
-            raise ScheduleError(f"schedule {entry.name!r}: {error}") from error
-        return _Watched(entry, message.keys)
+    def _tell(self, one: Watched, answer: int, fire_time: datetime, lateness: float, missed: int) -> None:
+        """Log what became of a fire time, and tell the listeners."""
+        hooks, queue = self._app.hooks, one.definition.queue
+        if missed:
+            logger.warning("schedule %s: %d fire times were missed", one.name, missed)
+            hooks.emit("schedule_missed", one.name, queue, missed)
+        if answer == scripts.SKIPPED:
+            logger.info("skipped %s: the message before has not ended", fire_id(one.name, fire_time))
+            hooks.emit("schedule_skipped", one.name, queue, fire_time)
+            return
+        logger.info("fired %s", fire_id(one.name, fire_time))
+        hooks.emit("schedule_fired", one.name, queue, fire_time, max(lateness, 0.0))
 
-    def _message(self, entry: PeriodicEntry, fire_time: datetime) -> Outgoing:
-        plan = self._plan(entry, fire_id(entry.name, fire_time))
-        return prepare(self._app, entry.task, tuple(entry.args), dict(entry.kwargs), plan)[0]
-
-    def _plan(self, entry: PeriodicEntry, task_id: str) -> CallPlan:
-        settings = {**entry.options, "task_id": task_id}
-        where = f"schedule {entry.name}"
-        task = self._app.tasks.get(entry.task)
-        if task is None:
-            config = self._app.config
-            return call_plan(
-                settings, where=where, queue=config.task_default_queue, priority=config.task_default_priority
-            )
-        options = task.settings
-        return call_plan(
-            settings,
-            where=where,
-            queue=options.queue,
-            priority=options.priority,
-            ignore_result=options.ignore_result,
-            expires=options.expires,
-        )
+    def _refused(self, one: Watched, now: datetime) -> None:
+        """Redis knows another revision of this schedule: look at the definitions before anything else."""
+        one.disarm()
+        one.due = now + timedelta(seconds=RETRY_PAUSE)
+        self._updated = None
 
     def _redis_now(self) -> datetime:
         seconds, micros = self._app.sync_broker.execute("TIME", deadline=CALL_DEADLINE)
-        return _EPOCH + timedelta(seconds=int(seconds), microseconds=int(micros))
+        now = EPOCH + timedelta(seconds=int(seconds), microseconds=int(micros))
+        if self._app.hooks.has_listeners("clock_skew"):
+            self._app.hooks.emit("clock_skew", time.time() - now.timestamp())
+        return now
+
+    def _leave(self) -> None:
+        try:
+            self._roster.leave()
+        except BrokerError as error:
+            logger.debug("this beat will count as alive for some seconds more: %s", error)
 
     def _announce(self) -> None:
-        if not self._watched:
-            logger.warning("app %s has no schedules; beat has nothing to do", self._app.name)
-        for one in self._watched:
-            entry = one.entry
-            logger.info("schedule %s: %s -> %s", entry.name, entry.schedule.spec, entry.task)
-            if entry.task not in self._app.tasks:
+        watched = self._roster.all()
+        if not watched:
+            logger.warning("app %s has no schedules; beat waits for those defined at runtime", self._app.name)
+        for one in watched:
+            logger.info("schedule %s: %s -> %s", one.name, one.definition.spec, one.definition.task)
+            if one.definition.task not in self._app.tasks:
                 logger.warning(
-                    "schedule %s: task %r is not known here; it is sent all the same", entry.name, entry.task
+                    "schedule %s: task %r is not known here; it is sent all the same", one.name, one.definition.task
                 )
-
-
-def fire_id(schedule: str, fire_time: datetime) -> str:
-    """The task id of one fire time: ``coupons@2025-03-30T17:00:00Z``."""
-    return f"{schedule}@{fire_time.astimezone(UTC).replace(tzinfo=None).isoformat()}Z"
-
-
-def _milliseconds(instant: datetime) -> int:
-    # rounded up: rounded down, "after the last fire time" would find the same fire time again
-    return -((_EPOCH - instant) // _MILLISECOND)
-
-
-def _lose_sight(watched: Iterable[_Watched]) -> None:
-    """From now on, what was due meanwhile counts as missed."""
-    for one in watched:
-        one.seen = one.due = None

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from taskq.broker.scripts import RUN_TTL_MS, Arg
+from taskq.broker.scripts import Arg
 from taskq.delivery import Delivery
-from taskq.message import Replayed
+from taskq.message import DEFAULT_PRIORITY
 
 COMPLETE, COMMIT, RETRY, DEAD_LETTER, RELEASE = "c", "t", "r", "d", "l"
 GIVE_UP = "k"
 """Not an end of its own: gives an idempotency key free together with the item after it."""
-NOTE = "n"
-"""Not an end either: counts the end of a replayed message in the record of its replay."""
+OVER = "o"
+"""Not an end either: tells the schedule that sent the message what the item after it does."""
+_ENDS = frozenset({COMPLETE, COMMIT, DEAD_LETTER})
 _WITHOUT_SUCCESS = frozenset({"FAILURE", "REVOKED", "EXPIRED"})
 STORE, BURY = "s", "e"
 """For what was settled before it ran: only its outcome is stored, only a dead letter written."""
@@ -63,11 +64,8 @@ def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list
     number = {stream: n for n, stream in enumerate(streams, 1)}
     plain: dict[bytes, list[Arg]] = {}
     items: list[Arg] = []
-    for delivery, outcome, _ in batch:
-        replayed = meta.replayed if (meta := delivery.message.meta) is not None else None
-        if replayed is not None and outcome is not BEGUN:
-            items += _note(delivery, outcome, replayed, number[delivery.stream])
-        if outcome is BEGUN or (outcome is DONE and replayed is None):
+    for delivery, outcome, ran in batch:
+        if outcome is DONE or (outcome is BEGUN and not _scheduled(delivery)):
             entries = plain.get(delivery.stream)
             if entries is None:
                 plain[delivery.stream] = [delivery.entry]
@@ -75,9 +73,12 @@ def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list
                 entries.append(delivery.entry)
         else:
             kind, state, stored, ttl_ms, extra = outcome
+            if kind in _ENDS and _scheduled(delivery):
+                items += (OVER, number[delivery.stream], delivery.entry, delivery.message.task_id, b"", 1)
+                items += _told_to_schedule(delivery, state, ran)
             if delivery.settled:
                 kind = _ONCE_SETTLED[kind]
-            if meta is not None and meta.idempotency_key and state in _WITHOUT_SUCCESS:
+            if (meta := delivery.message.meta) is not None and meta.idempotency_key and state in _WITHOUT_SUCCESS:
                 claim = delivery.link.keys.claim(delivery.message.task, meta.idempotency_key)
                 items += (GIVE_UP, number[delivery.stream], delivery.entry, delivery.message.task_id, b"", 1, claim)
             items += (kind, number[delivery.stream], delivery.entry, delivery.message.task_id, stored, ttl_ms, *extra)
@@ -87,19 +88,16 @@ def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list
     return runs, len(plain), items
 
 
-_COUNTED = {"SUCCESS": "succeeded", "FAILURE": "failed", "REVOKED": "other", "EXPIRED": "other", "SKIPPED": "other"}
+def _scheduled(delivery: Delivery) -> bool:
+    """Whether a schedule sent it that waits for its end."""
+    meta = delivery.message.meta
+    return meta is not None and meta.schedule is not None and not delivery.settled
 
 
-def _note(delivery: Delivery, outcome: Outcome, replayed: Replayed, stream: int) -> tuple[Arg, ...]:
-    """How a replayed message ended, for the record of its replay; nothing when it has not ended."""
-    word = _COUNTED.get(outcome.state)
-    if word is None:
-        return ()
-    if outcome.kind == DEAD_LETTER and outcome.extra[2] == replayed.group:
-        word = "again"
-    record = delivery.link.keys.dead_run(replayed.run)
-    begun = int(delivery.settled)
-    return (
-        *(NOTE, stream, delivery.entry, delivery.message.task_id, b"", RUN_TTL_MS),
-        *(record, f"{word}:{replayed.group}", begun),
-    )
+def _told_to_schedule(delivery: Delivery, state: str, ran: float) -> tuple[Arg, ...]:
+    meta, keys = delivery.message.meta, delivery.link.keys
+    assert meta is not None
+    assert meta.schedule is not None
+    own = (keys.schedule(meta.schedule), keys.fires(meta.schedule), keys.held(meta.schedule))
+    ending = (meta.fire_time, round(ran * 1000), state)
+    return (*own, *ending, keys.stream_prefix, keys.levels, str(DEFAULT_PRIORITY))

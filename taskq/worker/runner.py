@@ -128,7 +128,7 @@ class Runner:
         if meta is not None and meta.idempotency_key is not None and not delivery.settled:
             self._confirm(delivery, meta.idempotency_key)
         ignored = ignores_result(delivery)
-        if ignored and delivery.tx is None:
+        if ignored and delivery.tx is None and (meta is None or meta.schedule is None):
             return DONE
         try:
             stored = b"" if ignored else pack_success(value, delivery.attempt, f"the result of {delivery.message.task}")

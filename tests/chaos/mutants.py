@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from taskq.broker import scripts
+from taskq.broker import schedule_scripts, scripts
 from taskq.broker.scripts import Script
 from taskq.broker.sync import SyncBroker
 from taskq.delivery import Delivery
@@ -49,15 +49,16 @@ def apply(name: str) -> None:
 
 
 def _edit(name: str, *changes: tuple[str, str]) -> None:
-    """Replace parts of the script ``scripts.<name>``."""
-    script: Script = getattr(scripts, name)
+    """Replace parts of the script ``<name>``."""
+    home: Any = scripts if hasattr(scripts, name) else schedule_scripts
+    script: Script = getattr(home, name)
     text = script.text
     for old, new in changes:
         if old not in text:
             raise LookupError(f"{script.name}.lua has no {old!r} any more")
         text = text.replace(old, new)
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-    setattr(scripts, name, Script(script.name, text, sha))
+    setattr(home, name, Script(script.name, text, sha))
 
 
 def _die_once() -> None:
@@ -197,7 +198,7 @@ def _never_reclaims() -> None:
 
 
 def _fire_unchecked() -> None:
-    _edit("FIRE", ("if last and tonumber(last) >= tonumber(ARGV[2]) then return 0 end", ""))
+    _edit("FIRE", ("if tonumber(fired) >= tonumber(ARGV[2]) then return {0, fired} end", ""))
 
 
 def _unknown_dropped() -> None:

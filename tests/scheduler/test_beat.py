@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from support.wait import eventually
 
-from taskq.app import PeriodicEntry, TaskQ
+from taskq.app import TaskQ
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import BrokerUnavailableError, ScheduleError
 from taskq.message import Message, decode
 from taskq.schedule import at, cron, every
-from taskq.scheduler.beat import MAX_SLEEP, Beat
+from taskq.scheduler.beat import LOOK_EVERY, Beat
+from taskq.schedules.entry import PeriodicEntry
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
@@ -64,10 +65,11 @@ def schedule(app: TaskQ, name: str = "job", when: Any = None, **settings: Any) -
 def test_a_new_schedule_fires_its_future_times(shop: Fixture) -> None:
     schedule(shop.app)
     beat = Beat(shop.app)
-    assert beat.tick(later(4)) == pytest.approx(6)
+    assert beat.tick(later(4)) == LOOK_EVERY
+    assert beat.tick(later(6)) == pytest.approx(4)
     assert beat.tick(later(9.5)) == pytest.approx(0.5)
     assert shop.ids() == []
-    assert beat.tick(later(10)) == pytest.approx(10)
+    assert beat.tick(later(10)) == LOOK_EVERY
     assert shop.ids() == ["job@2025-03-01T12:00:10Z"]
     beat.tick(later(10.001))
     assert shop.ids() == []
@@ -133,8 +135,8 @@ def test_a_fire_whose_reply_was_lost_is_not_repeated(shop: Fixture) -> None:
     beat = Beat(shop.app)
     beat.tick(NOON)
     beat.tick(later(10))
-    for one in beat._watched:  # as if this beat had not heard that it was fired
-        one.seen = NOON
+    for one in beat._roster.all():  # as if this beat had not heard that it was fired
+        one.seen = one.last = NOON
         one.due = None
     beat.tick(later(11))
     assert shop.ids() == ["job@2025-03-01T12:00:10Z"]
@@ -175,7 +177,7 @@ def test_fractions_of_a_millisecond_fire_once(shop: Fixture) -> None:
 def test_cron_lines_fire_in_their_zone(shop: Fixture) -> None:
     schedule(shop.app, when=cron("0 2 * * *", tz="Asia/Seoul"))
     beat = Beat(shop.app)
-    assert beat.tick(NOON) == MAX_SLEEP
+    assert beat.tick(NOON) == LOOK_EVERY
     Beat(shop.app).tick(NOON + timedelta(hours=6))
     assert shop.ids() == ["job@2025-03-01T17:00:00Z"]
 
@@ -184,15 +186,16 @@ def test_a_flushed_redis_does_not_stop_a_running_beat(shop: Fixture, redis_clien
     schedule(shop.app)
     beat = Beat(shop.app)
     beat.tick(NOON)
-    redis_client.delete(shop.app.keys.queue("default").fired)
+    redis_client.delete(shop.app.keys.queue("default").schedule("job"))
     beat.tick(later(10))
+    beat.tick(later(11))
     assert shop.ids() == ["job@2025-03-01T12:00:10Z"]
 
 
 def test_one_refusing_queue_does_not_stop_the_others(shop: Fixture, redis_client: Any) -> None:
     schedule(shop.app, "bad", options={"queue": "bad"})
     schedule(shop.app, "good")
-    redis_client.set(shop.app.keys.queue("bad").fired, "not a hash", ex=60)
+    redis_client.set(shop.app.keys.queue("bad").schedule("bad"), "not a hash", ex=60)
     beat = Beat(shop.app)
     for second in (0, 10):
         with pytest.raises(Exception, match="WRONGTYPE"):
@@ -267,7 +270,7 @@ def test_run_without_schedules_warns_and_idles(namespace: str, caplog: pytest.Lo
     thread = running(Beat(TaskQ("test", "redis://127.0.0.1:1/0", namespace=namespace)), stop)
     eventually(lambda: "no schedules" in caplog.text)
     stop.set()
-    thread.join(1)
+    thread.join(5)
     assert not thread.is_alive()
 
 

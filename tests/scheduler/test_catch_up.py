@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from taskq.schedule import at, cron, every
-from taskq.scheduler.catch_up import MAX_AT_ONCE, MAX_MADE_UP, due_times, latest_times
+from taskq.scheduler.catch_up import MAX_AT_ONCE, due_times, jittered, latest_times, missed_between
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
@@ -35,16 +35,16 @@ def minutes(*offsets: int) -> list[datetime]:
 )
 def test_due_times(last: int, watched_since: int, now: int, catch_up: str, expected: list[int]) -> None:
     at_last, at_since, at_now = minutes(last, watched_since, now)
-    assert due_times(every(60), at_last, at_since, at_now, catch_up) == minutes(*expected)
+    assert due_times(every(60), at_last, at_since, at_now, catch_up, 1000) == minutes(*expected)
 
 
-def test_all_makes_up_for_the_latest_thousand() -> None:
-    found = due_times(every(60), NOON - timedelta(days=30), NOON, NOON, "all")
-    assert found == minutes(*range(-MAX_MADE_UP + 1, 1))
+def test_all_makes_up_for_the_latest_so_many() -> None:
+    found = due_times(every(60), NOON - timedelta(days=30), NOON, NOON, "all", 50)
+    assert found == minutes(*range(-49, 1))
 
 
 def test_on_time_fires_come_in_bounded_portions() -> None:
-    found = due_times(every(0.1), NOON, NOON, NOON + timedelta(hours=1), "last")
+    found = due_times(every(0.1), NOON, NOON, NOON + timedelta(hours=1), "last", 1)
     assert (len(found), found[0]) == (MAX_AT_ONCE, NOON + timedelta(seconds=0.1))
 
 
@@ -65,3 +65,20 @@ def test_a_decade_without_beat_is_quick() -> None:
     began = time.monotonic()
     assert len(latest_times(every(0.1), NOON - timedelta(days=3650), NOON, 1)) == 1
     assert time.monotonic() - began < 1
+
+
+def test_missed_fire_times_are_counted_up_to_a_bound() -> None:
+    assert missed_between(every(60), NOON, NOON + timedelta(minutes=5)) == 4
+    assert missed_between(every(60), NOON, NOON + timedelta(minutes=1)) == 0
+    assert missed_between(every(1), NOON - timedelta(days=9), NOON) == MAX_AT_ONCE
+
+
+def test_jitter_depends_on_the_fire_time_alone() -> None:
+    times = minutes(*range(200))
+    later = [(jittered("job", when, 30) - when).total_seconds() for when in times]
+    assert later == [(jittered("job", when, 30) - when).total_seconds() for when in times]
+    assert all(0 <= seconds < 30 for seconds in later)
+    assert max(later) > 25
+    assert min(later) < 5
+    assert jittered("job", NOON, 0) == NOON
+    assert jittered("other", NOON, 30) != jittered("job", NOON, 30)

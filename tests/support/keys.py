@@ -11,10 +11,11 @@ _QUEUE = rf"(?:\{{[^{{}}/]+\}}|{_TOPIC}:[^:]+)"
 PERMANENT_KEYS = {
     r"queues": "registry: the queues that were ever used, for views",
     r"workers": "registry: workers and their last sign of life, for views",
-    r"schedules": "registry: the schedules that beat knows",
+    r"\{schedules\}:(defined|revision|number|seen)": "registry: the schedules that beats know",
     rf"{_QUEUE}:stream:(\d|front)": "the queue, kept for its consumer group; must be empty, with nothing pending",
     rf"{_QUEUE}:levels": "the priority levels that the queue has a stream for",
-    rf"{_QUEUE}:fired": "last fire time of each schedule: what makes a fire time happen once",
+    rf"{_QUEUE}:schedule:.+": "last fire time of a schedule: what makes a fire time happen once",
+    rf"{_QUEUE}:fires:.+": "what became of a schedule's last fire times: as many as schedule_history says",
     r"topics": "registry: the topics that were ever used, for views",
     rf"{_TOPIC}:events": "a topic keeps its events for whoever reads them, within its limits",
     rf"{_TOPIC}:topic": "how many events there were, and how far each group has come",

@@ -1,11 +1,91 @@
--- Enqueue the message of one fire time, once, whichever beat comes first.
+-- Enqueue the message of one fire time, once, whichever beat comes first; or of a run that was asked for by hand.
 --
--- KEYS  1 fired  2 stream  3 levels
--- ARGV  1 schedule  2 fire time ms  3 message  4 level to announce, '' for the default level  5 wake channel
--- Returns 1 fired, 0 this fire time (or a later one) has been fired before.
-local last = redis.call('HGET', KEYS[1], ARGV[1])
-if last and tonumber(last) >= tonumber(ARGV[2]) then return 0 end
-redis.call('XADD', KEYS[2], '*', 'm', ARGV[3])
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-if ARGV[4] ~= '' and redis.call('SADD', KEYS[3], ARGV[4]) == 1 then redis.call('PUBLISH', ARGV[5], 'levels') end
-return 1
+-- KEYS  1 state of the schedule  2 history  3 held  4 levels  5 revoked  6 delayed  7 limited  8 sent (by hand only)
+-- ARGV  1 revision number ('' by hand: neither revision, pause nor earlier fires count)  2 fire time ms
+--       3 when it was to happen, ms (the fire time and its jitter)  4 task id  5 level digit  6 message
+--       7 overlap: allow, skip, queue or cancel  8 most messages held back  9 most entries of the history
+--       10 last fire time as the caller knows it ('' unknown)  11 how many were missed between that one and this
+--       12 stream prefix  13 default level  14 wake channel  15 result prefix  16 TTL ms of a revocation or of KEYS[8]
+-- Returns {1 fired, 2 held back until the message before it has ended, 3 skipped because it has not,
+--          0 this fire time (or a later one) has been fired before, -1 paused,
+--          -2 not armed with this revision;
+--          last fire time ms}.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local by_hand = ARGV[1] == ''
+local state = redis.call('HMGET', KEYS[1], 'revision', 'moved', 'paused', 'fired', 'message')
+local fired = state[4] or '-1'
+if by_hand then
+  if redis.call('EXISTS', KEYS[8]) == 1 then return {0, fired} end
+else
+  if state[1] ~= ARGV[1] or state[2] then return {-2, fired} end
+  if state[3] then return {-1, fired} end
+  if tonumber(fired) >= tonumber(ARGV[2]) then return {0, fired} end
+end
+
+local function log(kind, ...)
+  if ARGV[9] == '0' then return end
+  -- without memory the message matters more than its record
+  redis.pcall('XADD', KEYS[2], 'MAXLEN', ARGV[9], '*', 'k', kind, 't', ARGV[2], ...)
+end
+
+local function start(level, id, message)
+  redis.call('XADD', ARGV[12] .. level, '*', 'm', message)
+  if level ~= ARGV[13] and redis.call('SADD', KEYS[4], level) == 1 then redis.call('PUBLISH', ARGV[14], 'levels') end
+  if ARGV[7] ~= 'allow' then redis.call('HSET', KEYS[1], 'message', id) end
+end
+
+-- The message before, unless it has ended. It says so itself when it is settled; one that went another way (with a
+-- release that did not say so, or with a purge of the queue) must not hold up the schedule for ever.
+local function unended()
+  local id = state[5]
+  if not id then return false end
+  local outcome = redis.call('GETRANGE', ARGV[15] .. id, 0, 0)
+  if outcome ~= '' and outcome ~= 'R' then return false end
+  if redis.call('EXISTS', KEYS[6], KEYS[7]) > 0 then return id end
+  local streams = redis.call('SMEMBERS', KEYS[4])
+  streams[#streams + 1] = ARGV[13]
+  streams[#streams + 1] = 'front'
+  for _, level in ipairs(streams) do
+    if redis.call('XLEN', ARGV[12] .. level) > 0 then return id end
+  end
+  return false
+end
+
+local answer, before = 1, ARGV[7] ~= 'allow' and unended()
+if before and ARGV[7] == 'skip' then
+  answer = 3
+elseif before and ARGV[7] == 'queue' then
+  answer = redis.call('LLEN', KEYS[3]) < tonumber(ARGV[8]) and 2 or 3
+elseif before then
+  redis.call('ZADD', KEYS[5], string.format('%.0f', now + ARGV[16]), before)
+  if redis.call('PTTL', KEYS[5]) < tonumber(ARGV[16]) then redis.call('PEXPIRE', KEYS[5], ARGV[16]) end
+  redis.call('PUBLISH', ARGV[14], 'revoked ' .. before)
+end
+
+if answer == 1 then
+  -- what was held back for a message that never said that it ended goes first
+  local first = redis.call('LINDEX', KEYS[3], 0)
+  if first then
+    redis.call('RPUSH', KEYS[3], ARGV[5] .. ARGV[4] .. '\n' .. ARGV[6])
+    local split = string.find(first, '\n', 1, true)
+    start(string.sub(first, 1, 1), string.sub(first, 2, split - 1), string.sub(first, split + 1))
+    redis.call('LPOP', KEYS[3])
+    answer = 2
+  else
+    start(ARGV[5], ARGV[4], ARGV[6])
+  end
+elseif answer == 2 then
+  redis.call('RPUSH', KEYS[3], ARGV[5] .. ARGV[4] .. '\n' .. ARGV[6])
+end
+if by_hand then
+  if answer ~= 3 then redis.call('SET', KEYS[8], '1', 'PX', ARGV[16]) end
+else
+  if tonumber(ARGV[11]) > 0 and ARGV[10] == fired then log('missed', 'n', ARGV[11]) end
+  fired = ARGV[2]
+  redis.call('HSET', KEYS[1], 'fired', fired, 'at', string.format('%.0f', now),
+    'late', string.format('%.0f', math.max(now - ARGV[3], 0)))
+end
+redis.call('HSET', KEYS[1], 'keep', ARGV[9])
+log(({'fired', 'held', 'skipped'})[answer], 'i', ARGV[4])
+return {answer, fired}

@@ -13,8 +13,8 @@
 --         'l' release      crashes to write on it, '' for none: it is no suspect        (to the front of the queue)
 --         'k' give up      claim                         (no end: it stands before the 'd' or 'c' that is one, and
 --                                                         gives the message's idempotency key free)
---         'n' note         hash, field, 1 when there is no entry any more
---                                                        (no end either: counts the end that comes after it)
+--         'o' over         state, history and held messages of the schedule that sent it, fire time, ms it ran,
+--                          its state, stream prefix, levels, default level    (no end either: it stands before one)
 --       and for what was settled before it ran, which therefore has no entry any more:
 --         's' store        -                             (the outcome only)
 --         'e' bury         message, evidence, fingerprint, label         (the outcome and a dead letter)
@@ -76,6 +76,28 @@ if at <= total then
     redis.call('HSET', groups, 'l:' .. group, label, 'e:' .. group, id)
   end
 
+  -- A schedule's message has ended: write that into its history, and send what was held back until then.
+  local function over(task, first)
+    local state, history, held, fire_time, ran, ending, prefix, levels, default = unpack(ARGV, first, first + 8)
+    local known = redis.call('HMGET', state, 'keep', 'message')
+    if known[1] and known[1] ~= '0' then
+      redis.pcall('XADD', history, 'MAXLEN', known[1], '*', 'k', 'ended', 't', fire_time, 'i', task, 's', ending, 'd', ran)
+    end
+    if known[2] ~= task then return end
+    local waits = redis.call('LINDEX', held, 0)
+    if not waits then
+      redis.call('HDEL', state, 'message')
+      return
+    end
+    local level, split = string.sub(waits, 1, 1), string.find(waits, '\n', 1, true)
+    -- without memory it stays held, and the next fire sends it
+    local sent = redis.pcall('XADD', prefix .. level, '*', 'm', string.sub(waits, split + 1))
+    if type(sent) == 'table' and sent.err then return end
+    if level ~= default and redis.call('SADD', levels, level) == 1 then redis.call('PUBLISH', ARGV[4], 'levels') end
+    redis.call('HSET', state, 'message', string.sub(waits, 2, split - 1))
+    redis.call('LPOP', held)
+  end
+
   local completions = {}
   while at <= total do
     local kind, stream, id, task, outcome = ARGV[at], KEYS[FIRST + ARGV[at + 1]], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
@@ -127,18 +149,15 @@ if at <= total then
       end
       at = at + 1
     end
+    if kind == 'o' then
+      if ours then over(task, at) end
+      ours = false
+      at = at + 9
+    end
     if kind == 'k' then
       if ours and redis.call('GET', ARGV[at]) == task then redis.call('DEL', ARGV[at]) end
       ours = false
       at = at + 1
-    end
-    if kind == 'n' then
-      if ours or ARGV[at + 2] == '1' then
-        redis.pcall('HINCRBY', ARGV[at], ARGV[at + 1], 1)
-        redis.call('PEXPIRE', ARGV[at], ttl)
-      end
-      ours = false
-      at = at + 3
     end
     if type(wrote) == 'table' and wrote.err then
       refused[#refused + 1] = id

@@ -1,0 +1,127 @@
+"""The schedules that one beat fires: those of its code, and those defined at runtime."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from datetime import datetime, timedelta
+
+from taskq.app import TaskQ
+from taskq.errors import ScheduleError
+from taskq.schedule import Schedule
+from taskq.scheduler.watched import NEVER, Watched
+from taskq.schedules.definition import Definition, define
+from taskq.schedules.registry import Registered, Registry, Standing
+from taskq.schedules.views import milliseconds_of
+
+logger = logging.getLogger("taskq.beat")
+
+FORGET_AFTER = timedelta(days=1)
+"""How long a schedule that was defined at runtime is kept after its last fire time."""
+
+_NOT_YET = Standing(0, 0)
+
+
+class Roster:
+    """Keeps this beat's schedules and those in Redis alike.
+
+    Args:
+        app: with its schedules registered.
+        registry: of the definitions.
+
+    Raises:
+        ScheduleError: a schedule has options or arguments that its task cannot be sent with.
+    """
+
+    def __init__(self, app: TaskQ, registry: Registry) -> None:
+        self._app = app
+        self._registry = registry
+        self._own = {
+            name: self._watch(define(app, entry), entry.bounded, _NOT_YET)
+            for name, entry in app.periodic_entries.items()
+        }
+        self._others: dict[str, Watched] = {}
+        self._number: int | None = None
+        self._updated: datetime | None = None
+        """The last look. What was defined after it cannot have been missed before it. None: out of sight since."""
+        self.beat = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+        """The name of this beat."""
+
+    def all(self) -> list[Watched]:
+        """Every schedule that may be fired here; those of which a newer definition stands are among them."""
+        return [*self._own.values(), *self._others.values()]
+
+    def update(self, now: datetime) -> None:
+        """Say that this beat is alive, register what is not, and learn what others have defined.
+
+        Raises:
+            BrokerError: Redis did not answer.
+        """
+        standing = [one.definition for one in self._own.values() if one.standing.stands]
+        number, rejected = self._registry.attend(self.beat, standing)
+        for one in self._own.values():
+            if one.name in rejected or not one.standing.stands:
+                self._register(one, now)
+        if number != self._number:
+            self._load()
+            self._number = number
+        self._updated = now
+        self._forget_finished(now)
+
+    def lose_sight(self) -> None:
+        """From now on, what was due meanwhile counts as missed."""
+        self._updated = None
+        for one in self.all():
+            one.lose_sight()
+
+    def leave(self) -> None:
+        """This beat stops."""
+        self._registry.leave(self.beat)
+
+    def _register(self, one: Watched, now: datetime) -> None:
+        before, one.standing = one.standing, self._registry.define(one.definition, milliseconds_of(now))
+        if one.standing.number != before.number or one.standing.stands != before.stands:
+            one.disarm()
+        if not one.standing.stands and (before.stands or before is _NOT_YET):
+            logger.warning("schedule %s: a newer definition stands; this beat does not fire it", one.name)
+        elif one.standing.stands and not before.stands and before is not _NOT_YET:
+            logger.warning("schedule %s: no beat has the newer definition any more; this one stands again", one.name)
+
+    def _load(self) -> None:
+        """Take up what is defined at runtime."""
+        found: dict[str, Watched] = {}
+        for name, one in self._registry.load().registered.items():
+            if one.definition.source != "runtime" or name in self._own:
+                continue
+            known = self._others.get(name)
+            if known is not None and known.standing.number == one.number:
+                found[name] = known
+            elif (made := self._take_up(one)) is not None:
+                made.seen = known.seen if known is not None else self._updated
+                found[name] = made
+        for name in self._others.keys() - found.keys():
+            logger.info("schedule %s: removed", name)
+        self._others = found
+
+    def _take_up(self, one: Registered) -> Watched | None:
+        try:
+            schedule = one.definition.schedule()
+        except ScheduleError as error:
+            logger.error("schedule %s cannot be used here: %s", one.definition.name, error)
+            return None
+        if schedule is None:
+            return None
+        logger.info("schedule %s: %s -> %s", one.definition.name, one.definition.spec, one.definition.task)
+        return self._watch(one.definition, schedule, Standing(1, one.number, one.since_ms, one.earlier))
+
+    def _watch(self, definition: Definition, schedule: Schedule, standing: Standing) -> Watched:
+        keys = self._app.keys.queue(definition.queue)
+        return Watched(definition, schedule, keys, standing)
+
+    def _forget_finished(self, now: datetime) -> None:
+        for name, one in list(self._others.items()):
+            if one.due is NEVER and one.last is not None and now - one.last > FORGET_AFTER:
+                self._registry.remove(Registered(one.definition, one.standing.number))
+                logger.info("schedule %s: over since %s, forgotten", name, one.last)
+                del self._others[name]

@@ -1,0 +1,233 @@
+"""The definitions in Redis, and which revision of each may fire.
+
+The newest definition of a schedule stands. Its revision number is written into its queue before it fires (``arm``),
+and there ``fire.lua`` refuses every other: a beat of an older release cannot fire an older definition. When a schedule
+moves, its old queue is closed to it first (``retire``), and what that queue knew goes along.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from taskq.broker import schedule_scripts as scripts
+from taskq.broker.keys import Keys
+from taskq.broker.sync import SyncBroker
+from taskq.errors import DecodeError, ScheduleError
+from taskq.schedules.definition import Definition, pack, unpack
+
+PATIENCE = 30.0
+"""Seconds after the last sign of a beat with the newer definition, until an older one may take over again."""
+LEASE = 15.0
+"""Seconds after its last sign of life for which a beat counts as alive."""
+
+REFUSED_OLDER, REFUSED_NAME = 0, -1
+
+
+class Standing(NamedTuple):
+    """The answer to a registration."""
+
+    verdict: int
+    """1 it stands, :data:`REFUSED_OLDER`, or :data:`REFUSED_NAME` when a beat has code of that name."""
+    number: int
+    since_ms: int = 0
+    """Since when its timing holds."""
+    earlier: tuple[str, ...] = ()
+    """Queues that had the schedule before."""
+
+    @property
+    def stands(self) -> bool:
+        return self.verdict == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A definition that stands."""
+
+    definition: Definition
+    number: int
+    since_ms: int = 0
+    earlier: tuple[str, ...] = ()
+    confirmed_ms: int = 0
+    """When a beat last had it in its code; 0 for one defined at runtime."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a schedule's queue knows of it. Times are epoch milliseconds; None is never."""
+
+    fired_ms: int | None = None
+    at_ms: int | None = None
+    late_ms: int = 0
+    paused: bool = False
+    message: str | None = None
+    """Task id of its last message, where ``overlap`` has to know whether it has ended."""
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All definitions of a namespace at one moment."""
+
+    registered: Mapping[str, Registered] = field(default_factory=dict)
+    number: int = 0
+    beats: tuple[str, ...] = ()
+    now_ms: int = 0
+
+
+class Registry:
+    """Reads and writes the definitions of a namespace.
+
+    Args:
+        broker: runs the commands.
+        keys: of the namespace.
+        deadline: seconds for one call; None takes the broker's.
+    """
+
+    def __init__(self, broker: SyncBroker, keys: Keys, deadline: float | None = None) -> None:
+        self._broker = broker
+        self._keys = keys
+        self._deadline = deadline
+
+    def define(self, definition: Definition, now_ms: int | None = None) -> Standing:
+        """Register *definition*, or confirm that it stands; *now_ms* None asks Redis."""
+        defining = scripts.Defining(
+            definition.name,
+            definition.revision,
+            definition.timing,
+            definition.queue,
+            pack(definition),
+            definition.source,
+        )
+        call = scripts.define(self._keys.schedules, defining, now_ms, round(PATIENCE * 1000))
+        verdict, number, *rest = self._broker.run(call, deadline=self._deadline)
+        if verdict != 1:
+            return Standing(verdict, number)
+        since, *earlier = rest
+        return Standing(verdict, number, int(since), tuple(queue.decode() for queue in earlier))
+
+    def arm(self, name: str, queue: str, standing: Standing, begin_ms: int | None = None) -> tuple[int, bool] | None:
+        """Let the revision that stands fire from its queue.
+
+        Args:
+            name: of the schedule.
+            queue: where it is now.
+            standing: of its definition.
+            begin_ms: where nothing is known, fire times up to here are dealt with; default: since its timing holds.
+
+        Returns:
+            Its last fire time in ms and whether it is paused; None when a newer one stands.
+        """
+        floor, paused = standing.since_ms, False
+        for earlier in standing.earlier:
+            call = scripts.retire(self._keys.queue(earlier), name, standing.number)
+            if known := self._broker.run(call, deadline=self._deadline):
+                floor, paused = max(floor, int(known[0] or 0)), paused or bool(known[1])
+        self._broker.execute("SADD", self._keys.queues, queue, deadline=self._deadline)
+        begin = max(standing.since_ms if begin_ms is None else begin_ms, floor)
+        call = scripts.arm(self._keys.queue(queue), name, standing.number, begin, floor, paused)
+        answer = self._broker.run(call, deadline=self._deadline)
+        return (int(answer[1]), bool(answer[2])) if answer[0] else None
+
+    def load(self) -> Snapshot:
+        """Every definition that stands; what cannot be read is left out."""
+        keys = self._keys.schedules
+        time, number, beats, packed, revisions, confirmed = self._broker.pipeline(
+            [
+                ("TIME",),
+                ("GET", keys.number),
+                ("ZRANGE", keys.beats, 0, -1, "WITHSCORES"),
+                ("HGETALL", keys.definitions),
+                ("HGETALL", keys.revisions),
+                ("HGETALL", keys.confirmed),
+            ],
+            deadline=self._deadline,
+        )
+        now = int(time[0]) * 1000 + int(time[1]) // 1000
+        records, seen = _pairs(revisions), _pairs(confirmed)
+        found = {}
+        for name, data in sorted(_pairs(packed).items()):
+            one = _registered(data, records.get(name), seen.get(name))
+            if one is not None and one.definition.name == name.decode(errors="replace"):
+                found[one.definition.name] = one
+        alive = tuple(name.decode() for name, deadline in _pairs(beats).items() if float(deadline) > now)
+        return Snapshot(found, int(number or 0), alive, now)
+
+    def states(self, definitions: Sequence[Definition]) -> list[State]:
+        """What their queues know of them."""
+        commands: list[tuple[Any, ...]] = []
+        for definition in definitions:
+            keys = self._keys.queue(definition.queue)
+            fields = ("fired", "at", "late", "paused", "message")
+            commands += [("HMGET", keys.schedule(definition.name), *fields), ("LLEN", keys.held(definition.name))]
+        replies = self._broker.pipeline(commands, deadline=self._deadline) if commands else []
+        return [_state(fields, held) for fields, held in zip(replies[::2], replies[1::2], strict=True)]
+
+    def suspend(self, definition: Definition, pause: bool) -> bool:
+        """Pause a schedule, or let it go on; whether that changed anything.
+
+        Raises:
+            ScheduleError: it has just moved to another queue.
+        """
+        keys = self._keys.queue(definition.queue)
+        call = scripts.suspend(keys, definition.name, pause, self._keys.schedules.wake)
+        answer = self._broker.run(call, deadline=self._deadline)
+        if answer < 0:
+            raise ScheduleError(f"schedule {definition.name!r} is moving to another queue; try again")
+        return bool(answer)
+
+    def remove(self, one: Registered) -> bool:
+        """Forget a definition and what its queue knows; False when a newer one stands."""
+        definition = one.definition
+        keys = self._keys.queue(definition.queue)
+        # first the queue: a beat that has not heard of it yet must not go on firing
+        retired = self._broker.run(scripts.retire(keys, definition.name, one.number), deadline=self._deadline)
+        if not retired:
+            return False
+        self._broker.execute("DEL", keys.held(definition.name), deadline=self._deadline)
+        call = scripts.undefine(self._keys.schedules, definition.name, one.number)
+        return bool(self._broker.run(call, deadline=self._deadline))
+
+    def attend(self, beat: str, held: Sequence[Definition]) -> tuple[int, set[str]]:
+        """A beat is alive and has these definitions: last revision number, and those of which another one stands."""
+        pages = [held[start : start + 200] for start in range(0, len(held), 200)] or [[]]
+        number, rejected = 0, set[str]()
+        for page in pages:
+            pairs = [text for definition in page for text in (definition.name, definition.revision)]
+            call = scripts.attend(self._keys.schedules, beat, round(LEASE * 1000), pairs)
+            number, _, *names = self._broker.run(call, deadline=self._deadline)
+            rejected |= {name.decode() for name in names}
+        return number, rejected
+
+    def leave(self, beat: str) -> None:
+        """A beat stops."""
+        self._broker.run(scripts.attend(self._keys.schedules, beat, None, ()), deadline=self._deadline)
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _registered(data: bytes, record: bytes | None, confirmed: bytes | None) -> Registered | None:
+    try:
+        definition = unpack(data)
+        known = json.loads(record or b"")
+        # Lua writes an empty list as {}
+        earlier = tuple(queue for queue in known["queues"] or () if queue != definition.queue)
+        return Registered(definition, int(known["number"]), int(known["since"]), earlier, int(confirmed or 0))
+    except (DecodeError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _state(fields: Sequence[bytes | None], held: int) -> State:
+    fired, at, late, paused, message = fields
+    return State(
+        int(fired) if fired else None,
+        int(at) if at else None,
+        int(late or 0),
+        paused is not None,
+        message.decode() if message else None,
+        held,
+    )

@@ -41,6 +41,7 @@ def test_every_fires_at_multiples_since_the_epoch() -> None:
     assert every("1d").next_after(utc("2024-05-01 10:15")) == utc("2024-05-02 00:00")
 
 
+@settings(deadline=None)
 @given(
     after=st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),
     interval=st.timedeltas(timedelta(seconds=0.1), timedelta(days=400)),
@@ -275,6 +276,7 @@ def test_a_bad_line_is_refused_by_the_class_too() -> None:
         Cron("61 * * * *")
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("0159*/-,#LWlw?hr @monjan.\u00b2\u0665\u3000"), max_size=14))
 def test_garbage_is_a_schedule_error_or_a_schedule_that_fires(line: str) -> None:
     try:
@@ -284,6 +286,7 @@ def test_garbage_is_a_schedule_error_or_a_schedule_that_fires(line: str) -> None
     assert schedule.next_after(utc("2024-01-01")) is not None
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("0159*/-,#LWa", min_size=1, max_size=4), min_size=5, max_size=6))
 def test_five_garbage_fields_are_no_other_error_either(fields: list[str]) -> None:
     try:
@@ -554,6 +557,7 @@ def test_the_listed_changes_are_changes() -> None:
         }, tz
 
 
+@settings(deadline=None)
 @given(
     tz=st.sampled_from(sorted({tz for tz, _ in CHANGES})),
     after=st.datetimes(datetime(1975, 1, 1), datetime(2080, 1, 1), timezones=st.just(UTC)),

@@ -95,11 +95,11 @@ def test_a_running_beat_takes_up_what_is_added_and_drops_what_is_removed(
 ) -> None:
     look(beat, now)
     app.schedules.add("job", every(1), "shop.job", catch_up="none")
-    look(beat, now + 3 * SECOND)
+    look(beat, now + 23 * SECOND)
     assert take()
     app.schedules.remove("job")
-    beat.tick(now + 6 * SECOND)  # it has not heard of it yet
-    look(beat, now + 9 * SECOND)
+    beat.tick(now + 26 * SECOND)  # it has not heard of it yet
+    look(beat, now + 29 * SECOND)
     assert take() == []
     assert app.schedules.list() == []
 

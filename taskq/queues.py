@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from taskq.broker import inspect, scripts
 from taskq.broker.inspect import QueueStats
 from taskq.broker.keys import Keys, QueueKeys
+from taskq.broker.survey import read_queues
 from taskq.broker.sync import SyncBroker
 from taskq.config import Config, check_queue
 from taskq.durations import milliseconds
@@ -34,8 +35,9 @@ class Queues:
         self._known = known
 
     def stats(self) -> list[QueueStats]:
-        """Every queue as it is now, by name."""
-        return [inspect.queue_stats(self._broker.execute, self._keys.queue(name)) for name in self._known()]
+        """Every queue as it is now, by name; in two round trips, however many there are."""
+        views = read_queues(self._broker.pipeline, [self._keys.queue(name) for name in self._known()])
+        return [view.stats for view in views]
 
     def pause(self, queue: str) -> bool:
         """Deliver nothing more of *queue*; see :meth:`taskq.TaskQ.pause`."""

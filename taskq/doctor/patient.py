@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from taskq.app import TaskQ
-from taskq.broker.inspect import QueueStats, levels, queue_stats
+from taskq.broker.inspect import QueueStats, levels
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import streams_of
+from taskq.broker.survey import read_queues
 from taskq.broker.workers import WorkerInfo, read_workers
 from taskq.errors import BrokerError, BrokerUnavailableError
 
@@ -81,7 +82,8 @@ class Patient:
     @cached_property
     def queues(self) -> list[QueueStats]:
         """Their counts."""
-        return [queue_stats(self.ask, self.keys.queue(name)) for name in self.names]
+        views = read_queues(self.app.sync_broker.pipeline, [self.keys.queue(name) for name in self.names])
+        return [view.stats for view in views]
 
     @cached_property
     def workers(self) -> list[WorkerInfo]:

@@ -6,7 +6,7 @@ import queue
 import threading
 
 from taskq.app import TaskQ
-from taskq.broker.totals import minutes_of, per_second, slots_at
+from taskq.broker.survey import read_queues
 from taskq.broker.workers import read_workers
 from taskq.cli.top.state import Action, Do, Snapshot
 from taskq.errors import TaskqError
@@ -69,13 +69,11 @@ class Sampler:
             BrokerError: Redis could not be asked.
         """
         app = self._app
-        stats = app.queues()
-        names = [each.queue for each in stats]
-        seconds, _ = app.sync_broker.execute("TIME")
-        now = float(seconds)
-        pages = app.sync_broker.pipeline([("HMGET", app.keys.queue(name).history, *slots_at(now)) for name in names])
-        rates = {name: per_second(minutes_of(page), now) for name, page in zip(names, pages, strict=True)}
-        return Snapshot(stats, read_workers(app.sync_broker.pipeline, app.keys, names), rates, now)
+        pipeline = app.sync_broker.pipeline
+        views = read_queues(pipeline, [app.keys.queue(name) for name in app.known_queues()])
+        rates = {view.stats.queue: view.service_rate for view in views}
+        at = views[0].at if views else 0.0
+        return Snapshot([view.stats for view in views], read_workers(pipeline, app.keys, list(rates)), rates, at)
 
     def _do(self, action: Action) -> str:
         name = action.queue

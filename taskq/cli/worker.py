@@ -110,6 +110,7 @@ def serve(flags: Flags, member: Member | None = None) -> ExitCode:
         shutdown_timeout=flags.shutdown_timeout,
         burst=flags.burst,
         app_path=flags.app_path,
+        family="" if member is None else member.family,
     )
     process = Process(banner=member is None or member.index == 0)
     with contextlib.ExitStack() as beside:
@@ -131,13 +132,24 @@ def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
     """Run several workers under a supervisor, with one endpoint for all of them."""
     from taskq.worker.health import serve_health
     from taskq.worker.supervisor import Supervisor
+    from taskq.worker.takeover import taking_over
+    from taskq.worker.worker import own_queues
 
+    app = open_app(flags.app_path, flags.broker_url, flags.namespace, needs_code=True)
+    app.load()
+    take_over = taking_over(app, flags.queues or own_queues(app))
     with contextlib.ExitStack() as beside:
         directory = retire = None
+
+        def ended(pid: int, family: str) -> None:
+            take_over(family)
+            if retire is not None:
+                retire(pid)
+
         if flags.metrics_port is not None:
             directory = beside.enter_context(tempfile.TemporaryDirectory(prefix="taskq-metrics-"))
             retire = beside.enter_context(serving_sum(directory, ns, flags.metrics_host, flags.metrics_port))
-        supervisor = Supervisor(serve_member, (flags, directory), workers, ended=retire)
+        supervisor = Supervisor(serve_member, (flags, directory), workers, ended=ended)
         if flags.health_port is not None:
             server = serve_health(flags.health_host, flags.health_port, supervisor.is_ready)
             beside.callback(server.server_close)
@@ -145,13 +157,13 @@ def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
         return supervisor.run()
 
 
-def serve_member(index: int, parent: int, slate: Any, flags: Flags, metrics_directory: str | None) -> None:
+def serve_member(index: int, parent: int, slate: Any, family: str, flags: Flags, metrics_directory: str | None) -> None:
     """Run one of several workers; the supervisor calls this in a process of its own."""
     from taskq.worker.process import exit_with
 
     setup_logging(flags.log_level, flags.log_format, flags.log_also)
     with reporting_errors():
-        exit_with(serve(flags, Member(index, parent, slate, metrics_directory)))
+        exit_with(serve(flags, Member(index, parent, slate, family, metrics_directory)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +175,8 @@ class Member:
     """Process id of the supervisor."""
     slate: Any
     """Shared with the supervisor: when each member last read its queues."""
+    family: str
+    """What its consumer names have in common."""
     metrics_directory: str | None
 
     def report(self, last_fetch: float) -> None:

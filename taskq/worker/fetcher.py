@@ -29,7 +29,7 @@ from taskq.worker.demand import Demand
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.executors import Executor, finish
 from taskq.worker.intake import Intake, Rows
-from taskq.worker.link import QueueLink, consumer_name
+from taskq.worker.link import QueueLink, next_name
 from taskq.worker.outcomes import BEGUN, RELEASE, Ended, released, settle_arguments
 from taskq.worker.quarantine import Quarantine
 from taskq.worker.reader import Reader
@@ -200,7 +200,7 @@ class Fetcher:
             if settled := [delivery for delivery in executor.take_waiting() if delivery.settled]:
                 executor.submit(settled)
         self.registered = False  # before the name changes: the keeper must not ask for a name not yet registered
-        name = consumer_name()
+        name = next_name(consumer)
         for link in self._links:
             for delivery in list(link.held.values()):
                 if not delivery.settled:

@@ -160,8 +160,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 async def _report(worker: Worker, report: Callable[[float], None]) -> None:
     while True:
-        report(worker.last_fetch)
-        await asyncio.sleep(1)
+        if worker.last_fetch:
+            report(worker.last_fetch)
+        await asyncio.sleep(1 if worker.last_fetch else 0.02)
 
 
 def _drain_without(parent: int) -> None:

@@ -22,10 +22,14 @@ logger = logging.getLogger("taskq.supervisor")
 
 RESTART_PAUSES = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds before a worker is started again, by how many have ended soon after their start, in a row."""
+WORKED_PAUSES = (0.0, 0.0, 0.2, 0.5, 1.0)
+"""The same for workers that had read their queues: a message killed them, and each message does that a few times
+only (``max_crashes``)."""
 SETTLED_AFTER = 10.0
 """Seconds after which a worker counts as well started."""
 GIVE_UP_AFTER = 10
-"""Quick ends in a row after which the supervisor ends too: something is wrong that restarts do not mend."""
+"""Quick ends in a row, of workers that never read their queues, after which the supervisor ends too: something is
+wrong that restarts do not mend."""
 
 READY_WITHIN = 30.0
 """Seconds without a successful read of the queues after which a worker is not ready."""
@@ -42,22 +46,25 @@ class _Member:
         self.started_at = 0.0
         self.start_after = 0.0
         self.quick_ends = 0
+        self.failed_starts = 0
+        self.family = ""
+        self.read_before = 0.0
 
 
 class Supervisor:
     """Runs *count* processes of *target* until told to stop.
 
     Args:
-        target: what each process runs: a function of a module, called as ``target(index, parent, slate, *args)``
-            with the supervisor's pid, and shared numbers: ``slate[index]`` is for ``time.monotonic()`` of its
-            last read of a queue.
+        target: what each process runs: a function of a module, called as
+            ``target(index, parent, slate, family, *args)`` with the supervisor's pid, shared numbers
+            (``slate[index]`` is for ``time.monotonic()`` of its last read of a queue), and the family of its names.
         args: passed on; must be picklable.
         count: how many processes.
-        ended: called with the pid of a process that has ended.
+        ended: called with the pid and the family of a process that has ended.
     """
 
     def __init__(
-        self, target: Target, args: tuple[Any, ...], count: int, ended: Callable[[int], None] | None = None
+        self, target: Target, args: tuple[Any, ...], count: int, ended: Callable[[int, str], None] | None = None
     ) -> None:
         self._ended = ended
         self._target = target
@@ -101,16 +108,18 @@ class Supervisor:
             return True
         if process is not None and member.started_at:
             self._note_end(member, process)
-        if self._signals or member.quick_ends >= GIVE_UP_AFTER or member.start_after == float("inf"):
+        if self._signals or member.failed_starts >= GIVE_UP_AFTER or member.start_after == float("inf"):
             return False
         if time.monotonic() >= member.start_after:
             self._start(member)
         return True
 
     def _start(self, member: _Member) -> None:
+        member.family = os.urandom(4).hex()
+        member.read_before = self._slate[member.index]
         process = self._context.Process(
             target=self._target,
-            args=(member.index, os.getpid(), self._slate, *self._args),
+            args=(member.index, os.getpid(), self._slate, member.family, *self._args),
             name=f"taskq-worker-{member.index}",
         )
         process.start()
@@ -127,12 +136,15 @@ class Supervisor:
         lived = time.monotonic() - member.started_at
         member.started_at = 0.0
         if self._ended is not None and process.pid is not None:
-            self._ended(process.pid)
+            self._ended(process.pid, member.family)
         if process.exitcode in (ExitCode.OK, ExitCode.USAGE) or self._signals:
             member.start_after = float("inf")
             return
+        worked = self._slate[member.index] != member.read_before
         member.quick_ends = member.quick_ends + 1 if lived < SETTLED_AFTER else 1
-        pause = RESTART_PAUSES[min(member.quick_ends - 1, len(RESTART_PAUSES) - 1)]
+        member.failed_starts = 0 if worked else member.failed_starts + 1
+        pauses = WORKED_PAUSES if worked else RESTART_PAUSES
+        pause = pauses[min(member.quick_ends - 1, len(pauses) - 1)]
         member.start_after = time.monotonic() + pause
         logger.error("worker process %d ended with %s; starting it again", member.index, _cause(process.exitcode))
 

@@ -60,6 +60,8 @@ class WorkerOptions:
     """Stop when the queues are empty."""
     app_path: str | None = None
     """``module:attribute`` of the app, for the processes pool."""
+    family: str = ""
+    """By this a supervisor knows this worker's consumer names when it has died, see :mod:`taskq.worker.takeover`."""
 
 
 class Worker:
@@ -83,7 +85,7 @@ class Worker:
         self._started_at = time.time()
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        config, name = app.config, consumer_name()
+        config, name = app.config, consumer_name(self.options.family)
         self._runner = runner_of(app, name.decode())
         self._doorbell = Doorbell()
         self._links = [QueueLink(app.keys.queue(queue), name) for queue in self.queues]

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos run``: exit code 0 valid, 1 invalid, 2 unknown."""
+"""``python -m tests.chaos``: exit code 0 valid, 1 invalid, 2 unknown."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("CHAOS_HISTORY", tempfile.gettempdir())
 
 from chaos.nemesis import KILLS, OTHERS
+from chaos.poison import HEADER, POOLS, compare
 from chaos.report import write
 from chaos.run import Settings, run
 from chaos.scenarios import SCENARIOS, play
@@ -35,6 +36,12 @@ def main() -> int:
     small = commands.add_parser("play", help="one directed scenario, whole or with a mutant")
     small.add_argument("scenario", choices=SCENARIOS)
     small.add_argument("--mutant", default="")
+    toxic = commands.add_parser("poison", help="the cost of messages that kill their process, for all others")
+    toxic.add_argument("--pool", choices=POOLS, required=True)
+    toxic.add_argument("--tasks", type=int, default=2000)
+    toxic.add_argument("--seconds", type=float, default=0.02, help="how long each of the others takes")
+    toxic.add_argument("--percent", type=float, default=1.0, help="how much of the load is poison")
+    toxic.add_argument("--lease", type=float, default=15.0)
     given = vars(parser.parse_args())
     command, folder = given.pop("command"), given.pop("folder", None)
     if command == "play":
@@ -42,6 +49,11 @@ def main() -> int:
             found = play(given["scenario"], Path(scratch) / "play", given["mutant"])
         print(found.verdict.name, found.text, sep="\n")
         return found.verdict
+    if command == "poison":
+        with tempfile.TemporaryDirectory() as scratch:
+            compared = compare(Path(scratch), **given)
+        print(HEADER, compared.row(), compared.poisoned.judgement.text, sep="\n")
+        return int(not compared.contained)
     folder = folder or Path(tempfile.mkdtemp(prefix="taskq-chaos-"))
     outcome = run(Settings(**given), folder, lambda text: print(text, flush=True))
     print(write(outcome, folder).read_text())

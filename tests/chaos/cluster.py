@@ -159,8 +159,7 @@ class Cluster:
         look.llen(prefix + "parked:limited")
         look.zrange(prefix + "consumers", 0, -1)
         *counts, consumers = look.execute()
-        alive = {process.pid for process in self._started if process.running()}
-        gone = [name for name in consumers if int(name.split(b":")[1]) not in alive]
+        gone = [name for name in consumers if not _lives(int(name.split(b":")[1]))]
         found = dict(zip((*streams, "delayed", "parked", "dead leases"), (*counts, len(gone)), strict=True))
         return {name: count for name, count in found.items() if count}
 
@@ -238,6 +237,13 @@ def children_of(pid: int) -> list[int]:
             if _parent_of(parent) == pid and os.getpgid(number):
                 found.append(number)
     return found
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _parent_of(pid: int) -> int:

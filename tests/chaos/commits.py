@@ -49,6 +49,8 @@ class CommitLog:
     commits: dict[str, list[Commit]] = field(default_factory=dict)
     """Task id -> its outcomes in order."""
     dead: dict[str, list[Dead]] = field(default_factory=dict)
+    charged: set[str] = field(default_factory=set)
+    """Task ids that were charged with a crash."""
 
     def take(self, namespace: str, command: Sequence[bytes]) -> None:
         """Note one command."""
@@ -62,6 +64,8 @@ class CommitLog:
             if kind == b"dead" and message is not None:
                 evidence = _evidence(fields[b"i"])
                 self.dead.setdefault(message.task_id, []).append(Dead(evidence.reason, evidence.crashes))
+            elif message is not None and fields.get(b"c", b"0") != b"0":
+                self.charged.add(message.task_id)
         elif verb == b"ZADD" and kind == b"delayed":
             self._message(command[-1][1:])
         elif verb == b"SET" and kind.startswith(b"result:"):

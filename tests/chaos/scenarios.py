@@ -12,7 +12,7 @@ from support.wait import eventually, wait_for_line
 
 from taskq import TaskQ
 
-from .checker import Judgement, judge
+from .checker import Facts, Judgement, judge
 from .cluster import NAMESPACE, QUEUE, Cluster
 from .history import Expect, Kind, Writer, read_sorted, unpack
 from .workload import check_of
@@ -95,10 +95,14 @@ class Stage:
         stuck = self.cluster.drain(PATIENCE)
         self.cluster.stop([*others, *self.workers], timeout=2 if stuck or self.cluster.mutant else 10)
         self.close()
+        return judge(self.facts(stuck))
+
+    def facts(self, stuck: str = "") -> Facts:
+        """All that is known after the end, with the deaths that poison has caused."""
         for record in map(unpack, read_sorted(self.cluster.history)):
             if record.kind == Kind.BEGIN and record.task in self._poison:
                 self.cluster.log.add("died", record.at, pid=record.pid)
-        return judge(self.cluster.facts(stuck))
+        return self.cluster.facts(stuck)
 
     def close(self) -> None:
         """Close the sender and its history."""

@@ -6,10 +6,12 @@ Settings come from the environment: ``CHAOS_HISTORY`` (folder), ``CHAOS_MUTANT``
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import multiprocessing
 import os
 import random
 import secrets
+import signal
 import time
 import zlib
 from datetime import UTC, datetime
@@ -142,9 +144,27 @@ def limited(number: int, check: int, sleep: float = 0.0) -> int:
 
 @app.task(name="poison")
 def poison(number: int, check: int, sleep: float = 0.0) -> int:
-    """Kills the process that runs it."""
+    """Kills the process that runs it, in one of three ways."""
     _Run(number, check)
+    (_exit, _segfault, _exhaust_memory)[number % 3]()
+
+
+def _exit() -> None:
     os._exit(3)
+
+
+def _segfault() -> None:
+    ctypes.string_at(0)
+
+
+def _exhaust_memory() -> None:
+    """Join the memory cgroup, if there is one, and allocate until the kernel's killer comes; else do as it does."""
+    if group := os.environ.get("CHAOS_CGROUP"):
+        Path(group, "cgroup.procs").write_text(str(os.getpid()))
+        hoard = []
+        for _ in range(256):
+            hoard.append(bytearray(os.urandom(1 << 20)))
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if os.environ.get("CHAOS_RELEASE") != "old":

@@ -60,6 +60,8 @@ POINTS: dict[str, str] = {
     "accept.taken": "deliveries made, not handed to an executor",
     "accept.started": "deliveries handed to their executors",
     "revoked.looked": "revocations looked up, nothing started",
+    "claim.send": "before idempotency keys are claimed",
+    "claim.replied": "the keys are claimed, nothing of it known here",
     "block.send": "before a blocking read",
     "block.replied": "a blocking read has delivered, nothing of it known here",
     "reclaim.read": "own pending entries read again, not taken",

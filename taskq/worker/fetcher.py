@@ -80,7 +80,7 @@ class Fetcher:
         self._links = list(links)
         self._in_order = in_order
         self._intake = intake
-        self._quarantine = intake.quarantine = Quarantine(self.run_call, intake.run)
+        self._quarantine = intake.quarantine = Quarantine(self.run_call, intake.run, intake.isolation)
         self._batches, self._gate = intake.batches, intake.gate
         self._demand = Demand(executors, config.worker_prefetch, self._batches, self._gate)
         if self._gate is not None:
@@ -419,7 +419,11 @@ class Fetcher:
         """Start those of *keyed* that get their idempotency key; the work of the others is done, or under way."""
         consumer = link.consumer
         try:
+            if failpoints.ARMED:
+                failpoints.hit("claim.send")
             status, *answers = await self.run_call(claims.claim_call(link, keyed, self._config))
+            if failpoints.ARMED:
+                failpoints.hit("claim.replied")
         except BrokerError:
             # not to be started unchecked: forget them, our pending list gives them back after the reconnect
             for delivery in keyed:

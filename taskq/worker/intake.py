@@ -12,6 +12,7 @@ from taskq.errors import DecodeError
 from taskq.message import WIRE_VERSION, Message, decode
 from taskq.worker.batches import Batches
 from taskq.worker.executors import Executor, finish
+from taskq.worker.executors.isolation import Isolation
 from taskq.worker.executors.processes import ProcessExecutor
 from taskq.worker.limits import limits_of
 from taskq.worker.link import QueueLink
@@ -34,16 +35,25 @@ class Intake:
         runner: for outcomes of what cannot run.
         sync_executor: runs ordinary tasks.
         async_executor: runs ``async def`` tasks.
+        isolation: runs suspects, where there is one.
     """
 
     quarantine: Quarantine
 
-    def __init__(self, app: TaskQ, runner: Runner, sync_executor: Executor, async_executor: Executor) -> None:
+    def __init__(
+        self,
+        app: TaskQ,
+        runner: Runner,
+        sync_executor: Executor,
+        async_executor: Executor,
+        isolation: Isolation | None = None,
+    ) -> None:
         self._app = app
         self._runner = runner
         self._any_at_most_once = any(task.settings.at_most_once for task in app.tasks.values())
         self._any_suspects = False
         self._isolated = isinstance(sync_executor, ProcessExecutor)
+        self.isolation = isolation
         self._sync = sync_executor
         self._async = async_executor
         self.batches = self._collector()
@@ -123,6 +133,8 @@ class Intake:
     def stop_delivery(self, delivery: Delivery, why: str) -> None:
         """Have *delivery* stop, or not start."""
         delivery.cancelled = why
+        if self.isolation is not None:
+            self.isolation.stop_delivery(delivery)
         self._executor_of(delivery.task).stop_delivery(delivery)
 
     def _executor_of(self, task: Any) -> Executor:

@@ -1,10 +1,14 @@
 """Suspects: messages that were in the hands of a worker that died. They run apart, and on the record.
 
 When a whole worker process dies, nobody knows which of its messages killed it. All become suspects, none is charged.
-Before a suspect runs, a mark in Redis says so: if the worker dies again, recovery charges those that were marked and
-no other. Suspects that nothing is known against start a moment apart, which is enough to tell most killers from their
-neighbours and keeps recovery quick; one that has been charged runs alone among suspects. So a message that kills every
-worker it meets is found after ``max_crashes``, and its neighbours are let go.
+A suspect runs in a child process of its own: when that dies, it is known what ran, and nobody else comes to harm.
+
+A worker that does not know where its app is imported from cannot start such children, and runs suspects itself.
+Before one runs, a mark in Redis then says so: if the worker dies again, recovery charges those that were marked and no
+other. Suspects that nothing is known against start a moment apart, which is enough to tell most killers from their
+neighbours and keeps recovery quick; one that has been charged runs alone among suspects.
+
+Either way a message that kills every process it meets is found after ``max_crashes``, and its neighbours are let go.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from taskq.broker import scripts
 from taskq.broker.scripts import Call
 from taskq.delivery import Delivery
 from taskq.errors import BrokerError
+from taskq.worker.executors.isolation import Isolation
 
 logger = logging.getLogger("taskq.worker")
 
@@ -36,9 +41,18 @@ class Quarantine:
     Args:
         run_call: runs a script on the worker's connection.
         run: hands a delivery to its executor.
+        isolation: where suspects run, if there is such a place.
     """
 
-    def __init__(self, run_call: Callable[[Call], Awaitable[object]], run: Callable[[list[Delivery]], None]) -> None:
+    def __init__(
+        self,
+        run_call: Callable[[Call], Awaitable[object]],
+        run: Callable[[list[Delivery]], None],
+        isolation: Isolation | None = None,
+    ) -> None:
+        self._isolation = isolation
+        if isolation is not None:
+            isolation.unusable = self.add
         self._run_call = run_call
         self._run = run
         self._waiting: deque[Delivery] = deque()
@@ -47,6 +61,10 @@ class Quarantine:
 
     def add(self, suspects: Sequence[Delivery]) -> None:
         """Run these when their turn comes; the charged ones last."""
+        if self._isolation is not None and self._isolation.usable:
+            if suspects:
+                self._isolation.submit(list(suspects))
+            return
         self._waiting.extend(sorted(suspects, key=lambda suspect: suspect.crashes > 0))
         self._next()
 
@@ -59,11 +77,11 @@ class Quarantine:
         """Give up what has not started."""
         waiting = list(self._waiting)
         self._waiting.clear()
-        return waiting
+        return waiting if self._isolation is None else waiting + self._isolation.take_waiting()
 
     def clear(self) -> None:
         """Forget everything: it belongs to others now."""
-        self._waiting.clear()
+        self.take_waiting()
         self._running.clear()
 
     def _next(self) -> None:

@@ -23,7 +23,7 @@ def describe(
     pool: str,
     links: Sequence[QueueLink],
     started_at: float,
-    executors: tuple[Executor, Executor],
+    executors: Sequence[Executor],
     counted: tuple[int, int],
 ) -> WorkerRecord:
     """The record as of now; may be called from any thread.
@@ -33,15 +33,15 @@ def describe(
         pool: where ordinary tasks run.
         links: the queues.
         started_at: epoch seconds.
-        executors: for ordinary tasks, and for async ones.
+        executors: for ordinary tasks, for async ones, and others.
         counted: deliveries that left their queue since the start, and those of them that failed.
     """
     from taskq import __version__
 
     kinds = {task.is_async for task in app.tasks.values() if not task.name.startswith("taskq.")}
-    ordinary, coroutines = executors
+    ordinary, coroutines, *_ = executors
     running = [delivery for executor in executors for delivery in executor.running()]
-    pids = ordinary.pids() if isinstance(ordinary, ProcessExecutor) else []
+    pids = [pid for executor in executors if isinstance(executor, ProcessExecutor) for pid in executor.pids()]
     return WorkerRecord(
         app=app.name,
         host=socket.gethostname(),

@@ -183,7 +183,8 @@ class Runner:
     def lost_child(self, delivery: Delivery, exit_code: int | None, rss_bytes: int, ran: float) -> Outcome:
         """The outcome of a delivery whose child process died: again, or after ``max_crashes`` the dead letter queue."""
         meta = delivery.message.meta or PLAIN
-        crashes = delivery.crashes + 1
+        # a suspect that has not been charged was in the hands of a worker that died: it was this one then, too
+        crashes = 2 if delivery.suspect and not delivery.crashes else delivery.crashes + 1
         if crashes + meta.crashes < self._config.max_crashes:
             return Outcome(RELEASE, "RELEASED", extra=(crashes,))
         delivery.crashes = crashes

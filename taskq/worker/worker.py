@@ -26,6 +26,7 @@ from taskq.worker.dispatcher import Dispatcher
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.executors import Executor
 from taskq.worker.executors.coroutines import CoroutineExecutor
+from taskq.worker.executors.isolation import Isolation
 from taskq.worker.executors.processes import ProcessExecutor
 from taskq.worker.executors.solo import SoloExecutor
 from taskq.worker.executors.threads import ThreadExecutor
@@ -59,7 +60,7 @@ class WorkerOptions:
     burst: bool = False
     """Stop when the queues are empty."""
     app_path: str | None = None
-    """``module:attribute`` of the app, for the processes pool."""
+    """``module:attribute`` of the app, for child processes: those of the processes pool, and those for suspects."""
     family: str = ""
     """By this a supervisor knows this worker's consumer names when it has died, see :mod:`taskq.worker.takeover`."""
 
@@ -93,7 +94,8 @@ class Worker:
         async_slots = self.options.async_concurrency or config.worker_async_concurrency
         self._sync = self._sync_executor(limits)
         self._async = CoroutineExecutor(async_slots, self._runner, self._doorbell.ring, limits)
-        self._intake = Intake(app, self._runner, self._sync, self._async)
+        self._isolation = self._isolation_for(self.options.app_path)
+        self._intake = Intake(app, self._runner, self._sync, self._async, self._isolation)
         self._fetcher = Fetcher(
             app.address,
             config,
@@ -183,6 +185,14 @@ class Worker:
                 raise ConfigError("the processes pool needs the app's path: taskq worker -A module:app -P processes")
             return ProcessExecutor(slots, self.options.app_path, self._runner, ring)
         return ThreadExecutor(slots, self._runner, ring, limits)
+
+    def _executors(self) -> list[Executor]:
+        return [self._sync, self._async] if self._isolation is None else [self._sync, self._async, self._isolation]
+
+    def _isolation_for(self, app_path: str | None) -> Isolation | None:
+        if not app_path or self.pool == "solo":  # solo: in this thread, whatever it is
+            return None
+        return Isolation(app_path, self._runner, self._doorbell.ring)
 
     def _executors_in_use(self) -> list[Executor]:
         """The executors whose kind of task this app has on our queues: the others' free slots fetch nothing."""
@@ -296,8 +306,8 @@ class Worker:
     def _close(self) -> None:
         self._control.close()
         self._fetcher.close()
-        self._sync.close()
-        self._async.close()
+        for executor in self._executors():
+            executor.close()
 
     def _settled(self, link: QueueLink, batch: list[Ended]) -> None:
         self._reporter.settled(link, batch)
@@ -308,9 +318,7 @@ class Worker:
 
     def _describe(self) -> WorkerRecord:
         """Our record as of now; called from the keeper's thread."""
-        return describe(
-            self.app, self.pool, self._links, self._started_at, (self._sync, self._async), self._reporter.counted()
-        )
+        return describe(self.app, self.pool, self._links, self._started_at, self._executors(), self._reporter.counted())
 
     def _keeper_lost(self, consumer: bytes) -> None:
         self._loop.call_soon_threadsafe(self._fetcher.lease_lost, consumer)

@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("CHAOS_HISTORY", tempfile.gettempdir())
 
+from chaos import durability
 from chaos.nemesis import KILLS, OTHERS
 from chaos.poison import HEADER, POOLS, compare
 from chaos.report import write
@@ -42,6 +43,10 @@ def main() -> int:
     toxic.add_argument("--seconds", type=float, default=0.02, help="how long each of the others takes")
     toxic.add_argument("--percent", type=float, default=1.0, help="how much of the load is poison")
     toxic.add_argument("--lease", type=float, default=15.0)
+    disk = commands.add_parser("durability", help="what Redis's settings lose in a crash, and in a power cut")
+    disk.add_argument("--appendfsync", choices=("always", "everysec", "no"), required=True)
+    disk.add_argument("--kills", type=int, default=20)
+    disk.add_argument("--seed", type=int, default=1)
     given = vars(parser.parse_args())
     command, folder = given.pop("command"), given.pop("folder", None)
     if command == "play":
@@ -54,6 +59,11 @@ def main() -> int:
             compared = compare(Path(scratch), **given)
         print(HEADER, compared.row(), compared.poisoned.judgement.text, sep="\n")
         return int(not compared.contained)
+    if command == "durability":
+        with tempfile.TemporaryDirectory() as scratch:
+            kills = durability.trials(Path(scratch), **given)
+        print(durability.HEADER, durability.row(given["appendfsync"], kills), sep="\n")
+        return int(not all(kill.in_order for kill in kills))
     folder = folder or Path(tempfile.mkdtemp(prefix="taskq-chaos-"))
     outcome = run(Settings(**given), folder, lambda text: print(text, flush=True))
     print(write(outcome, folder).read_text())

@@ -215,6 +215,8 @@ def unexpected(story: Story, causes: Causes) -> Iterator[str]:
 
 def innocent(story: Story, causes: Causes) -> Iterator[str]:
     """Given up because of crashes, though it was not running in that many of them."""
+    if story.invoked and story.invoked.flag == Expect.POISON:
+        return
     for letter in story.dead:
         crashes = _suspicions(story, causes)
         if letter.reason == "crashed" and crashes < MAX_CRASHES:

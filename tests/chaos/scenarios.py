@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from support.process import Proc
 from support.wait import eventually, wait_for_line
@@ -56,15 +57,18 @@ class Stage:
         countdown: float = 0.0,
         expect: Expect = Expect.SUCCESS,
         attempts: int = 1,
+        keyed: bool = False,
     ) -> None:
-        """Send *count* tasks."""
+        """Send *count* tasks; *keyed*: each with an idempotency key of its own."""
         for _ in range(count):
             self._number += 1
             number = self._number
             if expect is Expect.POISON:
                 self._poison.add(number)
             self.invoke(number, expect=expect, attempts=attempts, countdown=countdown)
-            options = {"countdown": countdown} if countdown else {}
+            options: dict[str, Any] = {"countdown": countdown} if countdown else {}
+            if keyed:
+                options["idempotency_key"] = f"key-{number}"
             self._app.send_task(name, (number, check_of(number), sleep), queue=QUEUE, **options)
             self.accepted(number)
 

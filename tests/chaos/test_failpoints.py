@@ -31,6 +31,7 @@ from .scenarios import LEASE, Stage
 pytestmark = pytest.mark.slow
 
 _CALL = re.compile(r'failpoints\.hit\("([a-z.]+)"\)')
+_ROW = re.compile(r"^\| `([a-z]+\.[a-z]+)` \| (.+) \|$", re.MULTILINE)
 _KEY = f"{NAMESPACE}:{{{QUEUE}}}:"
 
 
@@ -66,6 +67,7 @@ class Scene(Stage):
         self.send(2, "flaky", attempts=2)
         self.send(1, "doomed", expect=Expect.FAILURE, attempts=2)
         self.send(2, countdown=0.3)
+        self.send(2, keyed=True)
 
 
 def busy_worker(scene: Scene) -> None:
@@ -139,15 +141,20 @@ def lease_lost(scene: Scene) -> None:
     scene.died(first)
 
 
-def recovering(scene: Scene) -> None:
+def recovering(scene: Scene, *flags: str) -> None:
     """A worker that takes over from a dead one."""
     dead = scene.worker()
     scene.send(4, sleep=0.3)
     scene.begun(4)
     scene.cluster.kill(dead)
     scene.workers.remove(dead)
-    scene.died(scene.worker(env=scene.armed, wait=False))
+    scene.died(scene.worker(*flags, env=scene.armed, wait=False))
     scene.worker()
+
+
+def suspecting(scene: Scene) -> None:
+    """A worker that runs a dead one's messages itself, because it has no children for them."""
+    recovering(scene, "-P", "solo")
 
 
 def stopping(scene: Scene) -> None:
@@ -254,6 +261,7 @@ SCENES: dict[str, Callable[[Scene], None]] = {
     "revoked": revoking,
     "block": idle_worker,
     "reclaim": cut_off,
+    "claim": busy_worker,
     "levels": new_level,
     "lost": lease_lost,
     "run": busy_worker,
@@ -266,7 +274,7 @@ SCENES: dict[str, Callable[[Scene], None]] = {
     "promote": busy_worker,
     "renew": busy_worker,
     "recover": recovering,
-    "suspect": recovering,
+    "suspect": suspecting,
     "drain": stopping,
     "handback": stopping,
     "stop": stopping,
@@ -306,6 +314,8 @@ def test_the_table_of_points_is_complete() -> None:
     assert found == Counter(list(POINTS))
     assert len(POINTS) >= 40
     assert all(name in SCENES or name.partition(".")[0] in {*SCENES, "replay"} for name in POINTS)
+    documented = _ROW.findall((ROOT / "docs" / "chaos.md").read_text().partition("## Failpoints")[2])
+    assert dict(documented) == POINTS
 
 
 @pytest.mark.parametrize("name", [name for name in POINTS if not name.startswith("replay.")])

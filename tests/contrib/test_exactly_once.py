@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ from support.process import Proc
 from support.wait import eventually
 
 from taskq import TaskQ
+from taskq.broker import scripts
+from taskq.broker.keys import GROUP
 
 SHOP = """
 import os, time
@@ -64,6 +65,17 @@ def effects(engine: Engine, name: str) -> list[int]:
         return sorted(rows)
 
 
+def holds(app: TaskQ, worker: Proc) -> bool:
+    """Whether the worker has a delivery."""
+    keys = app.keys.queue("default")
+    rows = [
+        row
+        for stream in scripts.streams_of(keys, [])
+        for row in app.sync_broker.execute("XPENDING", stream, GROUP, "-", "+", 10)
+    ]
+    return any(f":{worker.pid}:".encode() in row[1] for row in rows)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("redis_client")
 def test_killed_under_load(app: TaskQ, engine: Engine, spawn: Callable[..., Proc], environment: dict[str, str]) -> None:
@@ -104,7 +116,7 @@ def test_stopped_inside_the_transaction_for_longer_than_the_lease(
     first.signal(signal.SIGSTOP)
     second = spawn("-m", "taskq", "worker", "-A", "shop:app", env=environment)
     try:
-        time.sleep(2.5)  # beyond the lease, and until the second one waits at the mark
+        eventually(lambda: holds(app, second), 20)  # the lease of the first has run out
         assert effects(engine, "pause") == []
     finally:
         first.signal(signal.SIGCONT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from sqlalchemy import Engine, event, text
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from support.process import ROOT, Proc
+from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import ConfigError, Context, TaskQ, TaskqError
@@ -154,9 +154,11 @@ def test_a_block_that_breaks_the_transaction_keeps_its_own_error(postgres_url: s
 def test_a_concurrent_transaction_waits_for_the_first(engine: Engine, ending: str) -> None:
     """And goes on to work, whichever way the first one ends."""
     answers: list[bool] = []
+    asked = threading.Event()
 
     def second() -> None:
         with engine.begin() as connection:
+            event.listen(connection, "before_cursor_execute", lambda *_: asked.set())
             answers.append(bool(once(connection, task_id="a")))
             connection.execute(text(INSERT))
 
@@ -164,7 +166,7 @@ def test_a_concurrent_transaction_waits_for_the_first(engine: Engine, ending: st
     with engine.connect() as connection:
         assert once(connection, task_id="a")
         thread.start()
-        time.sleep(0.3)
+        assert asked.wait(10)
         assert answers == [], "it must wait"
         getattr(connection, ending)()
     thread.join(10)
@@ -193,10 +195,14 @@ def test_many_at_a_time(engine: Engine) -> None:
 def test_old_marks_are_purged(engine: Engine) -> None:
     with engine.begin() as connection:
         once(connection, task_id="a")
-    time.sleep(0.05)
     with engine.begin() as connection:
         assert purge_processed(connection, "1h") == 0
-        assert purge_processed(connection, 0.04) == 1
+
+    def purged() -> int:
+        with engine.begin() as connection:
+            return purge_processed(connection, 0.04)
+
+    assert eventually(purged) == 1
     assert marks(engine) == []
 
 

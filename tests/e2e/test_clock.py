@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from support import programs
+from support.preload import preloaded
 from support.wait import eventually
 from support.worker import running_worker
 
@@ -26,7 +25,7 @@ LEASE = 1.5
 HOUR = 3600
 
 
-_PRELOAD = """
+_TIME = """
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -56,14 +55,9 @@ class Clock:
     """A server whose clock the test sets: it is told the time by a library of ours."""
 
     def __init__(self, folder: Path, start: Callable[..., EmbeddedRedis]) -> None:
-        compiler = programs.require("cc")
-        source, library, program = folder / "clock.c", folder / "clock.so", folder / "redis-server"
-        source.write_text(_PRELOAD)
-        subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
         self._offset = folder / "offset"
         self.set(0)
-        program.write_text(f'#!/bin/sh\nTEST_CLOCK={self._offset} LD_PRELOAD={library} exec {find_server()} "$@"\n')
-        program.chmod(0o755)
+        program = preloaded(find_server(), _TIME, {"TEST_CLOCK": str(self._offset)}, folder)
         self.server = start(folder / "data", binary=program, appendonly=False)
         self.client: Any = redis.Redis.from_url(self.server.url, protocol=2)
 

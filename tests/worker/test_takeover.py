@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.process import Proc
@@ -88,22 +87,33 @@ def test_a_dead_members_message_runs_again_within_a_second(
     assert "1 messages are back in their queues" in supervisor.output()
 
 
-@pytest.mark.slow
-def test_a_supervisor_outlives_more_deaths_than_failed_starts_would_allow(
-    spawn: Callable[..., Proc], make_app: Callable[..., TaskQ], redis_url: str, namespace: str, tmp_path: Path
+DEATHS = """
+import os, signal, sys, time
+from taskq.worker import supervisor
+
+def target(index, parent, slate, family):
+    if sys.argv[1] == "worked":
+        slate[index] = time.monotonic()
+    os._exit(3)
+
+def ended(pid, family):
+    deaths.append(family)
+    if len(deaths) > supervisor.GIVE_UP_AFTER:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+if __name__ == "__main__":
+    deaths = []
+    supervisor.RESTART_PAUSES = supervisor.WORKED_PAUSES = (0.0,)
+    supervisor.Supervisor(target, (), 1, ended).run()
+    print(len(deaths), "deaths of", len(set(deaths)), "families")
+"""
+
+
+@pytest.mark.parametrize(("when", "deaths"), [("worked", GIVE_UP_AFTER + 1), ("at the start", GIVE_UP_AFTER)])
+def test_a_supervisor_gives_up_over_workers_that_never_start_and_not_over_those_that_worked(
+    spawn: Callable[..., Proc], tmp_path: Path, when: str, deaths: int
 ) -> None:
-    source = SHOP + '\n@app.task(name="die")\ndef die(n):\n    os._exit(3)\n'
-    (tmp_path / "shop.py").write_text(source)
-    environment = {"TASKQ_BROKER_URL": redis_url, "TASKQ_NAMESPACE": namespace}
-    app: Any = make_app()
-    poison = -(-(GIVE_UP_AFTER + 1) // 3)
-    for n in range(poison):
-        app.send_task("die", (n,))
-    flags = ("-A", "shop:app", "-w", "2", "-c", "1", "-Q", "default")
-    supervisor = spawn("-m", "taskq", "worker", *flags, env=environment)
-    eventually(lambda: len(app.dlq.list()) == poison, timeout=40, message=supervisor.output)
-    assert {letter.evidence.crashes for letter in app.dlq.list()} == {3}
-    eventually(lambda: len(app.sync_broker.execute("ZRANGE", app.keys.queue("default").consumers, 0, -1)) == 2)
-    supervisor.signal(signal.SIGTERM)
-    assert supervisor.wait() == 0, supervisor.output()
-    app.dlq.purge()
+    (tmp_path / "deaths.py").write_text(DEATHS)
+    process = spawn("deaths.py", when)
+    assert process.wait(60) == 0, process.output()
+    assert f"{deaths} deaths of {deaths} families" in process.output()

@@ -6,6 +6,7 @@ now, since when, and the memory in use: what the parent knows of a child that di
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -14,6 +15,7 @@ import struct
 import threading
 import time
 from collections.abc import Sequence
+from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -139,15 +141,27 @@ def _unpacked(app: TaskQ, queue: ChildQueue, what: list[Any]) -> Delivery:
 
 def _call(runner: Runner, delivery: Delivery) -> Outcome:
     soft, _ = limits_of(delivery)  # the hard limit is the parent's: it kills
+    call = _acall if delivery.task.is_async else Runner.call
     if soft is None:
-        return runner.call(delivery)
+        return call(runner, delivery)
     try:
         signal.setitimer(signal.ITIMER_REAL, soft)
-        return runner.call(delivery)
+        return call(runner, delivery)
     except SoftTimeLimitExceededError as error:
         return runner.failed(delivery, error)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _acall(runner: Runner, delivery: Delivery) -> Outcome:
+    """Run an async task: only suspects come here, see :mod:`taskq.worker.executors.isolation`."""
+    return _event_loop().run(runner.acall(delivery))
+
+
+@cache
+def _event_loop() -> asyncio.Runner:
+    """One for all tasks of this child: what they keep for their event loop stays good."""
+    return asyncio.Runner()
 
 
 def _strike(signum: int, frame: Any) -> None:

@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections import deque
+from collections.abc import Coroutine
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
@@ -212,7 +213,10 @@ class ProcessExecutor:
             ran = time.monotonic() - running.started
             finish(running, self._verdict(running, each, ran), ran)
             self._finished()
-        start = self._loop.create_task(self._respawn())
+        self._begin(self._respawn())
+
+    def _begin(self, starting: Coroutine[Any, Any, None]) -> None:
+        start = self._loop.create_task(starting)
         self._starts.add(start)
         start.add_done_callback(self._starts.discard)
 

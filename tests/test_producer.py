@@ -72,6 +72,22 @@ def sender(make_app: MakeApp, redis_url: str) -> Iterator[Sender]:
         yield Sender(make_app, proxy)
 
 
+def test_a_connection_that_falls_silent_does_not_use_up_the_deadline(make_app: MakeApp, redis_url: str) -> None:
+    with FaultProxy(redis_url) as proxy:
+        sender = Sender(lambda **settings: make_app(**settings, broker_deadline=3), proxy)
+        sender.warm_up()
+        proxy.silence()
+        sender.note.delay(1)
+
+        async def program() -> None:
+            await sender.note.adelay(2)
+            proxy.silence()
+            await sender.note.adelay(3)
+
+        run_async(sender.app, program())
+        assert sender.received(3) == [1, 2, 3]
+
+
 def test_delay_whose_reply_is_lost_makes_one_message(sender: Sender) -> None:
     sender.warm_up()
     for x in range(20):

@@ -18,7 +18,7 @@ import hiredis
 from taskq.broker.address import Address
 from taskq.broker.replies import broker_error, is_noscript
 from taskq.broker.scripts import Call
-from taskq.broker.sync import backoff, gave_up
+from taskq.broker.sync import backoff, gave_up, try_until
 from taskq.broker.wire import pack
 from taskq.errors import BrokerRefusedError, BrokerUnavailableError
 
@@ -233,8 +233,9 @@ class AsyncClient:
         pauses = backoff()
         while True:
             try:
-                connection = await self.connection(max(limit - time.monotonic(), 0.001))
-                return await connection.run(call, max(limit - time.monotonic(), 0.001))
+                until = try_until(limit, deadline)
+                connection = await self.connection(max(until - time.monotonic(), 0.001))
+                return await connection.run(call, max(until - time.monotonic(), 0.001))
             except BrokerUnavailableError as error:
                 pause = next(pauses)
                 if time.monotonic() + pause >= limit:

@@ -35,6 +35,19 @@ def backoff() -> Iterator[float]:
     yield from itertools.repeat(0.2)
 
 
+SHORTEST_TRY = 0.2
+
+
+def try_until(limit: float, deadline: float) -> float:
+    """When to give up one try and open another connection: one that has fallen silent must not use up all the time.
+
+    Args:
+        limit: when the call ends, on ``time.monotonic()``.
+        deadline: how long it lasts, in seconds; a try lasts a third of it, and at least :data:`SHORTEST_TRY`.
+    """
+    return min(limit, time.monotonic() + max(deadline / 3, SHORTEST_TRY))
+
+
 def gave_up(error: BrokerUnavailableError) -> BrokerUnavailableError:
     """The error for a call whose deadline has passed, with what to look at."""
     return BrokerUnavailableError(f"{error} (gave up at the deadline; is Redis running, is broker_url right?)")
@@ -222,19 +235,20 @@ class SyncBroker:
     def call(self, work: Callable[[SyncConnection, float], T], *, deadline: float | None = None) -> T:
         """Run *work* on a connection of its own, again after a connection error, until the deadline.
 
-        *work* gets the connection and the deadline on ``time.monotonic()``; it must be safe to repeat.
+        *work* gets the connection and the end of this try on ``time.monotonic()``; it must be safe to repeat.
 
         Raises:
             BrokerUnavailableError: Redis could not be reached in time.
             BrokerError: Redis answered with an error.
         """
-        limit = time.monotonic() + (self._deadline if deadline is None else deadline)
+        deadline = self._deadline if deadline is None else deadline
+        limit = time.monotonic() + deadline
         connection = self._take()
         pauses = backoff()
         try:
             while True:
                 try:
-                    return work(connection, limit)
+                    return work(connection, try_until(limit, deadline))
                 except BrokerUnavailableError as error:
                     pause = next(pauses)
                     if time.monotonic() + pause >= limit:

@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("CHAOS_HISTORY", tempfile.gettempdir())
 
-from chaos import durability
+from chaos import durability, troubles
 from chaos.nemesis import KILLS, OTHERS
 from chaos.poison import HEADER, POOLS, compare
 from chaos.report import write
@@ -47,6 +47,8 @@ def main() -> int:
     disk.add_argument("--appendfsync", choices=("always", "everysec", "no"), required=True)
     disk.add_argument("--kills", type=int, default=20)
     disk.add_argument("--seed", type=int, default=1)
+    trouble = commands.add_parser("troubles", help="a worker while Redis is in trouble of every kind")
+    trouble.add_argument("--seconds", type=float, default=3.0, help="how long each lasts")
     given = vars(parser.parse_args())
     command, folder = given.pop("command"), given.pop("folder", None)
     if command == "play":
@@ -64,6 +66,11 @@ def main() -> int:
             kills = durability.trials(Path(scratch), **given)
         print(durability.HEADER, durability.row(given["appendfsync"], kills), sep="\n")
         return int(not all(kill.in_order for kill in kills))
+    if command == "troubles":
+        with tempfile.TemporaryDirectory() as scratch:
+            borne = list(troubles.play(Path(scratch), **given))
+        print(troubles.HEADER, *(each.row() for each in borne), sep="\n")
+        return max(each.judgement.verdict for each in borne)
     folder = folder or Path(tempfile.mkdtemp(prefix="taskq-chaos-"))
     outcome = run(Settings(**given), folder, lambda text: print(text, flush=True))
     print(write(outcome, folder).read_text())

@@ -104,6 +104,12 @@ class FaultProxy:
             self._stalled = False
             self._state.notify_all()
 
+    def silence(self) -> None:
+        """Hold back for ever what the server answers on the connections that are open now; new ones are whole."""
+        with self._state:
+            for link in self._links:
+                link.silent = True
+
     def delay(self, seconds: float) -> None:
         """Pass every chunk on only after *seconds*; 0 ends it."""
         with self._state:
@@ -157,7 +163,7 @@ class FaultProxy:
         if delay:
             time.sleep(delay)
         with self._state:
-            self._state.wait_for(lambda: not self._stalled or link.is_cut)
+            self._state.wait_for(lambda: not (self._stalled or (from_server and link.silent)) or link.is_cut)
             if not from_server or not self._to_drop:
                 return not link.is_cut
             self._to_drop -= 1
@@ -177,6 +183,7 @@ class _Link:
         self.client = client
         self.server = server
         self.is_cut = False
+        self.silent = False
         self.missed_reply = False
         self._pumps = 2
         self._lock = threading.Lock()

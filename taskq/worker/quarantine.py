@@ -3,7 +3,8 @@
 When a whole worker process dies, nobody knows which of its messages killed it. All become suspects, none is charged.
 A suspect runs in a child process of its own: when that dies, it is known what ran, and nobody else comes to harm.
 
-A worker that does not know where its app is imported from cannot start such children, and runs suspects itself.
+A worker that does not know where its app is imported from cannot start such children, and runs suspects itself; and so
+does every worker with calls of batch tasks, which run in company.
 Before one runs, a mark in Redis then says so: if the worker dies again, recovery charges those that were marked and no
 other. Suspects that nothing is known against start a moment apart, which is enough to tell most killers from their
 neighbours and keeps recovery quick; one that has been charged runs alone among suspects.
@@ -62,9 +63,8 @@ class Quarantine:
     def add(self, suspects: Sequence[Delivery]) -> None:
         """Run these when their turn comes; the charged ones last."""
         if self._isolation is not None and self._isolation.usable:
-            if suspects:
-                self._isolation.submit(list(suspects))
-            return
+            self._isolation.submit([suspect for suspect in suspects if not _in_company(suspect)])
+            suspects = [suspect for suspect in suspects if _in_company(suspect)]
         self._waiting.extend(sorted(suspects, key=lambda suspect: suspect.crashes > 0))
         self._next()
 
@@ -121,3 +121,7 @@ class Quarantine:
             else:  # lost meanwhile; whoever recovers it has it
                 self.ended(delivery)
             return
+
+
+def _in_company(suspect: Delivery) -> bool:
+    return suspect.task.settings.batch is not None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from taskq.delivery import Delivery
 from taskq.worker.executors import Finished
 from taskq.worker.executors.processes import ProcessExecutor, _Child
+from taskq.worker.limits import limits_of
 from taskq.worker.runner import Runner
 
 logger = logging.getLogger("taskq.worker")
@@ -39,6 +40,10 @@ class Isolation(ProcessExecutor):
         self._idle: asyncio.TimerHandle | None = None
 
     def submit(self, deliveries: list[Delivery]) -> None:
+        if not deliveries:
+            return
+        for delivery in deliveries:
+            delivery.limited = limits_of(delivery) != (None, None)
         super().submit(deliveries)
         if self._idle is not None:
             self._idle.cancel()

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from benchmarks import breakdown, comparison, contenders, environments, report, results
+from benchmarks import breakdown, comparison, contenders, environments, modes, report, results
 from benchmarks.bench import say
 from benchmarks.measures import MEASURES
 from benchmarks.scaling import study
@@ -59,6 +59,13 @@ def parser() -> argparse.ArgumentParser:
     parts.add_argument("--smoke", action="store_true", help="the smallest sizes: does everything work?")
     parts.add_argument("--json", type=Path, default=BREAKDOWN, metavar="FILE")
     parts.set_defaults(command=run_breakdown)
+
+    ways = commands.add_parser("modes", help="what at-least-once, at-most-once, once, the outbox and others cost")
+    ways.add_argument("--count", type=int, default=20_000, help="tasks per sample; a tenth of it with a database")
+    ways.add_argument("--turns", type=int, default=5)
+    ways.add_argument("--database", action="append", default=[], metavar="URL", help="besides SQLite; repeatable")
+    ways.add_argument("--write", action="store_true", help="write the table into docs/idempotency.md")
+    ways.set_defaults(command=lambda given: modes.run(given.count, given.turns, given.database, given.write))
 
     written = commands.add_parser("report", help="write docs/performance.md again from the saved results")
     written.set_defaults(command=lambda given: write_report())

@@ -159,9 +159,9 @@ def adopt(keys: QueueKeys, streams: Sequence[bytes]) -> Call:
     return Call(ADOPT, (keys.consumers, *streams), ())
 
 
-def mark(keys: QueueKeys, stream: bytes, consumer: bytes, entry: bytes) -> Call:
+def mark(keys: QueueKeys, stream: bytes, consumer: bytes, entry: bytes, isolated: bool = False) -> Call:
     """Write down that a suspect is about to run; answers 1, or 0 when it is not ours any more."""
-    return Call(MARK, (keys.consumers, stream), (consumer, entry))
+    return Call(MARK, (keys.consumers, stream), (consumer, entry, int(isolated)))
 
 
 def promote(keys: QueueKeys, page: int = 500) -> Call:

@@ -2,12 +2,12 @@
 
 When a whole worker process dies, nobody knows which of its messages killed it. All become suspects, none is charged.
 A suspect runs in a child process of its own: when that dies, it is known what ran, and nobody else comes to harm.
+Before it runs, a mark in Redis says so: if the worker dies all the same, recovery charges those that were marked and
+no other. One that has been charged runs alone among suspects.
 
 A worker that does not know where its app is imported from cannot start such children, and runs suspects itself; and so
-does every worker with calls of batch tasks, which run in company.
-Before one runs, a mark in Redis then says so: if the worker dies again, recovery charges those that were marked and no
-other. Suspects that nothing is known against start a moment apart, which is enough to tell most killers from their
-neighbours and keeps recovery quick; one that has been charged runs alone among suspects.
+does every worker with calls of batch tasks, which run in company. Suspects that nothing is known against then start a
+moment apart, which is enough to tell most killers from their neighbours and keeps recovery quick.
 
 Either way a message that kills every process it meets is found after ``max_crashes``, and its neighbours are let go.
 """
@@ -53,7 +53,7 @@ class Quarantine:
     ) -> None:
         self._isolation = isolation
         if isolation is not None:
-            isolation.unusable = self.add
+            isolation.unusable = self._take_back
         self._run_call = run_call
         self._run = run
         self._waiting: deque[Delivery] = deque()
@@ -62,9 +62,6 @@ class Quarantine:
 
     def add(self, suspects: Sequence[Delivery]) -> None:
         """Run these when their turn comes; the charged ones last."""
-        if self._isolation is not None and self._isolation.usable:
-            self._isolation.submit([suspect for suspect in suspects if not _in_company(suspect)])
-            suspects = [suspect for suspect in suspects if _in_company(suspect)]
         self._waiting.extend(sorted(suspects, key=lambda suspect: suspect.crashes > 0))
         self._next()
 
@@ -77,7 +74,10 @@ class Quarantine:
         """Give up what has not started."""
         waiting = list(self._waiting)
         self._waiting.clear()
-        return waiting if self._isolation is None else waiting + self._isolation.take_waiting()
+        for delivery in self._isolation.take_waiting() if self._isolation is not None else ():
+            self._running.pop(delivery, None)
+            waiting.append(delivery)
+        return waiting
 
     def clear(self) -> None:
         """Forget everything: it belongs to others now."""
@@ -85,9 +85,11 @@ class Quarantine:
         self._running.clear()
 
     def _next(self) -> None:
-        if self._waiting and self._may_start(self._waiting[0]):
+        while self._waiting and self._may_start(self._waiting[0]):
             suspect = self._waiting.popleft()
             self._running[suspect] = asyncio.create_task(self._mark_and_run(suspect))
+            if self._is_isolated(suspect):
+                continue
             if self._pause is not None:
                 self._pause.cancel()
             self._pause = asyncio.get_running_loop().call_later(STAGGER, self._pause_over)
@@ -96,7 +98,24 @@ class Quarantine:
         if not self._running:
             return True
         alone = suspect.crashes > 0 or any(running.crashes > 0 for running in self._running)
-        return not alone and self._pause is None
+        if alone:
+            return False
+        return self._has_room(suspect)
+
+    def _has_room(self, suspect: Delivery) -> bool:
+        if self._isolation is None or not self._is_isolated(suspect):
+            return self._pause is None
+        return len(self._running) < self._isolation.slots
+
+    def _is_isolated(self, suspect: Delivery) -> bool:
+        """Whether it runs in a process of its own; calls of batch tasks run in company."""
+        return self._isolation is not None and self._isolation.usable and suspect.task.settings.batch is None
+
+    def _take_back(self, suspects: Sequence[Delivery]) -> None:
+        """There are no processes for *suspects*."""
+        for delivery in suspects:
+            self._running.pop(delivery, None)
+        self.add(suspects)
 
     def _pause_over(self) -> None:
         self._pause = None
@@ -104,7 +123,8 @@ class Quarantine:
 
     async def _mark_and_run(self, delivery: Delivery) -> None:
         link = delivery.link
-        call = scripts.mark(link.keys, delivery.stream, link.consumer, delivery.entry)
+        isolated = self._is_isolated(delivery)
+        call = scripts.mark(link.keys, delivery.stream, link.consumer, delivery.entry, isolated)
         while delivery in self._running:
             if failpoints.ARMED:
                 failpoints.hit("suspect.mark")
@@ -117,11 +137,10 @@ class Quarantine:
             if failpoints.ARMED:
                 failpoints.hit("suspect.marked")
             if marked and delivery in self._running:
-                self._run([delivery])
+                if isolated and self._isolation is not None:
+                    self._isolation.submit([delivery])
+                else:
+                    self._run([delivery])
             else:  # lost meanwhile; whoever recovers it has it
                 self.ended(delivery)
             return
-
-
-def _in_company(suspect: Delivery) -> bool:
-    return suspect.task.settings.batch is not None

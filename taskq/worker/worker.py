@@ -192,7 +192,7 @@ class Worker:
     def _isolation_for(self, app_path: str | None) -> Isolation | None:
         if not app_path or self.pool == "solo":  # solo: in this thread, whatever it is
             return None
-        return Isolation(app_path, self._runner, self._doorbell.ring)
+        return Isolation(self._sync.slots, app_path, self._runner, self._doorbell.ring)
 
     def _executors_in_use(self) -> list[Executor]:
         """The executors whose kind of task this app has on our queues: the others' free slots fetch nothing."""

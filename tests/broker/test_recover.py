@@ -79,6 +79,20 @@ def test_of_the_suspects_only_the_marked_one_is_charged(bench: Any) -> None:
         assert {fields[b"m"]: fields[b"c"] for fields in front(bench)} == {b"a": crashes, b"b": b"0"}
 
 
+def test_one_that_ran_in_a_process_of_its_own_is_charged_for_one_crash_at_a_time(bench: Any) -> None:
+    bench.fetch(b"a", consumer=b"first")
+    expire(bench, b"first")
+    recover(bench)
+    for name, crashes in ((b"second", b"1"), (b"third", b"2")):
+        bench.register(name)
+        _, rows, *_ = bench.settle(want=1, consumer=name)
+        entry = rows[0][1][0][0]
+        assert bench.run(scripts.mark(bench.keys, bench.streams[0], name, entry, isolated=True)) == 1
+        expire(bench, name)
+        recover(bench)
+        assert front(bench) == [{b"m": b"a", b"c": crashes}]
+
+
 def test_reading_the_own_pending_list_again_is_no_mark(bench: Any) -> None:
     bench.fetch(b"a", consumer=b"first")
     expire(bench, b"first")

@@ -45,10 +45,18 @@ class Cluster:
         appendfsync: of Redis.
         mutant: the broken variant that its processes are, empty for none.
         proxied: whether the processes reach Redis through the fault proxy.
+        server_args: more command-line options for Redis.
     """
 
     def __init__(
-        self, folder: Path, *, lease: float, appendfsync: str = "everysec", mutant: str = "", proxied: bool = True
+        self,
+        folder: Path,
+        *,
+        lease: float,
+        appendfsync: str = "everysec",
+        mutant: str = "",
+        proxied: bool = True,
+        server_args: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.lease = lease
@@ -58,7 +66,7 @@ class Cluster:
         self.server = EmbeddedRedis(
             folder / "redis",
             appendfsync=appendfsync,
-            extra_args=("--auto-aof-rewrite-percentage", "0", "--save", ""),
+            extra_args=("--auto-aof-rewrite-percentage", "0", "--save", "", *server_args),
         )
         self.mutant = mutant
         self._proxied = proxied

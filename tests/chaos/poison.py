@@ -64,9 +64,14 @@ class Comparison:
 
     @property
     def contained(self) -> bool:
-        """Whether all poison, and nothing else, was given up after ``max_crashes``; and no other check objects."""
+        """Whether all poison, and nothing else, was given up after ``max_crashes``; and no other check objects.
+
+        In the processes pool nobody else may be charged. Where poison kills whole workers, a neighbour that runs as a
+        suspect of the death before may be, once.
+        """
         valid = self.clean.judgement.verdict is self.poisoned.judgement.verdict is Verdict.VALID
-        return valid and self.poisoned.dead_letters == {MAX_CRASHES: self.poison} and not self.poisoned.charged
+        innocent = not self.poisoned.charged or self.pool == "threads"
+        return valid and innocent and self.poisoned.dead_letters == {MAX_CRASHES: self.poison}
 
     def row(self) -> str:
         """For the table of the documentation."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.process import Proc
+from support.programs import server_binaries
 from support.proxy import FaultProxy
 from support.wait import eventually
 
@@ -22,6 +23,8 @@ from .history import Kind, read_sorted, unpack
 from .scenarios import Stage
 
 _KEY = f"{NAMESPACE}:{{{QUEUE}}}:"
+_DEBUG = ("--enable-debug-command", "local")
+"""Redis 7 wants to be asked before it obeys DEBUG RELOAD."""
 Trouble = Callable[[Cluster], AbstractContextManager[None]]
 
 
@@ -49,7 +52,8 @@ HEADER = "| trouble | goes on after, s | CPU, % | log lines/s | history |\n|---|
 
 def bear(name: str, folder: Path, seconds: float) -> Bearing:
     """Have a worker bear *name* of :data:`TROUBLES` for so many seconds, while two tasks of its end."""
-    with Cluster(folder, lease=15.0, appendfsync="always") as cluster:
+    server_args = _DEBUG if name == "LOADING" and int(server_binaries()[0].version.split(".")[0]) >= 7 else ()
+    with Cluster(folder, lease=15.0, appendfsync="always", server_args=server_args) as cluster:
         stage = Stage(cluster)
         worker = stage.worker("-c", "2")
         stage.send(2, sleep=seconds / 2)

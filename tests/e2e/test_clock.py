@@ -102,7 +102,7 @@ def test_set_forward_no_living_worker_loses_its_lease(clock: Clock, two_apps: li
 
     lost: list[str] = []
     for app in two_apps:
-        app.events.listen("lease_lost", lost.append)
+        app.hooks.listen("lease_lost", lost.append)
     sender = two_apps[0]
     with running_worker(sender, concurrency=2), running_worker(two_apps[1], concurrency=2):
         results = sender.tasks["hold"].delay_many([(n,) for n in range(4)])

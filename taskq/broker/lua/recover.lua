@@ -19,11 +19,13 @@ local function earliest()
 end
 
 -- Which of a dead worker's messages killed it? On first sight all are suspects, with 0 crashes. A suspect runs alone
--- and marked (see mark.lua), so the next time the marked one is charged, for both crashes, and no other.
+-- and marked (see mark.lua), so the next time the marked one is charged, for both crashes, and no other. One that runs
+-- in a process of its own kills that, and seldom the worker: it is charged for this crash only.
 local function crashes_after(fields, deliveries)
   local crashes = fields[3] == 'c' and tonumber(fields[4]) or nil
   if not crashes then return 0 end
   if deliveries < 1000000 then return crashes end
+  if deliveries >= 2000000 then return crashes + 1 end
   return crashes == 0 and 2 or crashes + 1
 end
 

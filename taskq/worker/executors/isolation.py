@@ -14,8 +14,8 @@ from taskq.worker.runner import Runner
 
 logger = logging.getLogger("taskq.worker")
 
-SLOTS = 2
-"""Children at once: suspects are few, and another worker takes what waits here for too long."""
+MOST_SLOTS = 8
+"""Children at once."""
 IDLE = 30.0
 """Seconds without a suspect after which the children end."""
 FAILED_STARTS = 3
@@ -26,13 +26,14 @@ class Isolation(ProcessExecutor):
     """A pool of children that exists only while there are suspects; it runs async tasks too.
 
     Args:
+        slots: how many of the worker's slots there are for ordinary tasks: so many children at most.
         app_path: ``module:attribute`` of the app; every child imports it.
         runner: for the outcomes of messages whose child was killed.
         finished: tells the worker.
     """
 
-    def __init__(self, app_path: str, runner: Runner, finished: Finished) -> None:
-        super().__init__(SLOTS, app_path, runner, finished)
+    def __init__(self, slots: int, app_path: str, runner: Runner, finished: Finished) -> None:
+        super().__init__(min(slots, MOST_SLOTS), app_path, runner, finished)
         self.usable = True
         self.unusable: Callable[[list[Delivery]], None] = lambda suspects: None
         """Called once with what waits, when children do not come up."""
@@ -48,7 +49,7 @@ class Isolation(ProcessExecutor):
         if self._idle is not None:
             self._idle.cancel()
         self._idle = self._loop.call_later(IDLE, self._end_if_idle)
-        for _ in range(min(SLOTS, self.load()) - len(self._children) - len(self._starts)):
+        for _ in range(min(self.slots, self.load()) - len(self._children) - len(self._starts)):
             self._begin(self._spawn())
 
     def died(self, each: _Child) -> None:

@@ -60,6 +60,7 @@ class Modes:
             Mode("`at_most_once`", lambda: self._queue(_nothing, delivery="at_most_once")),
             Mode("`idempotency_key=`", lambda: self._queue(_nothing, keyed=True)),
             Mode("`ctx.tx`, one SET", lambda: self._queue(_set)),
+            Mode("`ctx.newer`", lambda: self._queue(_newer)),
         ]
         for name, engine in self._engines.items():
             found += [
@@ -164,6 +165,10 @@ def _nothing() -> None:
 
 def _set() -> None:
     current_task().tx.execute("SET", "effect", 1)
+
+
+def _newer() -> None:
+    current_task().newer("key", time.time_ns() // 1000)
 
 
 def measure(count: int, turns: int, databases: Sequence[str]) -> str:

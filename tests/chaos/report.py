@@ -10,7 +10,7 @@ from statistics import median
 
 from .checker import CHECKS, Facts, Recovery
 from .history import NOBODY, TICKS, Fault, Kind, by_task
-from .run import Outcome
+from .run import Outcome, Settings
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _LANES = 900, 260, 50, 30, 90
 _POINTS = 300
@@ -34,10 +34,7 @@ def markdown(outcome: Outcome) -> str:
     lines = [
         f"# Chaos run, seed {settings.seed}: {judged.verdict.name.lower()}",
         "",
-        f"`python -m tests.chaos run --seed {settings.seed} --minutes {settings.minutes:g} "
-        f"--tasks {settings.tasks} --kills {settings.kills}"
-        + (f" --only '{settings.only}'" if settings.only else "")
-        + "`",
+        f"`{command(settings)}`",
         "",
         f"{len(settings.workers)} workers, {settings.producers} producers, {settings.beats} beats, "
         f"lease {settings.lease:g} s, appendfsync {settings.appendfsync}; "
@@ -53,8 +50,36 @@ def markdown(outcome: Outcome) -> str:
     lines += ["", *recovery_table(outcome.facts.faults if outcome.facts else (), outcome.recoveries)]
     if judged.violations:
         lines += ["", "```", judged.text, "```"]
-    lines += ["", "![unseen tasks over time](unseen.svg)", ""]
+    lines += ["", "![unseen tasks over time](unseen.svg)", "", "For the table of results:", "", row(outcome), ""]
     return "\n".join(lines)
+
+
+def command(settings: Settings) -> str:
+    """What to type for this run again."""
+    words = ["python -m tests.chaos run", f"--seed {settings.seed}", f"--minutes {settings.minutes:g}"]
+    words += [f"--tasks {settings.tasks}", f"--kills {settings.kills}"]
+    if settings.only:
+        words.append(f"--only '{settings.only}'")
+    usual = Settings(seed=0)
+    if settings.lease != usual.lease:
+        words.append(f"--lease {settings.lease:g}")
+    if settings.appendfsync != usual.appendfsync:
+        words.append(f"--appendfsync {settings.appendfsync}")
+    if settings.redis_kills != usual.redis_kills:
+        words.append(f"--redis-kills {settings.redis_kills}")
+    return " ".join(words)
+
+
+def row(outcome: Outcome) -> str:
+    """The run as a line of the table of results in ``docs/chaos.md``."""
+    counts, found = outcome.judgement.counts, outcome.judgement.violations
+    faults = len(outcome.facts.faults) if outcome.facts else 0
+    commits = sum(len(found.get(name, ())) for name in ("second commit", "stale commit"))
+    words = command(outcome.settings).removeprefix("python -m tests.chaos ")
+    return (
+        f"| | `{words}` | {counts['tasks']:,} | {faults} | {len(found.get('lost', ()))} "
+        f"| {len(found.get('unexplained run', ()))} | {commits} | {outcome.judgement.verdict.name.lower()} |"
+    )
 
 
 def recovery_table(faults: Sequence[Fault], found: Sequence[Recovery]) -> list[str]:

@@ -9,9 +9,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import redis
+
 from .checker import Facts, Judgement, Recovery, Verdict, judge, recoveries
 from .cluster import Cluster
 from .nemesis import Fleet, Nemesis, schedule
+
+PROGRESS = 15.0
+"""Seconds between two lines about a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +88,13 @@ def _run(settings: Settings, cluster: Cluster, say: Callable[[str], None]) -> Ou
     ops = schedule(settings.seed, seconds, settings.kills, settings.redis_crashes, settings.only)
     nemesis = Nemesis(cluster, fleet, ops)
     say(f"{settings.tasks} tasks in {seconds:g} s, {len(ops)} faults, seed {settings.seed}")
+    told = began
     while not nemesis.done or fleet.sending():
         nemesis.step()
         fleet.tend()
+        if time.monotonic() - told >= PROGRESS:
+            told = time.monotonic()
+            say(f"{told - began:.0f} s: {len(cluster.log.faults)} faults so far, {_waiting(cluster)}")
         time.sleep(0.01)
     nemesis.heal()
     load_seconds = time.monotonic() - began
@@ -101,6 +110,13 @@ def _run(settings: Settings, cluster: Cluster, say: Callable[[str], None]) -> Ou
     say("reading the history")
     facts = cluster.facts(stuck or "; ".join(fleet.unexpected))
     return Outcome(settings, judge(facts), facts, recoveries(facts), load_seconds, drain_seconds)
+
+
+def _waiting(cluster: Cluster) -> str:
+    try:
+        return f"{sum(cluster.backlog().values())} messages wait or run"
+    except redis.RedisError as error:
+        return f"Redis does not answer ({error})"
 
 
 def _no_facts() -> Facts:

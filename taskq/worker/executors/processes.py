@@ -32,6 +32,8 @@ AHEAD = 0.004
 MOST_AHEAD = 200
 REVOKE_GRACE = 1.0
 """Seconds that a revoked task may still finish in before its child is killed."""
+EXIT_KNOWN = 5.0
+"""Longest seconds from a child's death until the fork server tells its exit code; usually a few milliseconds."""
 _RESTART_PAUSES = (0.0, 0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a child is started again, by how many died in a row before they finished anything."""
 
@@ -95,6 +97,7 @@ class ProcessExecutor:
         self._closed = False
         self._deaths = 0
         self._starts: set[asyncio.Task[None]] = set()
+        self._burials: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Start the children and wait until each has imported the app.
@@ -207,18 +210,25 @@ class ProcessExecutor:
         if self._closed:
             return
         self._deaths += 1
-        each.process.join(timeout=1)
         if running is not None:
-            running.started = each.slate[1]
-            ran = time.monotonic() - running.started
-            finish(running, self._verdict(running, each, ran), ran)
-            self._finished()
+            self._keep(self._burials, self._bury(each, running))
         self._begin(self._respawn())
 
+    async def _bury(self, each: _Child, running: Delivery) -> None:
+        """Settle what a dead child ran, as soon as its exit code is known."""
+        running.started = each.slate[1]
+        ran = time.monotonic() - running.started
+        await asyncio.to_thread(each.process.join, EXIT_KNOWN)
+        finish(running, self._verdict(running, each, ran), ran)
+        self._finished()
+
     def _begin(self, starting: Coroutine[Any, Any, None]) -> None:
-        start = self._loop.create_task(starting)
-        self._starts.add(start)
-        start.add_done_callback(self._starts.discard)
+        self._keep(self._starts, starting)
+
+    def _keep(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def _respawn(self) -> None:
         await asyncio.sleep(_RESTART_PAUSES[min(self._deaths, len(_RESTART_PAUSES) - 1)])

@@ -27,6 +27,8 @@ PATIENCE = 4.0
 class Stage:
     """A cluster, and what scenarios do with it."""
 
+    patience = PATIENCE
+
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.workers: list[Proc] = []
@@ -96,7 +98,7 @@ class Stage:
 
     def finish(self, others: Iterable[Proc] = ()) -> Judgement:
         """Drain, stop everything, judge."""
-        stuck = self.cluster.drain(PATIENCE)
+        stuck = self.cluster.drain(self.patience)
         self.cluster.stop([*others, *self.workers], timeout=2 if stuck or self.cluster.mutant else 10)
         self.close()
         return judge(self.facts(stuck))

@@ -38,6 +38,8 @@ _KEY = f"{NAMESPACE}:{{{QUEUE}}}:"
 class Scene(Stage):
     """A stage with one armed process."""
 
+    patience = 15.0
+
     def __init__(self, cluster: Cluster, point: str) -> None:
         super().__init__(cluster)
         self._armed_at = time.monotonic_ns()
@@ -219,7 +221,7 @@ def spooling(scene: Scene) -> None:
         "TASKQ_BROKER_DEADLINE": "0.2",
     }
     producer = scene.cluster.producer(1_000, 1_030, 100, 4, env=spool | scene.armed)
-    time.sleep(1)
+    eventually(lambda: not producer.running() or scene._seen(Kind.INVOKE) > 3)
     scene.cluster.server.restart()
     scene.died(producer)
     assert scene.cluster.producer(1_000, 1_030, 100, 4, env=spool).wait() == 0

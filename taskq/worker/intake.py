@@ -118,6 +118,10 @@ class Intake:
             deliveries = self.gate.take(deliveries)
         if self.batches is not None:
             deliveries = self.batches.take(deliveries)
+        if self.isolation is not None and self.isolation.booked:
+            apart = [delivery for delivery in deliveries if delivery in self.isolation.booked]
+            deliveries = [delivery for delivery in deliveries if delivery not in self.isolation.booked]
+            self.isolation.submit(apart)
         ordinary: list[Delivery] = []
         coroutines: list[Delivery] = []
         for delivery in deliveries:

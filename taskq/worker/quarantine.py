@@ -68,6 +68,8 @@ class Quarantine:
     def ended(self, delivery: Delivery) -> None:
         """*delivery* has been settled, or is no longer ours."""
         if self._running.pop(delivery, None) is not None:
+            if self._isolation is not None:
+                self._isolation.booked.discard(delivery)
             self._next()
 
     def take_waiting(self) -> list[Delivery]:
@@ -83,6 +85,8 @@ class Quarantine:
         """Forget everything: it belongs to others now."""
         self.take_waiting()
         self._running.clear()
+        if self._isolation is not None:
+            self._isolation.booked.clear()
 
     def _next(self) -> None:
         while self._waiting and self._may_start(self._waiting[0]):
@@ -138,9 +142,8 @@ class Quarantine:
                 failpoints.hit("suspect.marked")
             if marked and delivery in self._running:
                 if isolated and self._isolation is not None:
-                    self._isolation.submit([delivery])
-                else:
-                    self._run([delivery])
+                    self._isolation.booked.add(delivery)
+                self._run([delivery])
             else:  # lost meanwhile; whoever recovers it has it
                 self.ended(delivery)
             return

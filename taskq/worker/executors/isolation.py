@@ -35,6 +35,8 @@ class Isolation(ProcessExecutor):
     def __init__(self, slots: int, app_path: str, runner: Runner, finished: Finished) -> None:
         super().__init__(min(slots, MOST_SLOTS), app_path, runner, finished)
         self.usable = True
+        self.booked: set[Delivery] = set()
+        """Suspects that are to run here as soon as nothing else stands in their way."""
         self.unusable: Callable[[list[Delivery]], None] = lambda suspects: None
         """Called once with what waits, when children do not come up."""
         self._failed_starts = 0
@@ -44,6 +46,7 @@ class Isolation(ProcessExecutor):
         if not deliveries:
             return
         for delivery in deliveries:
+            self.booked.discard(delivery)
             delivery.limited = limits_of(delivery) != (None, None)
         super().submit(deliveries)
         if self._idle is not None:

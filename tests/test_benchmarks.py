@@ -62,3 +62,17 @@ def test_the_report_judges_every_target() -> None:
 
     text = report.target_table({}, {})
     assert text.count("not measured") == len(TARGETS)
+
+
+def test_every_mode_has_its_cost() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "modes", "--count", "200", "--turns", "1"],
+        cwd=ROOT,
+        env=clean_environment(),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == 0, done.stdout
+    rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert {"`at_least_once`", "`at_most_once`", "`idempotency_key=`", "the relay, SQLite"} <= set(rows)

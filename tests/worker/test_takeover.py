@@ -19,7 +19,7 @@ from taskq.worker.supervisor import GIVE_UP_AFTER
 from taskq.worker.takeover import take_over
 
 SHOP = """
-import os, time
+import asyncio, os, time
 from taskq import TaskQ
 
 app = TaskQ("shop", lease_timeout=60)
@@ -30,6 +30,13 @@ def hold(path):
         file.write(f"{os.getpid()} {time.monotonic()}\\n")
     while not os.path.exists(path + ".go"):
         time.sleep(0.005)
+
+@app.task(name="ahold")
+async def ahold(path):
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()} {time.monotonic()}\\n")
+    while not os.path.exists(path + ".go"):
+        await asyncio.sleep(0.005)
 """
 
 
@@ -60,26 +67,35 @@ def test_only_the_familys_deliveries_move(app: TaskQ) -> None:
     app.sync_broker.execute("DEL", *streams)
 
 
-def test_a_dead_members_message_runs_again_within_a_second(
-    spawn: Callable[..., Proc], make_app: Callable[..., TaskQ], redis_url: str, namespace: str, tmp_path: Path
+@pytest.mark.parametrize("name", ["hold", "ahold"])
+def test_a_dead_members_message_runs_again_at_once_in_a_process_of_its_own(
+    spawn: Callable[..., Proc],
+    make_app: Callable[..., TaskQ],
+    redis_url: str,
+    namespace: str,
+    tmp_path: Path,
+    name: str,
 ) -> None:
     (tmp_path / "shop.py").write_text(SHOP)
     environment = {"TASKQ_BROKER_URL": redis_url, "TASKQ_NAMESPACE": namespace}
     flags = ("-A", "shop:app", "-w", "2", "-c", "2", "-Q", "default")
     supervisor = spawn("-m", "taskq", "worker", *flags, env=environment)
     app, ran = make_app(), tmp_path / "ran"
-    result = app.send_task("hold", (str(ran),))
+    result = app.send_task(name, (str(ran),))
 
     def lines() -> list[list[str]]:
         return [line.split() for line in ran.read_text().splitlines()] if ran.exists() else []
 
     eventually(lambda: len(lines()) == 1)
-    eventually(lambda: len(app.sync_broker.execute("ZRANGE", app.keys.queue("default").consumers, 0, -1)) == 2)
+    consumers = app.keys.queue("default").consumers
+    eventually(lambda: len(app.sync_broker.execute("ZRANGE", consumers, 0, -1)) == 2)
     died = time.monotonic()
     os.kill(int(lines()[0][0]), signal.SIGKILL)
     eventually(lambda: len(lines()) == 2)
     # the lease lasts for a minute; on an idle machine this is some hundredths of a second
     assert float(lines()[1][1]) - died < 5
+    names = app.sync_broker.execute("ZRANGE", consumers, 0, -1)
+    assert lines()[1][0] not in {name.decode().split(":")[1] for name in names}, "not in a worker"
     (tmp_path / "ran.go").touch()
     result.get(timeout=10)
     supervisor.signal(signal.SIGTERM)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from taskq import serialization
-from taskq.broker.inspect import Execute, queue_stats
+from taskq.broker import survey
+from taskq.broker.inspect import Command, Execute, QueueStats, queue_stats
 from taskq.broker.keys import Keys, TopicKeys
 from taskq.errors import DecodeError
 from taskq.topic import Event, queue_of
@@ -107,18 +109,52 @@ def group_stats(execute: Execute, keys: Keys, topic: str) -> list[GroupStats]:
     return [_group(execute, keys, own, state, group) for group in _groups(state)]
 
 
+def read_steps(
+    keys: Keys, topics: Sequence[str], now: float
+) -> Generator[Sequence[Command], list[Any], list[GroupStats]]:
+    """The groups of all *topics* in three steps; see :func:`taskq.broker.inspect.run_steps`.
+
+    A topic or group whose keys hold something else is left out.
+
+    Args:
+        keys: of the namespace.
+        topics: names.
+        now: epoch seconds on Redis's clock.
+    """
+    replies = yield [("HGETALL", keys.topic(topic).state) for topic in topics]
+    states = {topic: _pairs(reply) for topic, reply in zip(topics, replies, strict=True) if isinstance(reply, list)}
+    groups = [(topic, group) for topic, state in states.items() for group in _groups(state)]
+    heads = yield [("XRANGE", keys.topic(t).events, f"({states[t][f'cursor:{g}']}", "+", "COUNT", 1) for t, g in groups]
+    views = yield from survey.read_steps([keys.queue(queue_of(topic, group)) for topic, group in groups])
+    queues = {view.stats.queue: view.stats for view in views}
+    return [
+        _of_group(topic, states[topic], group, queues[name], head, now)
+        for (topic, group), head in zip(groups, heads, strict=True)
+        if (name := queue_of(topic, group)) in queues and isinstance(head, list)
+    ]
+
+
 def _group(execute: Execute, keys: Keys, own: TopicKeys, state: dict[str, str], group: str) -> GroupStats:
-    position, read, total = state[f"cursor:{group}"], _number(state, f"read:{group}"), _number(state, "total")
     queue = queue_stats(execute, keys.queue(queue_of(own.topic, group)))
+    head = execute("XRANGE", own.events, f"({state[f'cursor:{group}']}", "+", "COUNT", 1)
+    seconds, micros = execute("TIME")
+    return _of_group(own.topic, state, group, queue, head, int(seconds) + int(micros) / 1e6)
+
+
+def _of_group(
+    topic: str, state: dict[str, str], group: str, queue: QueueStats, next_event: list[Any], now: float
+) -> GroupStats:
+    """One group, with the first event after its position."""
+    position, read, total = state[f"cursor:{group}"], _number(state, f"read:{group}"), _number(state, "total")
     lost, age = 0, queue.oldest_age
     if read < total:
-        next_event = execute("XRANGE", own.events, f"({position}", "+", "COUNT", 1)
         first = _ordinal(next_event[0][1]) if next_event else total + 1
         lost = max((first or 0) - read - 1, 0)  # dropped since a worker looked last, and not yet counted there
         if next_event:
-            age = max(age or 0.0, _age(execute, next_event[0][0]))
+            born = int(next_event[0][0].partition(b"-")[0]) / 1000
+            age = max(age or 0.0, now - born)
     return GroupStats(
-        topic=own.topic,
+        topic=topic,
         group=group,
         position=position,
         read=read,
@@ -189,7 +225,10 @@ def _ordinal(fields: Sequence[bytes]) -> int | None:
 
 
 def _state(execute: Execute, keys: TopicKeys) -> dict[str, str]:
-    flat = execute("HGETALL", keys.state)
+    return _pairs(execute("HGETALL", keys.state))
+
+
+def _pairs(flat: list[bytes]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
 
 
@@ -199,9 +238,3 @@ def _groups(state: dict[str, str]) -> list[str]:
 
 def _number(state: dict[str, str], field: str) -> int:
     return int(state.get(field, 0))
-
-
-def _age(execute: Execute, entry: bytes) -> float:
-    seconds, micros = execute("TIME")
-    now = int(seconds) + int(micros) / 1e6
-    return max(now - int(entry.partition(b"-")[0]) / 1000, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from taskq.config import POOLS
 if TYPE_CHECKING:
     from taskq.app import TaskQ
     from taskq.errors import ExitCode
+
+logger = logging.getLogger("taskq.worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +216,8 @@ def serving_metrics(app: TaskQ, host: str, port: int) -> Iterator[None]:
 
     registry = CollectorRegistry()
     WorkerMetrics(app, registry)
-    with contextlib.closing(serve(registry, host, port)):
+    with contextlib.closing(serve(registry, host, port)) as endpoint:
+        logger.info("metrics on %s", endpoint.url)
         yield
 
 
@@ -235,5 +239,6 @@ def serving_sum(directory: str, ns: str, host: str, port: int) -> Iterator[Calla
 
     registry = CollectorRegistry()
     children = aggregate(directory, ns, registry)
-    with contextlib.closing(serve(registry, host, port)):
+    with contextlib.closing(serve(registry, host, port)) as endpoint:
+        logger.info("metrics of all on %s", endpoint.url)
         yield children.retire

@@ -55,6 +55,7 @@ class SenderMetrics:
             numbers[bisect_left(BUCKETS, seconds)] += 1
             numbers[-1] += seconds
             self._messages[queue] += count
+            self._errors[queue] += 0  # there from the start: a rate needs a first sample
 
     def _failed(self, queue: str) -> None:
         with self._lock:

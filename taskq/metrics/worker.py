@@ -76,8 +76,11 @@ class WorkerMetrics:
         found = self._sender.snapshot()
         numbers = found.numbers
         numbers |= {spec.name: {} for spec in CATALOGUE if spec.place == WORKER}
+        queues = {task.settings.queue for task in list(self._tasks.values())}
         with self._lock:
             for name, counts in self._by_queue.items():
+                for queue in queues:
+                    counts[queue] += 0  # there from the start: a rate needs a first sample
                 numbers[name] = {(queue,): [count] for queue, count in counts.items()}
             numbers["taskq_broker_roundtrip_seconds"][()] = list(self._round_trips)
             for labels, series in self._series.items():

@@ -21,13 +21,14 @@ from taskq.metrics.catalogue import CATALOGUE, EXPORTER, counters, gauges
 from taskq.metrics.exporter.queues import QueueSubject
 from taskq.metrics.exporter.server import ServerSubject
 from taskq.metrics.exporter.subject import Moment, Steps, Subject
+from taskq.metrics.exporter.topics import TopicSubject
 from taskq.metrics.exporter.workers import WorkerSubject
 
 logger = logging.getLogger("taskq.metrics")
 
 SCRAPE_DEADLINE = 3.0
 """Seconds for all of one scrape: below Prometheus's own limit of 10, so that an outage is seen as one."""
-SUBJECTS: Sequence[type[Subject]] = (QueueSubject, WorkerSubject, ServerSubject)
+SUBJECTS: Sequence[type[Subject]] = (QueueSubject, WorkerSubject, TopicSubject, ServerSubject)
 
 
 class Exporter:

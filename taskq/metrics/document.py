@@ -18,7 +18,7 @@ are bounded: a task name that the app does not know counts as `other`, and no la
 exposed in one place, or sums over instances count it several times. The label `worker` is `host:pid`.
 
 Dashboards, rules and alerts are in [`grafana/`](../grafana/README.md), what to do about an alert in
-`docs/runbooks/`.
+[`runbooks/`](runbooks/no-worker.md).
 """
 
 _TAIL = f"""

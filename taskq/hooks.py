@@ -25,7 +25,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -58,20 +58,30 @@ class Unusual(NamedTuple):
     """Seconds from the time that was asked for to the start, of a first attempt."""
     trace: str = ""
     """Trace id of the header ``traceparent``."""
+    runtime: float = 0.0
+    wait: float = 0.0
+    """The seconds of a traced one; see :class:`Settled`."""
 
 
 class Settled(NamedTuple):
-    """One delivery that has ended."""
+    """Deliveries of one task that have ended in the same way, together."""
 
     task: str
+    """``other`` where this process does not know it."""
     queue: str
     state: str
     """SUCCESS, FAILURE, RETRY, REVOKED, EXPIRED, SKIPPED or RELEASED."""
+    ended: int
+    """How many."""
+    started: int
+    """How many of them have run."""
     runtime: float
-    """Seconds it ran; 0 when it did not start."""
-    wait: float
-    """Seconds between the entry's birth in the queue and its start, by this host's clock."""
-    unusual: Unusual | None = None
+    """Seconds that these ran, in all."""
+    each: int
+    """How many of them one of *times* stands for; the last one may stand for fewer."""
+    times: Sequence[tuple[float, float]]
+    """Seconds that a run took, and seconds from the entry's birth in the queue to its start, by this host's clock."""
+    unusual: Sequence[Unusual] = ()
 
 
 class Hooks:

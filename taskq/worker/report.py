@@ -7,26 +7,22 @@ while there is something new. Nothing depends on them; trouble with them never d
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Callable, Sequence
 
 from taskq.broker import scripts
 from taskq.broker.keys import Keys
-from taskq.broker.scripts import Arg, Call
+from taskq.broker.scripts import Call
 from taskq.broker.sync import SyncConnection
 from taskq.broker.totals import (
-    HANDED_BACK,
     HISTORY_MINUTES,
     HISTORY_TTL_MS,
-    RUNTIME,
     TOTALS_TTL_MS,
     Sums,
 )
 from taskq.broker.workers import RECORD_LEASES, WorkerRecord, pack_record
 from taskq.errors import BrokerError
 from taskq.worker.link import QueueLink
-from taskq.worker.outcomes import Ended
+from taskq.worker.tally import Kinds, Tally
 
 logger = logging.getLogger("taskq.worker")
 
@@ -36,63 +32,8 @@ DEADLINE = 1.0
 """Longest seconds for one write, so that the next renewal is not late."""
 MOST_FIELDS = 500
 """Totals written in one call."""
-OTHER = "other"
-"""The name under which tasks that this worker does not know are counted."""
 
 Describe = Callable[[], WorkerRecord]
-
-
-class Tally:
-    """What has ended in one queue and is not written yet. Counted on the loop's thread, taken on the keeper's."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._cells: dict[tuple[str, str], list[float]] = {}
-        self._waits = 0
-        self._wait = 0.0
-        self.ended = self.failed = 0
-        """Since the start: deliveries that left the queue, and those of them that failed for good."""
-
-    def add(self, batch: Sequence[Ended]) -> None:
-        """Count *batch*; the wait of its first run stands for those of the others."""
-        with self._lock:
-            cells = self._cells
-            for delivery, outcome, runtime in batch:
-                key = (outcome.state, delivery.message.task if delivery.task is not None else OTHER)
-                cell = cells.get(key)
-                if cell is None:
-                    cells[key] = [1, runtime]
-                else:
-                    cell[0] += 1
-                    cell[1] += runtime
-            delivery, _, _ = batch[0]
-            if delivery.started:
-                born = int(delivery.entry.partition(b"-")[0]) / 1000
-                self._waits += 1
-                self._wait += max(delivery.started + time.time() - time.monotonic() - born, 0.0)
-
-    def take(self) -> tuple[Sums, list[Arg]] | None:
-        """The sums and the fields of the totals since the last call; None when nothing has ended."""
-        with self._lock:
-            cells, waits, wait = self._cells, self._waits, self._wait
-            self._cells, self._waits, self._wait = {}, 0, 0.0
-        if not cells:
-            return None
-        fields: list[Arg] = []
-        ended = failed = retried = 0
-        runtimes: dict[str, float] = {}
-        for (state, task), (count, runtime) in cells.items():
-            fields += (f"{state}:{task}", int(count))
-            runtimes[task] = runtimes.get(task, 0.0) + runtime
-            ended += int(count) if state != HANDED_BACK else 0
-            failed += int(count) if state == "FAILURE" else 0
-            retried += int(count) if state == "RETRY" else 0
-        for task, runtime in runtimes.items():
-            fields += (f"{RUNTIME}:{task}", round(runtime * 1000))
-        self.ended += ended
-        self.failed += failed
-        runtime_ms = round(sum(runtimes.values()) * 1000)
-        return Sums(ended, failed, retried, runtime_ms, waits, round(wait * 1000)), fields
 
 
 class Reporter:
@@ -124,9 +65,9 @@ class Reporter:
         """Called on the loop's thread when something has ended after a quiet time; must be quick."""
         self._quiet = True
 
-    def settled(self, link: QueueLink, batch: Sequence[Ended]) -> None:
+    def settled(self, link: QueueLink, kinds: Kinds) -> None:
         """Redis has accepted these outcomes. On the loop's thread."""
-        self._tallies[link.queue].add(batch)
+        self._tallies[link.queue].add(kinds)
         if self._quiet:
             self._quiet = False
             self.news()

@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.broker.workers import WorkerRecord
-from taskq.delivery import Delivery
 from taskq.errors import BrokerError, ConfigError
-from taskq.hooks import Settled, Unusual
-from taskq.message import PLAIN
 from taskq.worker import control
 from taskq.worker.batch_runner import runner_of
 from taskq.worker.control import Control
@@ -35,10 +32,11 @@ from taskq.worker.intake import Intake
 from taskq.worker.lease import LeaseKeeper
 from taskq.worker.limits import TimeLimits
 from taskq.worker.link import QueueLink, consumer_name
-from taskq.worker.outcomes import RELEASE, Ended, Outcome
+from taskq.worker.outcomes import Ended
 from taskq.worker.promoter import Promoter
 from taskq.worker.record import describe
 from taskq.worker.report import Reporter
+from taskq.worker.tally import by_kind, settled_of
 from taskq.worker.unparker import Unparker
 
 logger = logging.getLogger("taskq.worker")
@@ -310,11 +308,10 @@ class Worker:
             executor.close()
 
     def _settled(self, link: QueueLink, batch: list[Ended]) -> None:
-        self._reporter.settled(link, batch)
-        hooks = self.app.hooks
-        if hooks.has_listeners("settled"):
-            offset = time.time() - time.monotonic()
-            hooks.emit("settled", [_settled_of(link.queue, ended, offset) for ended in batch])
+        kinds = by_kind(batch)
+        self._reporter.settled(link, kinds)
+        if self.app.hooks.has_listeners("settled"):
+            self.app.hooks.emit("settled", settled_of(link.queue, kinds))
 
     def _describe(self) -> WorkerRecord:
         """Our record as of now; called from the keeper's thread."""
@@ -354,27 +351,3 @@ def own_queues(app: TaskQ) -> list[str]:
     """The queues of the app's tasks and its default queue."""
     queues = {task.settings.queue for task in app.tasks.values()} | {app.config.task_default_queue}
     return sorted(queues)
-
-
-def _settled_of(queue: str, ended: Ended, offset: float) -> Settled:
-    delivery, outcome, runtime = ended
-    wait = 0.0
-    if delivery.started:
-        born = int(delivery.entry.partition(b"-")[0]) / 1000
-        wait = max(delivery.started + offset - born, 0.0)
-    unusual = None
-    if delivery.message.meta is not None or delivery.crashes:  # for speed: most deliveries have neither
-        unusual = _unusual_of(delivery, outcome, offset)
-    return Settled(delivery.message.task, queue, outcome.state, runtime, wait, unusual)
-
-
-def _unusual_of(delivery: Delivery, outcome: Outcome, offset: float) -> Unusual:
-    meta = delivery.message.meta or PLAIN
-    # a message that goes back keeps its crashes, and tells them when it ends
-    crashes = 0 if outcome.kind == RELEASE else delivery.crashes
-    late = None
-    if meta.due and meta.attempt == 1 and delivery.started:
-        late = max(delivery.started + offset - meta.due / 1000, 0.0)
-    header = (meta.headers or {}).get("traceparent")
-    trace = header.split("-")[1] if isinstance(header, str) and header.count("-") == 3 else ""
-    return Unusual(crashes, late, trace)

@@ -82,6 +82,8 @@ class _Reads:
         self.count = 0
 
     def pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        if not commands:
+            return []
         self.count += 1
         return self._broker.pipeline(commands, deadline=max(self._deadline - time.monotonic(), 0.0))
 

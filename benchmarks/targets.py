@@ -198,6 +198,17 @@ def batch_inserts(r: Results) -> Iterable[Part | None]:
     yield at_least(r.ratio("inserts", "taskq/batch", "taskq/one by one"), 5, "x one by one", 1)
 
 
+def metrics_cost(r: Results) -> Iterable[Part | None]:
+    """A worker with its metrics switched on."""
+    yield at_least(r.ratio("metrics", "taskq/metered/plain", "taskq/shipped/plain"), 0.97, "x without", 3)
+
+
+def scrape(r: Results) -> Iterable[Part | None]:
+    """The exporter, with a hundred queues."""
+    yield at_most(r.figure("metrics", "taskq/scrape", "scrape_ms"), 50, "ms", 1)
+    yield at_most(r.figure("metrics", "taskq/scrape", "round_trips"), 10, "round trips", 0)
+
+
 TARGETS = (
     Target(
         "no_op_plain",
@@ -226,5 +237,7 @@ TARGETS = (
     ),
     Target("idle_worker", "idle worker", "<= 0.7 commands/s, <= 0.1 % CPU, <= 40 MB, ready in <= 0.2 s", idle_worker),
     Target("batch_inserts", "batch task into PostgreSQL", ">= 5 x one task per row", batch_inserts),
+    Target("metrics_cost", "worker with `--metrics-port`", ">= 0.97 of its throughput without", metrics_cost),
+    Target("scrape", "`taskq metrics`, 100 queues", "<= 50 ms, <= 10 round trips", scrape),
     Target("round_trips", "`delay().get()`, one caller", ">= 3,000/s", round_trips),
 )

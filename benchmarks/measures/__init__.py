@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from benchmarks.bench import Bench, Trial
-from benchmarks.measures import enqueue, idle, inserts, latency, memory, round_trip, throughput, waiting
+from benchmarks.measures import enqueue, idle, inserts, latency, memory, metrics, round_trip, throughput, waiting
 
 MEASURES: dict[str, Callable[[Bench], Iterable[Trial]]] = {
     "throughput": throughput.trials,
@@ -16,4 +16,5 @@ MEASURES: dict[str, Callable[[Bench], Iterable[Trial]]] = {
     "memory": memory.trials,
     "idle": idle.trials,
     "inserts": inserts.trials,
+    "metrics": metrics.trials,
 }

@@ -1,0 +1,79 @@
+"""What metrics cost: no-op tasks per second with and without ``--metrics-port``, and one scrape of ``taskq metrics``.
+
+The queues of the scrape hold messages, and every one has leases and a history, so that each is really read.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from benchmarks.bench import Bench, Trial
+from benchmarks.contenders import Contender
+from benchmarks.figures import Sample
+from benchmarks.measures.throughput import contender_trial
+from taskq.app import TaskQ
+from taskq.broker import scripts
+from taskq.broker.totals import HISTORY_MINUTES, Sums
+from taskq.broker.workers import WorkerRecord, pack_record
+from taskq.metrics import Exporter
+
+QUEUES = 100
+WORKERS = 20
+SCRAPES = 20
+
+
+def trials(bench: Bench) -> Iterator[Trial]:
+    """The queues whose adapter has setups for it: taskq."""
+    for contender in bench.contenders:
+        for setup in contender.setups_for("metrics"):
+            yield contender_trial(bench, contender, setup, results=False)
+        if contender.own:
+            yield scrape_trial(bench, contender)
+
+
+def scrape_trial(bench: Bench, contender: Contender) -> Trial:
+    """The text of one scrape, from the request to the last byte but for HTTP."""
+
+    def take() -> Sample:
+        bench.server.fresh()
+        app = TaskQ("bench", bench.server.url)
+        registry = CollectorRegistry()
+        Exporter(app, registry)
+        fill(app)
+        took = []
+        for _ in range(SCRAPES):
+            began = time.perf_counter()
+            text = generate_latest(registry).decode()
+            took.append(1000 * (time.perf_counter() - began))
+        app.close()
+        (trips,) = [line for line in text.splitlines() if line.startswith("taskq_scrape_round_trips")]
+        return {
+            "scrape_ms": statistics.median(took),
+            "worst_ms": max(took),
+            "round_trips": float(trips.split()[-1]),
+            "queues": text.count("\ntaskq_queue_lag{"),
+        }
+
+    return Trial(f"{contender.name}/scrape", f"taskq metrics, {QUEUES} queues, {WORKERS} workers", take)
+
+
+def fill(app: TaskQ) -> None:
+    """Queues with messages, leases and a history; workers with records."""
+    broker, names = app.sync_broker, [f"queue-{number}" for number in range(QUEUES)]
+    workers = [f"host:{number}:bench".encode() for number in range(WORKERS)]
+    for number, name in enumerate(names):
+        keys = app.keys.queue(name)
+        for _ in range(3):
+            app.send_task("noop", queue=name)
+        app.send_task("noop", queue=name, countdown=600)
+        for worker in workers[number % WORKERS :][:3]:
+            broker.run(scripts.register(keys, worker, 600_000, [keys.stream("front"), keys.stream(5)]))
+        lives = (600_000, 600_000, HISTORY_MINUTES)
+        broker.run(scripts.count(keys, workers[0], 1, Sums(60), ("SUCCESS:noop", 60), lives))
+    for worker in workers:
+        record = WorkerRecord("bench", "host", 1, "1", "3", "threads", names, 0, 0, 15_000)
+        broker.execute("SET", app.keys.worker(worker), pack_record(record), "PX", 600_000)

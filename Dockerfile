@@ -6,7 +6,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY taskq taskq
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --no-compile '.[uvloop]' \
+    && /venv/bin/pip install --no-cache-dir --no-compile '.[uvloop,dashboard]' \
     && /venv/bin/pip uninstall --yes pip
 
 FROM python:3.12-slim

@@ -86,6 +86,7 @@ def test_queues_are_read_at_each_scrape(app: TaskQ, redis_client: Any, registry:
         "paused": 1,
         "service_rate": 0,
         "drain_seconds": float("inf"),
+        "parked": 0,
     }
     redis_client.delete(keys.stream(5), keys.delayed, keys.consumers, keys.paused)
     assert of_queue(registry, "ships")["backlog"] == 0

@@ -82,6 +82,7 @@ def targets(spawn: Callable[..., Proc], server: EmbeddedRedis, tmp_path: Path) -
     found = []
     for command in (
         ("worker", "-A", "shop:app", "-w", "2", "--metrics-port", "0"),
+        ("beat", "-A", "shop:app", "--metrics-port", "0"),
         ("metrics", "-A", "shop:app", "--port", "0"),
     ):
         process = spawn("-m", "taskq", *command, path=tmp_path, env=environment)

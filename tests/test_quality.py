@@ -48,6 +48,13 @@ def test_no_module_imports_from_a_layer_below_it() -> None:
     run(str(Path(sys.executable).with_name("lint-imports")), "--no-cache")
 
 
+def test_an_sdist_has_all_that_the_tests_look_at() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    included = set(project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
+    wanted = {"benchmarks", "docker", "docker-compose.yml", "CONTRIBUTING.md", "SECURITY.md", *TOP_LEVEL, *FOLDERS}
+    assert wanted - {"pyproject.toml"} <= included
+
+
 def test_user_code_is_typed_as_promised() -> None:
     """``tests/typing/ok_*.py`` has no type errors, ``bad_*.py`` just the ones that its comments name."""
     good = sorted(TYPING.glob("ok_*.py"))

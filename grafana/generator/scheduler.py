@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.generator.expressions import NS, QUEUE, RATE, gauge, percentiles, rate
+from grafana.generator.expressions import NS, QUEUE, RATE, gauge, percentiles, quantile, rate
 from grafana.generator.panels import (
     QUEUE_LINK,
     TASK_LINK,
@@ -25,6 +25,7 @@ def schedule(name: str) -> str:
 
 def dashboard() -> Json:
     """Fire times, delayed messages, dead letters."""
+    by_schedule = {"legend": "{{schedule}}"}
     failed = f'{QUEUE},state="FAILURE"'
     return whole(
         "scheduler",
@@ -34,8 +35,50 @@ def dashboard() -> Json:
         [
             row("Now"),
             numbers(
+                stat("Beats", f"max(taskq_beats{{{NS}}})", "With a live lease; with none, nothing fires.", bad_below=1),
+                stat("Most overdue", f"max({schedule('overdue_seconds')})", "Of all schedules.", unit="s", bad_from=60),
+                stat("Paused", f"sum({schedule('paused')})", "Schedules that do not fire until resumed."),
                 stat("Delayed", f"sum({gauge('delayed')})", "Messages that are not due yet."),
                 stat("Dead letters", f"sum({gauge('dead')})", "`taskq dlq list` shows them.", bad_from=1),
+            ),
+            row("Schedules"),
+            line(
+                graph(
+                    "Fires",
+                    f'sum by (schedule) (increase(taskq_scheduler_fires_total{{{NS},outcome="fired"}}{RATE}))',
+                    "Fire times whose message was sent, as beats counted them.",
+                    **by_schedule,
+                ),
+                graph(
+                    "Fire times by what became of them",
+                    f"sum by (outcome) (increase(taskq_scheduler_fires_total{{{NS}}}{RATE}))",
+                    "`missed`: no beat ran. `skipped`: the message before had not ended.",
+                    legend="{{outcome}}",
+                    stacked=True,
+                ),
+                graph(
+                    "Lateness, p95",
+                    quantile(0.95, "scheduler_lateness_seconds", "schedule", chosen=NS),
+                    "From the fire time to its firing.",
+                    unit="s",
+                    **by_schedule,
+                ),
+            ),
+            line(
+                graph("Overdue", schedule("overdue_seconds"), "A fire time waits for a beat.", unit="s", **by_schedule),
+                graph(
+                    "Next fire in",
+                    f"{schedule('next_fire_time_seconds')} - time()",
+                    "Seconds until it fires.",
+                    unit="s",
+                    **by_schedule,
+                ),
+                graph(
+                    "Clock skew",
+                    [(f"max by (instance) (taskq_scheduler_skew_seconds{{{NS}}})", "{{instance}}")],
+                    "The beat's host's clock less Redis's. Schedules go by Redis's.",
+                    unit="s",
+                ),
             ),
             row("Delayed messages"),
             line(

@@ -133,7 +133,7 @@ def serve(flags: Flags, member: Member | None = None) -> ExitCode:
 
 def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
     """Run several workers under a supervisor, with one endpoint for all of them."""
-    from taskq.worker.health import serve_health
+    from taskq.worker.health import serving_health
     from taskq.worker.supervisor import Supervisor
     from taskq.worker.takeover import taking_over
     from taskq.worker.worker import own_queues
@@ -154,9 +154,7 @@ def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
             retire = beside.enter_context(serving_sum(directory, ns, flags.metrics_host, flags.metrics_port))
         supervisor = Supervisor(serve_member, (flags, directory), workers, ended=ended)
         if flags.health_port is not None:
-            server = serve_health(flags.health_host, flags.health_port, supervisor.is_ready)
-            beside.callback(server.server_close)
-            beside.callback(server.shutdown)
+            beside.enter_context(serving_health(flags.health_host, flags.health_port, supervisor.is_ready))
         return supervisor.run()
 
 

@@ -6,6 +6,7 @@
 ``import taskq`` does not import this package; ``prometheus_client`` is loaded only by who wants metrics.
 """
 
+from taskq.metrics.beat import BeatMetrics
 from taskq.metrics.endpoint import Endpoint, serve
 from taskq.metrics.exporter import Exporter
 from taskq.metrics.sender import SenderMetrics
@@ -13,6 +14,7 @@ from taskq.metrics.shared import ChildrenCollector, SharedMetrics, aggregate
 from taskq.metrics.worker import WorkerMetrics
 
 __all__ = [
+    "BeatMetrics",
     "ChildrenCollector",
     "Endpoint",
     "Exporter",

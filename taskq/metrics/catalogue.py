@@ -69,6 +69,13 @@ CATALOGUE: tuple[Spec, ...] = (
             "Seconds since it last renewed its leases.",
         ),
         ("worker_start_time_seconds", "gauge", "worker", "When it started, in epoch seconds."),
+        ("beats", "gauge", "", "Beats with a live lease."),
+        ("schedule_overdue_seconds", "gauge", "schedule", "How long a fire time has waited for a beat; 0 without one."),
+        ("schedule_paused", "gauge", "schedule", "1 while it does not fire."),
+        ("schedule_held", "gauge", "schedule", "Messages held back until the one before them has ended."),
+        ("schedule_next_fire_time_seconds", "gauge", "schedule", "The next fire time, in epoch seconds."),
+        ("schedule_last_fire_time_seconds", "gauge", "schedule", "The last fire time, in epoch seconds."),
+        ("schedule_last_lateness_seconds", "gauge", "schedule", "How late the last fire was."),
         ("topic_published_total", "counter", "topic", "Events ever published."),
         ("topic_kept", "gauge", "topic", "Events that can still be read."),
         ("group_lag", "gauge", "topic group", "Events that no worker of the group has yet."),
@@ -113,6 +120,12 @@ CATALOGUE: tuple[Spec, ...] = (
         ("enqueue_errors_total", "counter", "queue", "Calls that raised: Redis could not be reached, or refused."),
         ("enqueue_dropped_total", "counter", "", "Messages let go because their task may be dropped in an outage."),
         ("enqueue_spooled", "gauge", "", "Messages that wait in the spool on local disk."),
+    ),
+    *_specs(
+        BEAT,
+        ("scheduler_fires_total", "counter", "schedule outcome", "Fire times that were fired, skipped or missed."),
+        ("scheduler_lateness_seconds", "histogram", "schedule", "From a fire time to its firing."),
+        ("scheduler_skew_seconds", "gauge", "", "How far this host's clock is ahead of Redis's."),
     ),
 )
 SPECS = {spec.name: spec for spec in CATALOGUE}

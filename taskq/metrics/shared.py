@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from prometheus_client.core import CollectorRegistry, Metric
 
-from taskq.metrics.catalogue import CATALOGUE, SENDER, WORKER
+from taskq.metrics.catalogue import CATALOGUE, EXPORTER
 from taskq.metrics.snapshot import Snapshot, families
 from taskq.metrics.worker import WorkerMetrics
 
@@ -83,7 +83,7 @@ class ChildrenCollector:
 
     def collect(self) -> Iterator[Metric]:
         """The metrics as Prometheus families."""
-        total = Snapshot({spec.name: {} for spec in CATALOGUE if spec.place in (WORKER, SENDER)})
+        total = Snapshot({spec.name: {} for spec in CATALOGUE if spec.place != EXPORTER})
         with self._lock:
             total.merge(self._ended)
             for file in self._directory.glob(f"*{_SUFFIX}"):

@@ -19,7 +19,8 @@ BUCKETS = (
 _BOUNDS = [*(repr(bound) for bound in BUCKETS), "+Inf"]
 
 Labels = tuple[str, ...]
-Numbers = dict[str, dict[Labels, list[float]]]
+Series = dict[Labels, list[float]]
+Numbers = dict[str, Series]
 
 
 class Snapshot(msgspec.Struct):

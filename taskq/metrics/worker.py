@@ -17,6 +17,7 @@ from prometheus_client.core import CollectorRegistry, Metric
 
 from taskq.app import TaskQ
 from taskq.hooks import Settled, Unusual
+from taskq.metrics.beat import BeatMetrics
 from taskq.metrics.catalogue import CATALOGUE, WORKER
 from taskq.metrics.sender import SenderMetrics
 from taskq.metrics.snapshot import BUCKETS, Snapshot, families, histogram
@@ -51,7 +52,7 @@ class _Series:
 
 
 class WorkerMetrics:
-    """Counts what the workers of *app* do in this process, and what it sends.
+    """Counts what the workers of *app* do in this process, what it sends, and what a beat in it fires.
 
     Args:
         app: whose workers run here.
@@ -66,6 +67,8 @@ class WorkerMetrics:
         self._by_queue: dict[str, defaultdict[str, int]] = {name: defaultdict(int) for name in _BY_QUEUE}
         self._round_trips = histogram()
         self._sender = SenderMetrics(app)
+        self._beat = BeatMetrics(app)
+        self._beat.changed = self._tell
         self.changed: Callable[[], object] | None = None
         """Called after each change, from the thread that made it; must be quick."""
         hooks = app.hooks
@@ -84,6 +87,7 @@ class WorkerMetrics:
     def snapshot(self) -> Snapshot:
         """The numbers so far, as a copy."""
         found = self._sender.snapshot()
+        found.merge(self._beat.snapshot())
         numbers = found.numbers
         numbers |= {spec.name: {} for spec in CATALOGUE if spec.place == WORKER}
         queues = {task.settings.queue for task in list(self._tasks.values())}

@@ -35,6 +35,8 @@ LOOK_EVERY = 5.0
 """Seconds between two looks at the definitions and at Redis's clock: what makes up for a wake-up that was lost."""
 MAX_SLEEP = 30.0
 """Seconds until a schedule whose class failed is asked again."""
+READY_WITHIN = 45.0
+"""Seconds without an answer of Redis after which a beat is not ready."""
 MAX_SILENCE = 60.0
 """After this many seconds without a look (a suspended machine), what was due meanwhile counts as missed."""
 RETRY_PAUSE = 1.0
@@ -63,6 +65,8 @@ class Beat:
         """``time.monotonic()`` of the last look at the definitions. None: look now."""
         self._looked: datetime | None = None
         self._outage = False
+        self.last_look = 0.0
+        """``time.monotonic()`` of the last look at which Redis answered; 0 before the first."""
 
     def run(self, stop: threading.Event) -> None:
         """Fire until *stop* is set, in the calling thread. Redis may come and go meanwhile."""
@@ -125,7 +129,13 @@ class Beat:
         if self._outage:
             logger.warning("schedules fire again")
         self._outage = False
+        self.last_look = time.monotonic()
         return pause
+
+    @property
+    def ready(self) -> bool:
+        """Whether Redis was asked for the time lately, and answered."""
+        return bool(self.last_look) and time.monotonic() - self.last_look < READY_WITHIN
 
     def _stop_with(self, stop: threading.Event) -> None:
         stop.wait()

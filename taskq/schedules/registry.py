@@ -133,37 +133,12 @@ class Registry:
 
     def load(self) -> Snapshot:
         """Every definition that stands; what cannot be read is left out."""
-        keys = self._keys.schedules
-        time, number, beats, packed, revisions, confirmed = self._broker.pipeline(
-            [
-                ("TIME",),
-                ("GET", keys.number),
-                ("ZRANGE", keys.beats, 0, -1, "WITHSCORES"),
-                ("HGETALL", keys.definitions),
-                ("HGETALL", keys.revisions),
-                ("HGETALL", keys.confirmed),
-            ],
-            deadline=self._deadline,
-        )
-        now = int(time[0]) * 1000 + int(time[1]) // 1000
-        records, seen = _pairs(revisions), _pairs(confirmed)
-        found = {}
-        for name, data in sorted(_pairs(packed).items()):
-            one = _registered(data, records.get(name), seen.get(name))
-            if one is not None and one.definition.name == name.decode(errors="replace"):
-                found[one.definition.name] = one
-        alive = tuple(name.decode() for name, deadline in _pairs(beats).items() if float(deadline) > now)
-        return Snapshot(found, int(number or 0), alive, now)
+        return snapshot_of(self._broker.pipeline(load_commands(self._keys), deadline=self._deadline))
 
     def states(self, definitions: Sequence[Definition]) -> list[State]:
         """What their queues know of them."""
-        commands: list[tuple[Any, ...]] = []
-        for definition in definitions:
-            keys = self._keys.queue(definition.queue)
-            fields = ("fired", "at", "late", "paused", "message")
-            commands += [("HMGET", keys.schedule(definition.name), *fields), ("LLEN", keys.held(definition.name))]
-        replies = self._broker.pipeline(commands, deadline=self._deadline) if commands else []
-        return [_state(fields, held) for fields, held in zip(replies[::2], replies[1::2], strict=True)]
+        commands = state_commands(self._keys, definitions)
+        return states_of(self._broker.pipeline(commands, deadline=self._deadline) if commands else [])
 
     def suspend(self, definition: Definition, pause: bool) -> bool:
         """Pause a schedule, or let it go on; whether that changed anything.
@@ -208,6 +183,48 @@ class Registry:
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def load_commands(keys: Keys) -> list[tuple[Any, ...]]:
+    """What :func:`snapshot_of` reads."""
+    own = keys.schedules
+    return [
+        ("TIME",),
+        ("GET", own.number),
+        ("ZRANGE", own.beats, 0, -1, "WITHSCORES"),
+        ("HGETALL", own.definitions),
+        ("HGETALL", own.revisions),
+        ("HGETALL", own.confirmed),
+    ]
+
+
+def snapshot_of(replies: Sequence[Any]) -> Snapshot:
+    """The definitions in the replies to :func:`load_commands`."""
+    time, number, beats, packed, revisions, confirmed = replies
+    now = int(time[0]) * 1000 + int(time[1]) // 1000
+    records, seen = _pairs(revisions), _pairs(confirmed)
+    found = {}
+    for name, data in sorted(_pairs(packed).items()):
+        one = _registered(data, records.get(name), seen.get(name))
+        if one is not None and one.definition.name == name.decode(errors="replace"):
+            found[one.definition.name] = one
+    alive = tuple(name.decode() for name, deadline in _pairs(beats).items() if float(deadline) > now)
+    return Snapshot(found, int(number or 0), alive, now)
+
+
+def state_commands(keys: Keys, definitions: Sequence[Definition]) -> list[tuple[Any, ...]]:
+    """What :func:`states_of` reads."""
+    commands: list[tuple[Any, ...]] = []
+    for definition in definitions:
+        own = keys.queue(definition.queue)
+        fields = ("fired", "at", "late", "paused", "message")
+        commands += [("HMGET", own.schedule(definition.name), *fields), ("LLEN", own.held(definition.name))]
+    return commands
+
+
+def states_of(replies: Sequence[Any]) -> list[State]:
+    """The states in the replies to :func:`state_commands`."""
+    return [_state(fields, held) for fields, held in zip(replies[::2], replies[1::2], strict=True)]
 
 
 def _registered(data: bytes, record: bytes | None, confirmed: bytes | None) -> Registered | None:

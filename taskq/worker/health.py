@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from taskq.errors import ConfigError
+
+logger = logging.getLogger("taskq.health")
 
 Check = Callable[[], bool]
 
@@ -41,3 +47,22 @@ def serve_health(host: str, port: int, ready: Check) -> ThreadingHTTPServer:
     server = ThreadingHTTPServer((host, port), Handler)
     threading.Thread(target=server.serve_forever, name="taskq-health", daemon=True).start()
     return server
+
+
+@contextmanager
+def serving_health(host: str, port: int, ready: Check) -> Iterator[None]:
+    """As :func:`serve_health`, meanwhile.
+
+    Raises:
+        ConfigError: the port cannot be used.
+    """
+    try:
+        server = serve_health(host, port, ready)
+    except OSError as error:
+        raise ConfigError(f"cannot serve health on {host}:{port}: {error.strerror or error}") from error
+    logger.info("health on http://%s:%d", host, server.server_port)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()

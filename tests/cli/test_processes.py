@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,30 @@ def test_beat_needs_an_app(spawn: Spawn) -> None:
     beat = spawn("-m", "taskq", "beat")
     assert beat.wait() == ExitCode.USAGE
     assert "which app?" in beat.output()
+
+
+def test_a_beat_tells_how_it_is_and_what_it_fired(
+    spawn: Spawn, environment: dict[str, str], namespace: str, redis_client: Any
+) -> None:
+    ports = ("--health-port", "0", "--metrics-port", "0")
+    beat = spawn("-m", "taskq", "beat", "-A", "shop:app", *ports, env=environment)
+    health = wait_for_line(beat, r"health on (http://127\.0\.0\.1:\d+)")[1]
+    metrics = wait_for_line(beat, r"metrics on (http://127\.0\.0\.1:\d+/metrics)")[1]
+
+    def get(url: str) -> str:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                text: str = response.read().decode()
+                return text
+        except urllib.error.HTTPError as error:
+            return str(error)
+
+    fired = f'taskq_scheduler_fires_total{{ns="{namespace}",outcome="fired",schedule="shop.tick"}}'
+    eventually(lambda: get(f"{health}/ready") == "ready\n" and fired in get(metrics))
+    assert get(f"{health}/live") == "live\n"
+    beat.signal(signal.SIGTERM)
+    assert beat.wait() == ExitCode.OK
+    redis_client.delete(Keys(namespace).queue("default").stream(5))
 
 
 def test_metrics_are_served_until_stopped(spawn: Spawn, environment: dict[str, str]) -> None:

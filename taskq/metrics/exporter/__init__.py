@@ -19,6 +19,7 @@ from taskq.broker.survey import read_names
 from taskq.errors import BrokerError
 from taskq.metrics.catalogue import CATALOGUE, EXPORTER, counters, gauges
 from taskq.metrics.exporter.queues import QueueSubject
+from taskq.metrics.exporter.schedules import ScheduleSubject
 from taskq.metrics.exporter.server import ServerSubject
 from taskq.metrics.exporter.subject import Moment, Steps, Subject
 from taskq.metrics.exporter.topics import TopicSubject
@@ -28,7 +29,7 @@ logger = logging.getLogger("taskq.metrics")
 
 SCRAPE_DEADLINE = 3.0
 """Seconds for all of one scrape: below Prometheus's own limit of 10, so that an outage is seen as one."""
-SUBJECTS: Sequence[type[Subject]] = (QueueSubject, WorkerSubject, TopicSubject, ServerSubject)
+SUBJECTS: Sequence[type[Subject]] = (QueueSubject, WorkerSubject, ScheduleSubject, TopicSubject, ServerSubject)
 
 
 class Exporter:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from taskq.audit import Audit
 from taskq.broker import address as addresses
 from taskq.broker import inspect as read_side
 from taskq.broker.aio import AsyncClient
@@ -26,7 +27,7 @@ from taskq.collector import Collector, collecting
 from taskq.config import Config
 from taskq.dlq import DeadLetters
 from taskq.durations import Duration
-from taskq.errors import ConfigError, ScheduleError, UnknownTaskError
+from taskq.errors import ArgumentsError, ConfigError, ScheduleError, UnknownTaskError
 from taskq.events import EventStreams
 from taskq.hooks import Hooks
 from taskq.message import check_id
@@ -248,7 +249,14 @@ class TaskQ(Publishing):
     @cached_property
     def dlq(self) -> DeadLetters:
         """The dead letters of this app's queues."""
-        return DeadLetters(self.sync_broker, self.keys, self.known_queues)
+        return DeadLetters(
+            self.sync_broker, self.keys, self.known_queues, self.audit, lambda: self.tasks.keys(), self._check_arguments
+        )
+
+    @cached_property
+    def audit(self) -> Audit:
+        """Who did what to this namespace's queues and messages."""
+        return Audit(self.sync_broker, self.keys)
 
     @property
     def _queues(self) -> Queues:
@@ -432,6 +440,15 @@ class TaskQ(Publishing):
             importlib.import_module(module)
         for name, definition in self.config.beat_schedule.items():
             self.add_periodic(configured_entry(name, definition, self.config.timezone))
+
+    def _check_arguments(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise when a task does not take these arguments; an app without tasks cannot tell."""
+        if all(known.startswith("taskq.") for known in self.tasks):
+            return
+        try:
+            self.get_task(name).check_call(args, kwargs)
+        except TypeError as error:
+            raise ArgumentsError(f"{name} does not take these arguments: {error}") from None
 
     def _register_builtins(self) -> None:
         def replay_dead_letters() -> int:

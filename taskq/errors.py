@@ -6,6 +6,8 @@
      ├─ TaskqError                     root: ``except TaskqError`` catches all of ours
      │   ├─ ConfigError                a setting or an option is wrong; the text says which and what to write
      │   │   ├─ UnknownOptionError     no such option ("did you mean ...?")
+     │   │   ├─ ArgumentsError         (also TypeError) arguments that the task's function does not take
+     │   │   ├─ ImportFormatError      a line that is no exported dead letter
      │   │   ├─ ScheduleError          a cron line, interval or time zone that cannot be used
      │   │   └─ UnknownTopicError      a topic that this app has not declared
      │   ├─ SerializationError         an argument or result that cannot be written to the wire
@@ -13,6 +15,7 @@
      │   ├─ UnknownTaskError           a task name that this app does not know
      │   ├─ UnknownQueueError          a queue that neither this app nor Redis knows
      │   ├─ PositionMovedError         a reader's group was moved by somebody else
+     │   ├─ DeadLetterNotFoundError    no dead letter of that id
      │   ├─ BrokerError                Redis did not do what was asked
      │   │   ├─ BrokerUnavailableError no connection, or no answer within the deadline
      │   │   │   └─ SpoolFullError     ... and the spool on local disk has no room
@@ -97,6 +100,18 @@ class DecodeError(TaskqError):
 
 class UnknownTaskError(TaskqError, LookupError):
     """A task name that this app does not know."""
+
+
+class DeadLetterNotFoundError(TaskqError, LookupError):
+    """There is no dead letter of that id: replayed or purged before, or never there."""
+
+
+class ArgumentsError(ConfigError, TypeError):
+    """Arguments that the task's function does not take."""
+
+
+class ImportFormatError(ConfigError):
+    """A line that is no exported dead letter; nothing was imported."""
 
 
 class UnknownQueueError(TaskqError, LookupError):

@@ -110,6 +110,7 @@ POINTS: dict[str, str] = {
     "beat.fired": "a fire time's message was sent, this beat does not count it yet",
     # dead letters
     "replay.page": "before a page of dead letters is put back",
+    "replay.sent": "a page of dead letters is in another queue, and still where it was",
     "replay.done": "a page of dead letters was put back",
 }
 """Every point, and what it falls between."""

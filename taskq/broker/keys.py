@@ -11,6 +11,7 @@ key                          type    content                                    
 ``ns:{q}:delayed``           zset    due ms (Redis's clock): level digit and message    until promoted
 ``ns:{q}:dead``              stream  dead letters: message, evidence, fingerprint       until replayed or purged
 ``ns:{q}:dead:groups``       hash    fingerprint -> how many, latest, its label         until the last is gone
+``ns:{q}:dead:runs``         zset    id of a replay -> when it began, ms                TTL (the latest 100)
 ``ns:{q}:dead:run:<id>``     hash    what a replay was, how many came back and ended    TTL
 ``ns:{q}:consumers``         zset    consumer -> lease deadline ms (Redis's clock)      removed at stop
 ``ns:{q}:renewed``           string  ms of the last renewal of any lease                TTL
@@ -37,6 +38,7 @@ key                          type    content                                    
 ``ns:{schedules}:number``    string  last revision number given out                     kept
 ``ns:{schedules}:seen``      hash    schedule -> ms when a beat last had its code       kept, until it is removed
 ``ns:{schedules}:beats``     zset    beat -> lease deadline ms (Redis's clock)          TTL, or when it stops
+``ns:audit``                 stream  who did what to queues and messages                TTL (the latest 10,000)
 ``ns:queues``                set     names of the queues ever used, for views           kept
 ``ns:{t/}:events``           stream  events: ``m`` payload, ``n`` ordinal, ``k`` key    dropped by retention
 ``ns:{t/}:topic``            hash    total, limits, and the position of each group      kept (one per topic)
@@ -80,6 +82,7 @@ class QueueKeys:
         "dead",
         "dead_groups",
         "dead_run_prefix",
+        "dead_runs",
         "delayed",
         "fires_prefix",
         "held_prefix",
@@ -113,6 +116,7 @@ class QueueKeys:
         self.dead = prefix + b"dead"
         self.dead_groups = prefix + b"dead:groups"
         self.dead_run_prefix = prefix + b"dead:run:"
+        self.dead_runs = prefix + b"dead:runs"
         self.delayed = prefix + b"delayed"
         self.fires_prefix = prefix + b"fires:"
         self.held_prefix = prefix + b"held:"
@@ -228,6 +232,7 @@ class Keys:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
+        self.audit = f"{namespace}:audit".encode()
         self.queues = f"{namespace}:queues".encode()
         self.topics = f"{namespace}:topics".encode()
         self.schedules = ScheduleKeys(namespace)

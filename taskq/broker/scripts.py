@@ -80,6 +80,8 @@ REVOKE = load("revoke")
 WAIT = load("wait")
 REPLAY = load("replay")
 DISCARD = load("discard")
+RESTORE = load("restore")
+EVICT = load("evict")
 CLAIM = load("claim")
 PERMIT = load("permit")
 UNPARK = load("unpark")
@@ -192,9 +194,21 @@ def replay(keys: QueueKeys, quads: Sequence[Arg], run: str | None = None, most: 
     )
 
 
-def discard(keys: QueueKeys, pairs: Sequence[Arg], *, with_results: bool = False) -> Call:
-    """Dead letters deleted, named by pairs of entry id and task id; answers how many."""
-    return Call(DISCARD, (keys.dead,), (keys.result_prefix if with_results else b"", *pairs))
+def discard(keys: QueueKeys, pairs: Sequence[Arg], run: str | None = None, *, with_results: bool = False) -> Call:
+    """Dead letters deleted, named by pairs of entry id and task id; answers how many. *run* is where they count."""
+    counted = () if run is None else (keys.dead_run(run),)
+    return Call(DISCARD, (keys.dead, *counted), (keys.result_prefix if with_results else b"", RUN_TTL_MS, *pairs))
+
+
+def restore(keys: QueueKeys, sixes: Sequence[Arg]) -> Call:
+    """Exported dead letters brought back, each once; see ``lua/restore.lua`` for *sixes*; answers how many were new."""
+    return Call(RESTORE, (keys.dead, keys.sent_prefix), (SENT_TTL_MS, *sixes))
+
+
+def evict(keys: QueueKeys, most_ms: int | None, most: int | None, page: int = 200) -> Call:
+    """The oldest dead letters deleted, beyond an age or a number; answers how many for each, and whether to go on."""
+    limits = ("" if limit is None else limit for limit in (most_ms, most))
+    return Call(EVICT, (keys.dead,), (*limits, page))
 
 
 def claim(keys: QueueKeys, consumer: bytes, ttl_ms: int, claims: Sequence[tuple[bytes, str]]) -> Call:

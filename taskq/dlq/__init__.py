@@ -6,6 +6,7 @@ Nothing removes a dead letter but a replay, a purge, or a retention that the app
 from taskq.dlq.filters import Filter, Where
 from taskq.dlq.letter import DeadLetter, Evidence, pack_evidence
 from taskq.dlq.query import Group, Page
+from taskq.dlq.runs import Run, Tally
 from taskq.dlq.store import DeadLetters
 
-__all__ = ["DeadLetter", "DeadLetters", "Evidence", "Filter", "Group", "Page", "Where", "pack_evidence"]
+__all__ = ["DeadLetter", "DeadLetters", "Evidence", "Filter", "Group", "Page", "Run", "Tally", "Where", "pack_evidence"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -100,6 +100,8 @@ class DeadLetter:
     message: Message | None
     """None when the bytes are no message (malformed)."""
     evidence: Evidence
+    raw_evidence: bytes = field(default=b"", repr=False, compare=False)
+    """The evidence's bytes as they are stored."""
     group: str = ""
     """The group that it is counted in; empty when in none."""
 
@@ -163,5 +165,6 @@ def read_letter(queue: str, entry: bytes, fields: Sequence[bytes]) -> DeadLetter
         message: Message | None = decode(data)
     except DecodeError:
         message = None
-    evidence = unpack_evidence(stored.get(b"i", b""))
-    return DeadLetter(queue, entry.decode(), data, message, evidence, stored.get(b"g", b"").decode("ascii", "replace"))
+    raw = stored.get(b"i", b"")
+    group = stored.get(b"g", b"").decode("ascii", "replace")
+    return DeadLetter(queue, entry.decode(), data, message, unpack_evidence(raw), raw, group)

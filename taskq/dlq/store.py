@@ -3,213 +3,314 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import Unpack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Unpack
 
-import msgspec
-
-from taskq import failpoints
+from taskq.audit import Audit, this_user
 from taskq.broker import scripts
-from taskq.broker.keys import Keys, QueueKeys
+from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
-from taskq.dlq import query
+from taskq.dlq import transfer
 from taskq.dlq.filters import Filter, Where
 from taskq.dlq.letter import DeadLetter
-from taskq.dlq.query import Group, Page
+from taskq.dlq.reader import DeadLetterReader
+from taskq.dlq.replay import PAGE, Job, Replayer
+from taskq.dlq.revive import NewArguments
 from taskq.dlq.selection import selected
-from taskq.errors import UnknownQueueError
-from taskq.message import Meta, encode
+from taskq.errors import ConfigError, DeadLetterNotFoundError, UnknownTaskError
+from taskq.message import new_id
 
-_PAGE = 500
+CheckArguments = Callable[[str, Sequence[Any], Mapping[str, Any]], None]
+Progress = Callable[[int], object]
+"""Told after each page how many dead letters were dealt with so far."""
 
-Quads = list[scripts.Arg]
-"""Dead letter id, level, message, task id; then the next."""
+
+class ReplayOptions(Where, total=False):
+    """What :meth:`DeadLetters.replay` takes."""
+
+    queue: str | None
+    to: str | None
+    rate: float | str | None
+    max_replays: int | None
+    skip_missing: bool
+    dry_run: bool
+    actor: str | None
+    progress: Progress | None
 
 
-class DeadLetters:
+class DeadLetters(DeadLetterReader):
     """The dead letters of an app's queues: ``app.dlq``.
 
     Args:
         broker: runs the commands.
         keys: of the namespace.
         queues: names the queues to look at when none is given.
+        audit: where it is written down who does what.
+        tasks: names the tasks that are known here.
+        check_arguments: raises when a task of that name does not take these arguments.
     """
 
-    def __init__(self, broker: SyncBroker, keys: Keys, queues: Callable[[], list[str]]) -> None:
-        self._broker = broker
-        self._keys = keys
-        self._queues = queues
-
-    def check_queue(self, queue: str) -> None:
-        """Make sure that *queue* is one: reading one that is none just finds nothing.
-
-        Raises:
-            UnknownQueueError: neither this app nor Redis knows it.
-        """
-        keys = self._keys.queue(queue)
-        execute = self._broker.execute
-        if queue not in (known := self._queues()) and not execute("EXISTS", keys.dead, keys.consumers):
-            raise UnknownQueueError(f"there is no queue {queue!r}; known are {', '.join(known)}")
-
-    def count(self, queue: str | None = None) -> int:
-        """How many there are."""
-        return query.count(self._broker.execute, self._of(queue))
-
-    def list(self, queue: str | None = None, *, limit: int = 100, **where: Unpack[Where]) -> list[DeadLetter]:
-        """The oldest *limit* dead letters, of one queue or all, that are meant; looks at all of them if need be.
-
-        Args:
-            queue: only of this queue.
-            limit: most to return.
-            **where: which are meant, see :class:`Where`.
-
-        Raises:
-            ConfigError: *where* cannot be used.
-        """
-        found: list[DeadLetter] = []
-        after: str | None = None
-        while len(found) < limit:
-            page = self.page(queue, limit=limit - len(found), after=after, **where)
-            found += page.letters
-            after = page.next
-            if after is None:
-                break
-        return found
-
-    def page(
+    def __init__(
         self,
-        queue: str | None = None,
-        *,
-        limit: int = 100,
-        after: str | None = None,
-        newest_first: bool = False,
-        scan: int = query.SCAN,
-        **where: Unpack[Where],
-    ) -> Page:
-        """The next dead letters that are meant, at a bounded cost.
-
-        Args:
-            queue: only of this queue; else queue by queue.
-            limit: most letters in the page.
-            after: the ``next`` of the page before, asked for with the same arguments.
-            newest_first: from the latest to the oldest.
-            scan: look at no more than so many entries; the page says at how many it did.
-            **where: which are meant, see :class:`Where`.
-
-        Raises:
-            ConfigError: *where* or *after* cannot be used.
-        """
-        chosen = Filter.build(where)
-        return query.page(
-            self._broker.execute,
-            self._of(queue),
-            chosen,
-            limit=limit,
-            after=after,
-            newest_first=newest_first,
-            scan=scan,
-        )
-
-    def groups(self, queue: str | None = None) -> Sequence[Group]:
-        """How many there are of each kind, largest first. Its cost does not grow with the number of dead letters."""
-        return query.groups(self._broker.execute, self._of(queue))
-
-    def get(self, task_or_entry_id: str, queue: str | None = None) -> DeadLetter | None:
-        """The dead letter of a task id or entry id, or None. An entry id is found at once, a task id is searched."""
-        return next(selected(self._broker.execute, self._of(queue), Filter(), (task_or_entry_id,)), None)
+        broker: SyncBroker,
+        keys: Keys,
+        queues: Callable[[], list[str]],
+        audit: Audit,
+        tasks: Callable[[], Collection[str]],
+        check_arguments: CheckArguments,
+    ) -> None:
+        super().__init__(broker, keys, queues)
+        self._audit = audit
+        self._tasks = tasks
+        self._check_arguments = check_arguments
 
     def replay(
         self,
-        ids: Iterable[str] | None = None,
+        ids: Collection[str] | None = None,
         *,
         queue: str | None = None,
+        to: str | None = None,
+        rate: float | str | None = None,
         max_replays: int | None = None,
+        skip_missing: bool = False,
+        dry_run: bool = False,
+        actor: str | None = None,
+        progress: Progress | None = None,
         **where: Unpack[Where],
     ) -> int:
         """Put dead letters back into their queue, with their attempts reset and ``replays`` counted up.
 
-        Each is one atomic step that happens at most once, so a replay may be repeated or run twice at a time.
+        Each is put back at most once, so a replay may be repeated after a crash, or run twice at a time.
 
         Args:
             ids: task ids or entry ids; None means all that the other arguments leave.
             queue: only of this queue.
+            to: the queue that they go to, instead of the one they died in.
+            rate: most a second, as a number or ``"100/s"``, ``"30/m"``.
             max_replays: leave those that were replayed this often.
+            skip_missing: pass over ids that are not there; else they are an error.
+            dry_run: only count.
+            actor: who does it, for the audit trail; default the user of this process.
+            progress: told after each page how many were dealt with.
             **where: which are meant, see :class:`Where`.
 
         Returns:
             How many were put back. Malformed ones stay.
 
         Raises:
+            DeadLetterNotFoundError, UnknownQueueError, UnknownTaskError, ConfigError: nothing was replayed.
             BrokerError: Redis could not be asked, or has no memory; nothing is lost.
         """
-        total = 0
-        page: dict[str, Quads] = {}
-        wanted = None if ids is None else set(ids)
-        for letter in selected(self._broker.execute, self._of(queue), Filter.build(where), wanted):
-            if letter.message is None or (max_replays is not None and letter.replays >= max_replays):
-                continue
-            quads = page.setdefault(letter.queue, [])
-            quads += _revived(letter)
-            if len(quads) >= 4 * _PAGE:
-                total += self._replay_page(letter.queue, page.pop(letter.queue))
-        return total + sum(self._replay_page(name, quads) for name, quads in page.items())
+        chosen = self._checked(ids, queue, where, skip_missing=skip_missing, replay=True)
+        if to is not None:
+            self.check_queue(to)
+        job = Job(new_id().hex(), actor or this_user(), _told(chosen, ids), to)
+        replayer = Replayer(self._broker, self._keys, job, rate=rate, progress=progress)
 
-    def purge(self, ids: Iterable[str] | None = None, *, queue: str | None = None, **where: Unpack[Where]) -> int:
-        """Delete dead letters for good; the arguments choose as in :meth:`replay`. Returns how many."""
-        total = 0
-        page: dict[str, list[scripts.Arg]] = {}
-        wanted = None if ids is None else set(ids)
-        for letter in selected(self._broker.execute, self._of(queue), Filter.build(where), wanted):
-            pairs = page.setdefault(letter.queue, [])
-            pairs += (letter.entry, letter.task_id)
-            if len(pairs) >= 2 * _PAGE:
-                total += self._discard_page(letter.queue, page.pop(letter.queue))
-        return total + sum(self._discard_page(name, pairs) for name, pairs in page.items())
+        def meant() -> Iterator[DeadLetter]:
+            for letter in selected(self._broker.execute, self._of(queue), chosen, ids):
+                if letter.message is not None and (max_replays is None or letter.replays < max_replays):
+                    yield letter
 
-    async def apage(
+        if dry_run:
+            return sum(1 for _ in meant())
+        detail = {"run": job.run, "where": job.where, "to": to or "", "rate": "" if rate is None else str(rate)}
+        self._audit.record(job.actor, "dlq.replay", queue or "*", detail)
+        count = replayer.put_back(meant())
+        replayer.finish()
+        return count
+
+    def edit(
         self,
-        queue: str | None = None,
+        task_or_entry_id: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
         *,
-        limit: int = 100,
-        after: str | None = None,
-        newest_first: bool = False,
-        scan: int = query.SCAN,
+        queue: str | None = None,
+        to: str | None = None,
+        actor: str | None = None,
+    ) -> None:
+        """Replay one dead letter with other arguments. It remembers those it had, and who changed them.
+
+        Args:
+            task_or_entry_id: which one.
+            args: the positional arguments from now on; None keeps them.
+            kwargs: the keyword arguments from now on; None keeps them.
+            queue: where to look for it.
+            to: the queue that it goes to, instead of the one it died in.
+            actor: who does it; default the user of this process.
+
+        Raises:
+            DeadLetterNotFoundError: it is not there, or no longer.
+            UnknownTaskError: this app has tasks, and not this one.
+            ArgumentsError, SerializationError: the arguments do not fit the task, or have no wire form.
+            ConfigError: it is no message, or the queue is unknown.
+        """
+        letter = self.get(task_or_entry_id, queue)
+        if letter is None:
+            raise _missing([task_or_entry_id])
+        if letter.message is None:
+            raise ConfigError(f"dead letter {letter.entry} is no message: it has no arguments to edit")
+        if to is not None:
+            self.check_queue(to)
+        change = NewArguments(args, kwargs, actor or this_user())
+        after_args = letter.message.args if args is None else args
+        after_kwargs = letter.message.kwargs if kwargs is None else kwargs
+        self._check_arguments(letter.task, after_args, after_kwargs)
+        job = Job(new_id().hex(), change.actor, f"edit of {letter.task_id}", to, change=change)
+        detail = {
+            "run": job.run,
+            "task_id": letter.task_id,
+            "before": [letter.message.args, letter.message.kwargs],
+            "after": [list(after_args), dict(after_kwargs)],
+        }
+        self._audit.record(job.actor, "dlq.edit", letter.queue, detail)
+        replayer = Replayer(self._broker, self._keys, job)
+        if not replayer.put_back([letter]):
+            raise _missing([task_or_entry_id])
+        replayer.finish()
+
+    def purge(
+        self,
+        ids: Collection[str] | None = None,
+        *,
+        queue: str | None = None,
+        skip_missing: bool = False,
+        dry_run: bool = False,
+        actor: str | None = None,
+        progress: Progress | None = None,
         **where: Unpack[Where],
-    ) -> Page:
-        """As :meth:`page`, without blocking the event loop."""
-        return await asyncio.to_thread(
-            lambda: self.page(queue, limit=limit, after=after, newest_first=newest_first, scan=scan, **where)
-        )
+    ) -> int:
+        """Delete dead letters for good; the arguments choose as in :meth:`replay`. Returns how many.
 
-    async def agroups(self, queue: str | None = None) -> Sequence[Group]:
-        """As :meth:`groups`, without blocking the event loop."""
-        return await asyncio.to_thread(self.groups, queue)
+        Raises:
+            DeadLetterNotFoundError, UnknownQueueError, ConfigError: nothing was deleted.
+            BrokerError: Redis could not be asked.
+        """
+        chosen = self._checked(ids, queue, where, skip_missing=skip_missing)
+        letters = selected(self._broker.execute, self._of(queue), chosen, ids)
+        if dry_run:
+            return sum(1 for _ in letters)
+        self._audit.record(actor, "dlq.purge", queue or "*", {"where": _told(chosen, ids)})
+        total = 0
+        pages: dict[str, list[DeadLetter]] = {}
+        for letter in letters:
+            page = pages.setdefault(letter.queue, [])
+            page.append(letter)
+            if len(page) >= PAGE:
+                total += self._discard(pages.pop(letter.queue))
+                if progress is not None:
+                    progress(total)
+        return total + sum(map(self._discard, pages.values()))
 
-    async def aget(self, task_or_entry_id: str, queue: str | None = None) -> DeadLetter | None:
-        """As :meth:`get`, without blocking the event loop."""
-        return await asyncio.to_thread(self.get, task_or_entry_id, queue)
+    def export_to(self, path: str | Path, *, queue: str | None = None, **where: Unpack[Where]) -> int:
+        """Write dead letters to a file, one JSON object a line, their bytes kept exactly. Returns how many.
 
-    def _replay_page(self, queue: str, quads: Sequence[scripts.Arg]) -> int:
-        if failpoints.ARMED:
-            failpoints.hit("replay.page")
-        moved = int(self._broker.run(scripts.replay(self._keys.queue(queue), quads)))
-        if failpoints.ARMED:
-            failpoints.hit("replay.done")
-        return moved
+        Raises:
+            UnknownQueueError, ConfigError: nothing was written.
+            OSError: the file cannot be written.
+        """
+        chosen = self._checked(None, queue, where)
+        with Path(path).open("w", encoding="utf-8") as file:
+            return transfer.write_lines(file, selected(self._broker.execute, self._of(queue), chosen))
 
-    def _discard_page(self, queue: str, pairs: Sequence[scripts.Arg]) -> int:
-        return int(self._broker.run(scripts.discard(self._keys.queue(queue), pairs)))
+    def import_from(self, path: str | Path, *, queue: str | None = None, actor: str | None = None) -> tuple[int, int]:
+        """Bring dead letters back that :meth:`export_to` has written. Repeating it within a day changes nothing.
 
-    def _of(self, queue: str | None) -> Sequence[QueueKeys]:
-        return [self._keys.queue(name) for name in ([queue] if queue else self._queues())]
+        Args:
+            path: the file; it is read twice, so that nothing is imported from one that is damaged.
+            queue: where they go; default the queue that each was exported from.
+            actor: who does it; default the user of this process.
+
+        Returns:
+            How many were imported, and how many were there, or had been imported, before.
+
+        Raises:
+            ImportFormatError: a line is no exported dead letter; nothing was imported.
+            OSError: the file cannot be read.
+        """
+        with Path(path).open(encoding="utf-8") as file:
+            for line in transfer.read_lines(file, queue):
+                del line
+        self._audit.record(actor, "dlq.import", queue or "*", {"file": str(path)})
+        with Path(path).open(encoding="utf-8") as file:
+            return transfer.restore(self._broker, self._keys, transfer.read_lines(file, queue))
+
+    async def areplay(self, ids: Collection[str] | None = None, **options: Unpack[ReplayOptions]) -> int:
+        """As :meth:`replay`, without blocking the event loop; *progress* is told from another thread."""
+        return await asyncio.to_thread(lambda: self.replay(ids, **options))
+
+    async def aedit(
+        self,
+        task_or_entry_id: str,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        queue: str | None = None,
+        to: str | None = None,
+        actor: str | None = None,
+    ) -> None:
+        """As :meth:`edit`, without blocking the event loop."""
+        await asyncio.to_thread(lambda: self.edit(task_or_entry_id, args, kwargs, queue=queue, to=to, actor=actor))
+
+    async def apurge(
+        self,
+        ids: Collection[str] | None = None,
+        *,
+        queue: str | None = None,
+        actor: str | None = None,
+        **where: Unpack[Where],
+    ) -> int:
+        """As :meth:`purge`, without blocking the event loop."""
+        return await asyncio.to_thread(lambda: self.purge(ids, queue=queue, actor=actor, **where))
+
+    def _checked(
+        self,
+        ids: Collection[str] | None,
+        queue: str | None,
+        where: Where,
+        *,
+        skip_missing: bool = False,
+        replay: bool = False,
+    ) -> Filter:
+        """The checked choice, before anything is done."""
+        chosen = Filter.build(where)
+        if queue is not None:
+            self.check_queue(queue)
+        if replay and chosen.task is not None:
+            self._check_task(chosen.task)
+        if ids is not None and not skip_missing:
+            found: set[str] = set()
+            for letter in selected(self._broker.execute, self._of(queue), chosen, ids):
+                found |= {letter.entry, letter.task_id}
+                if replay and letter.message is None:
+                    raise ConfigError(f"dead letter {letter.entry} is no message: it cannot be replayed")
+            if absent := sorted(set(ids) - found):
+                raise _missing(absent)
+        return chosen
+
+    def _check_task(self, task: str) -> None:
+        """A task that neither the app nor any dead letter knows is a slip of the pen."""
+        if task in self._tasks():
+            return
+        groups = self.groups()
+        if all(group.task for group in groups) and task not in (known := {group.task for group in groups}):
+            there = ", ".join(sorted(known)) or "none"
+            raise UnknownTaskError(f"no dead letter is of task {task!r}; tasks that have some: {there}")
+
+    def _discard(self, page: Sequence[DeadLetter]) -> int:
+        pairs = [part for letter in page for part in (letter.entry, letter.task_id)]
+        return int(self._broker.run(scripts.discard(self._keys.queue(page[0].queue), pairs)))
 
 
-def _revived(letter: DeadLetter) -> Quads:
-    message = letter.message
-    assert message is not None
-    old = message.meta or Meta()
-    meta = msgspec.structs.replace(
-        old, attempt=1, crashes=0, first=0, expires=0, unknown_since=0, due=0, replays=old.replays + 1
-    )
-    revived = msgspec.structs.replace(message, meta=meta)
-    return [letter.entry, str(meta.priority), encode(revived), message.task_id]
+def _missing(ids: Sequence[str]) -> DeadLetterNotFoundError:
+    shown = ", ".join(ids[:5]) + (f" and {len(ids) - 5} more" if len(ids) > 5 else "")
+    return DeadLetterNotFoundError(f"no dead letter {shown}: replayed or purged before, or never there")
+
+
+def _told(chosen: Filter, ids: Collection[str] | None) -> str:
+    """What was chosen, in words."""
+    if ids is None:
+        return str(chosen)
+    return f"{len(ids)} ids" if len(ids) > 3 else ", ".join(sorted(ids))

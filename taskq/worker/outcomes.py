@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from taskq.broker.scripts import Arg
+from taskq.broker.scripts import RUN_TTL_MS, Arg
 from taskq.delivery import Delivery
-from taskq.message import DEFAULT_PRIORITY
+from taskq.message import DEFAULT_PRIORITY, Replayed
 
 COMPLETE, COMMIT, RETRY, DEAD_LETTER, RELEASE = "c", "t", "r", "d", "l"
 GIVE_UP = "k"
@@ -15,6 +15,8 @@ GIVE_UP = "k"
 OVER = "o"
 """Not an end either: tells the schedule that sent the message what the item after it does."""
 _ENDS = frozenset({COMPLETE, COMMIT, DEAD_LETTER})
+NOTE = "n"
+"""Not an end either: counts the end of a replayed message in the record of its replay."""
 _WITHOUT_SUCCESS = frozenset({"FAILURE", "REVOKED", "EXPIRED"})
 STORE, BURY = "s", "e"
 """For what was settled before it ran: only its outcome is stored, only a dead letter written."""
@@ -65,7 +67,10 @@ def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list
     plain: dict[bytes, list[Arg]] = {}
     items: list[Arg] = []
     for delivery, outcome, ran in batch:
-        if outcome is DONE or (outcome is BEGUN and not _scheduled(delivery)):
+        replayed = meta.replayed if (meta := delivery.message.meta) is not None else None
+        if replayed is not None and outcome is not BEGUN:
+            items += _note(delivery, outcome, replayed, number[delivery.stream])
+        if (outcome is DONE and replayed is None) or (outcome is BEGUN and not _scheduled(delivery)):
             entries = plain.get(delivery.stream)
             if entries is None:
                 plain[delivery.stream] = [delivery.entry]
@@ -78,7 +83,7 @@ def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list
                 items += _told_to_schedule(delivery, state, ran)
             if delivery.settled:
                 kind = _ONCE_SETTLED[kind]
-            if (meta := delivery.message.meta) is not None and meta.idempotency_key and state in _WITHOUT_SUCCESS:
+            if meta is not None and meta.idempotency_key and state in _WITHOUT_SUCCESS:
                 claim = delivery.link.keys.claim(delivery.message.task, meta.idempotency_key)
                 items += (GIVE_UP, number[delivery.stream], delivery.entry, delivery.message.task_id, b"", 1, claim)
             items += (kind, number[delivery.stream], delivery.entry, delivery.message.task_id, stored, ttl_ms, *extra)
@@ -101,3 +106,21 @@ def _told_to_schedule(delivery: Delivery, state: str, ran: float) -> tuple[Arg, 
     own = (keys.schedule(meta.schedule), keys.fires(meta.schedule), keys.held(meta.schedule))
     ending = (meta.fire_time, round(ran * 1000), state)
     return (*own, *ending, keys.stream_prefix, keys.levels, str(DEFAULT_PRIORITY))
+
+
+_COUNTED = {"SUCCESS": "succeeded", "FAILURE": "failed", "REVOKED": "other", "EXPIRED": "other", "SKIPPED": "other"}
+
+
+def _note(delivery: Delivery, outcome: Outcome, replayed: Replayed, stream: int) -> tuple[Arg, ...]:
+    """How a replayed message ended, for the record of its replay; nothing when it has not ended."""
+    word = _COUNTED.get(outcome.state)
+    if word is None:
+        return ()
+    if outcome.kind == DEAD_LETTER and outcome.extra[2] == replayed.group:
+        word = "again"
+    record = delivery.link.keys.dead_run(replayed.run)
+    begun = int(delivery.settled)
+    return (
+        *(NOTE, stream, delivery.entry, delivery.message.task_id, b"", RUN_TTL_MS),
+        *(record, f"{word}:{replayed.group}", begun),
+    )

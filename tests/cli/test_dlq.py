@@ -162,8 +162,10 @@ def test_replay_puts_back_what_was_chosen(
 def test_replay_of_an_id_that_is_gone(run: Run, bury: Bury, take: Callable[..., list[str]]) -> None:
     bury("one")
     result = run("replay", "one", "nobody")
-    assert (result.exit_code, result.stdout) == (ExitCode.FAILED, "replayed 1\n")
-    assert "1 of the IDs" in result.stderr
+    assert (result.exit_code, result.stdout) == (ExitCode.FAILED, "")
+    assert "no dead letter nobody" in result.stderr
+    assert take() == []
+    assert run("replay", "one", "nobody", "--skip-missing").stdout == "replayed 1\n"
     assert take() == ["one"]
 
 

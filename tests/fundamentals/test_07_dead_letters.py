@@ -7,6 +7,7 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import TaskFailedError, TaskQ, TaskState, current_task
+from taskq.errors import DeadLetterNotFoundError
 
 
 def test_a_dead_letter_keeps_the_evidence(app: TaskQ) -> None:
@@ -77,7 +78,9 @@ def test_replay_and_purge_choose(app: TaskQ) -> None:
     assert app.dlq.purge(queue="mail", task=one.name) == 0
     assert app.dlq.replay([results[1].id], max_replays=0) == 0
     assert app.dlq.replay([results[1].id]) == 1
-    assert app.dlq.replay([results[1].id]) == 0
+    with pytest.raises(DeadLetterNotFoundError):
+        app.dlq.replay([results[1].id])
+    assert app.dlq.replay([results[1].id], skip_missing=True) == 0
     assert results[1].status is TaskState.PENDING
     with running_worker(app), pytest.raises(TaskFailedError):
         results[1].get(timeout=10)

@@ -15,6 +15,8 @@
 --                                                         gives the message's idempotency key free)
 --         'o' over         state, history and held messages of the schedule that sent it, fire time, ms it ran,
 --                          its state, stream prefix, levels, default level    (no end either: it stands before one)
+--         'n' note         hash, field, 1 when there is no entry any more
+--                                                        (no end either: counts the end that comes after it)
 --       and for what was settled before it ran, which therefore has no entry any more:
 --         's' store        -                             (the outcome only)
 --         'e' bury         message, evidence, fingerprint, label         (the outcome and a dead letter)
@@ -158,6 +160,14 @@ if at <= total then
       if ours and redis.call('GET', ARGV[at]) == task then redis.call('DEL', ARGV[at]) end
       ours = false
       at = at + 1
+    end
+    if kind == 'n' then
+      if ours or ARGV[at + 2] == '1' then
+        redis.pcall('HINCRBY', ARGV[at], ARGV[at + 1], 1)
+        redis.call('PEXPIRE', ARGV[at], ttl)
+      end
+      ours = false
+      at = at + 3
     end
     if type(wrote) == 'table' and wrote.err then
       refused[#refused + 1] = id

@@ -7,19 +7,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from taskq.cli.dlq.options import (
-    check_queue,
     clock,
     fields_of,
     first_line,
-    json_option,
     queue_option,
     where_options,
 )
 from taskq.cli.output import print_json, print_table, printable
-from taskq.cli.session import app_options, open_app, reporting_errors
+from taskq.cli.session import json_option, passing_app
 from taskq.errors import ExitCode
 
 if TYPE_CHECKING:
+    from taskq.app import TaskQ
     from taskq.dlq import DeadLetter, Group
 
 _COLUMNS = ("id", "queue", "task", "task id", "reason", "error", "attempts", "replays", "died")
@@ -27,7 +26,7 @@ _GROUP_COLUMNS = ("fingerprint", "queue", "count", "task", "reason", "error", "f
 
 
 @click.command("list")
-@app_options
+@passing_app
 @queue_option
 @where_options
 @click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Show at most so many.")
@@ -35,11 +34,8 @@ _GROUP_COLUMNS = ("fingerprint", "queue", "count", "task", "reason", "error", "f
 @click.option("--after", metavar="POSITION", help="Go on where an earlier page ended.")
 @click.option("--scan", type=click.IntRange(1), default=20_000, show_default=True, help="Look at no more than so many.")
 @json_option
-@reporting_errors()
 def list_letters(
-    app_path: str | None,
-    broker_url: str | None,
-    namespace: str | None,
+    app: TaskQ,
     queue: str | None,
     where: dict[str, Any],
     limit: int,
@@ -57,8 +53,8 @@ def list_letters(
     taskq dlq list --error ConnectionError --since 2h
     taskq dlq list --text customer-17
     """
-    app = open_app(app_path, broker_url, namespace)
-    check_queue(app, queue)
+    if queue is not None:
+        app.dlq.check_queue(queue)
     page = app.dlq.page(queue, limit=limit, after=after, newest_first=newest, scan=scan, **where)
     parked_at = app.config.dlq_max_replays
     if as_json:
@@ -76,13 +72,10 @@ def list_letters(
 
 
 @click.command()
-@app_options
+@passing_app
 @queue_option
 @json_option
-@reporting_errors()
-def groups(
-    app_path: str | None, broker_url: str | None, namespace: str | None, queue: str | None, as_json: bool
-) -> None:
+def groups(app: TaskQ, queue: str | None, as_json: bool) -> None:
     """Show how many dead letters there are of each kind, most first.
 
     Dead letters of a kind have the task, the type of the error and the place in the code in common. This is quick
@@ -92,8 +85,8 @@ def groups(
     taskq dlq groups
     taskq dlq list --fingerprint 5d41402abc4b
     """
-    app = open_app(app_path, broker_url, namespace)
-    check_queue(app, queue)
+    if queue is not None:
+        app.dlq.check_queue(queue)
     found = app.dlq.groups(queue)
     if as_json:
         print_json([_group_fields(group) for group in found])
@@ -104,15 +97,12 @@ def groups(
 
 
 @click.command()
-@app_options
+@passing_app
 @queue_option
 @json_option
 @click.argument("id_", metavar="ID")
-@reporting_errors()
 def show(
-    app_path: str | None,
-    broker_url: str | None,
-    namespace: str | None,
+    app: TaskQ,
     queue: str | None,
     as_json: bool,
     id_: str,
@@ -121,8 +111,8 @@ def show(
 
     ID is a task id, or the id in the first column of "taskq dlq list", which is found faster.
     """
-    app = open_app(app_path, broker_url, namespace)
-    check_queue(app, queue)
+    if queue is not None:
+        app.dlq.check_queue(queue)
     letter = app.dlq.get(id_, queue)
     if letter is None:
         click.echo(f"taskq: no dead letter {id_!r}", err=True)

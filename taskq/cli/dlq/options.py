@@ -13,14 +13,13 @@ from taskq.durations import seconds
 from taskq.errors import ConfigError
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
     from taskq.dlq import DeadLetter
 
 _CHOICES = ("task", "error", "since", "until", "text", "fingerprint")
 
 queue_option = click.option("--queue", metavar="NAME", help="Only of this queue.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
+skip_missing_option = click.option("--skip-missing", is_flag=True, help="Pass over IDs that are not there.")
 all_option = click.option("--all", "everything", is_flag=True, help="Every dead letter there is.")
 
 
@@ -58,16 +57,6 @@ def check_choice(ids: tuple[str, ...], queue: str | None, where: dict[str, Any],
         raise click.UsageError("--all goes without IDs, --queue, --task and the like")
     if not (everything or ids or queue or where):
         raise click.UsageError("which ones? Give IDs, --queue, --task or the like, or --all")
-
-
-def check_queue(app: TaskQ, queue: str | None) -> None:
-    """Refuse a queue that nobody knows: most likely a slip of the pen.
-
-    Raises:
-        UnknownQueueError: it is neither of the app nor in Redis.
-    """
-    if queue is not None:
-        app.dlq.check_queue(queue)
 
 
 def fields_of(letter: DeadLetter, max_replays: int) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""The message that goes back into a queue: attempts counted anew, with its history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from taskq.dlq.letter import DeadLetter
+from taskq.message import Edit, Meta, Replayed, encode, remembered
+
+
+@dataclass(frozen=True, slots=True)
+class NewArguments:
+    """What a person wants a message to be called with instead; None leaves it as it is."""
+
+    args: Sequence[Any] | None
+    kwargs: Mapping[str, Any] | None
+    actor: str
+
+
+def revived(letter: DeadLetter, run: str, change: NewArguments | None = None) -> bytes:
+    """The bytes of *letter*'s message for another life, which is counted in *run*.
+
+    It remembers how it failed and, when its arguments change, what they were.
+
+    Raises:
+        SerializationError: a new argument has no wire form.
+    """
+    message = letter.message
+    assert message is not None, "what is no message cannot be replayed"
+    old = message.meta or Meta()
+    meta = msgspec.structs.replace(
+        old,
+        attempt=1,
+        crashes=0,
+        first=0,
+        expires=0,
+        unknown_since=0,
+        due=0,
+        replays=old.replays + 1,
+        failures=remembered(old.failures, letter.failures[-1]),
+        replayed=Replayed(run, letter.group),
+    )
+    if change is None:
+        return encode(msgspec.structs.replace(message, meta=meta))
+    before = Edit(time.time_ns() // 1_000_000, change.actor, message.args, message.kwargs)
+    return encode(
+        msgspec.structs.replace(
+            message,
+            args=message.args if change.args is None else list(change.args),
+            kwargs=message.kwargs if change.kwargs is None else dict(change.kwargs),
+            meta=msgspec.structs.replace(meta, edits=remembered(old.edits, before)),
+        )
+    )
+
+
+def priority_of(letter: DeadLetter) -> str:
+    """The level that *letter* goes back to."""
+    meta = letter.message.meta if letter.message else None
+    return str((meta or Meta()).priority)

@@ -1,0 +1,128 @@
+"""Dead letters as lines of JSON, to keep them elsewhere and to bring them back. Their bytes are kept exactly."""
+
+from __future__ import annotations
+
+import binascii
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+from taskq.broker import scripts
+from taskq.broker.keys import Keys
+from taskq.broker.scripts import Arg
+from taskq.broker.sync import SyncBroker
+from taskq.config import check_name
+from taskq.dlq.letter import DeadLetter, buried, read_letter
+from taskq.dlq.query import is_entry
+from taskq.dlq.replay import identity
+from taskq.errors import ImportFormatError
+
+FORMAT = 1
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a file, checked."""
+
+    letter: DeadLetter
+    to: str
+    """The queue that it goes to."""
+
+
+def write_lines(file: IO[str], letters: Iterable[DeadLetter]) -> int:
+    """Write *letters*, one line each; how many."""
+    count = 0
+    for letter in letters:
+        json.dump(_fields(letter), file, ensure_ascii=False)
+        file.write("\n")
+        count += 1
+    return count
+
+
+def read_lines(file: Iterable[str], to: str | None = None) -> Iterator[Line]:
+    """The dead letters of a file.
+
+    Args:
+        file: its lines; empty ones are passed over.
+        to: the queue that all of them go to; None for the one that each was exported from.
+
+    Raises:
+        ImportFormatError: a line is none that :func:`write_lines` has written; it says which.
+    """
+    if to is not None:
+        _check_queue(to)
+    for number, text in enumerate(file, 1):
+        if text.strip():
+            try:
+                letter = _letter(json.loads(text))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise ImportFormatError(f"line {number} is no exported dead letter: {_why(error)}") from None
+            yield Line(letter, to or letter.queue)
+
+
+def restore(broker: SyncBroker, keys: Keys, lines: Iterable[Line]) -> tuple[int, int]:
+    """Bring dead letters back, each once by its identity; how many, and how many were there or came before.
+
+    Raises:
+        BrokerError: Redis could not be asked, or has no memory; then it may be repeated.
+    """
+    new = total = 0
+    pages: dict[str, list[Arg]] = {}
+    known: set[str] = set()
+    for line in lines:
+        if line.to not in known:
+            broker.execute("SADD", keys.queues, line.to)
+            known.add(line.to)
+        letter, page = line.letter, pages.setdefault(line.to, [])
+        _, _, fingerprint, label = buried(letter.data, letter.task, letter.evidence)
+        page += (identity(letter), letter.entry, letter.data, letter.raw_evidence, fingerprint, label)
+        total += 1
+        if len(page) >= 6 * _PAGE:
+            new += int(broker.run(scripts.restore(keys.queue(line.to), pages.pop(line.to))))
+    new += sum(int(broker.run(scripts.restore(keys.queue(name), page))) for name, page in pages.items())
+    return new, total - new
+
+
+def _fields(letter: DeadLetter) -> dict[str, Any]:
+    evidence = letter.evidence
+    return {
+        "taskq_dead_letter": FORMAT,
+        "queue": letter.queue,
+        "id": letter.entry,
+        # for the reader's eye; not read back
+        "task": letter.task,
+        "task_id": letter.task_id,
+        "error": f"{evidence.error_type}: {evidence.error}",
+        "message": b64encode(letter.data).decode(),
+        "evidence": b64encode(letter.raw_evidence).decode(),
+    }
+
+
+def _letter(fields: Any) -> DeadLetter:
+    if not isinstance(fields, dict) or fields.get("taskq_dead_letter") != FORMAT:
+        raise ValueError(f'it must be an object with "taskq_dead_letter": {FORMAT}')
+    queue, entry = _check_queue(fields["queue"]), fields["id"]
+    if not isinstance(entry, str) or not is_entry(entry) or entry == "0-0":
+        raise ValueError(f"its id is {entry!r}")
+    data, evidence = (b64decode(fields[name], validate=True) for name in ("message", "evidence"))
+    return read_letter(queue, entry.encode(), (b"m", data, b"i", evidence))
+
+
+def _check_queue(queue: Any) -> str:
+    """A queue's name; that of a group of a topic has a ``/`` in it."""
+    for part in str(queue).split("/"):
+        check_name(part, "queue")
+    return str(queue)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, binascii.Error):
+        return f"its bytes are not base64 ({error})"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON ({error})"
+    return str(error)

@@ -122,6 +122,8 @@ class Meta(msgspec.Struct, omit_defaults=True, gc=False):
     time_limit: float | None = msgspec.field(default=None, name="t")
     headers: dict[str, Any] | None = msgspec.field(default=None, name="h")
     idempotency_key: str | None = msgspec.field(default=None, name="k")
+    ordering_key: str | None = msgspec.field(default=None, name="l")
+    """Messages of one such key run one after the other, in the order in which they came into the queue."""
     failures: list[Failure] | None = msgspec.field(default=None, name="e")
     """The failed attempts before this one, oldest first: the first and the latest few."""
     edits: list[Edit] | None = msgspec.field(default=None, name="o")

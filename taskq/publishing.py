@@ -100,6 +100,7 @@ class Publishing(ABC):
         *,
         group: str,
         start: str | datetime = "earliest",
+        ordered: bool = False,
         name: str | None = None,
         bind: bool = False,
         **settings: Any,
@@ -114,6 +115,8 @@ class Publishing(ABC):
             group: whose position this is; one function serves it.
             start: where a new group begins: ``"earliest"`` event that is kept, ``"latest"`` for those published
                 from now on, or a datetime. Later it goes on where it was.
+            ordered: events of one key are handled one after the other, in the order of their publication, also across
+                retries and crashes; those of other keys, and those without a key, meanwhile.
             name: of the task; default ``<topic>/<group>``.
             bind: pass a :class:`taskq.Context` before the event.
             **settings: as for ``@app.task``. Results are not stored unless ``ignore_result=False``.
@@ -126,11 +129,13 @@ class Publishing(ABC):
         where = f"a subscriber of {topic}"
         checked, begin = check_settings(settings, where), check_start(start)
         queue = f"{topic}/{check_group(group)}"
+        if ordered and checked.get("delivery") == "at_most_once":
+            raise ConfigError(f'{where}: ordered=True needs delivery="at_least_once", which ends when the handler does')
 
         def decorate(function: Any) -> Any:
             if not callable(function) or isinstance(function, (type, BaseTask)):
                 raise ConfigError(f"@app.subscriber wants a function of an event, not {function!r}")
-            subscription = Subscription(topic, group, name or queue, begin)
+            subscription = Subscription(topic, group, name or queue, begin, ordered)
             known = self.subscriptions.get(queue)
             if known is not None and known != subscription:
                 raise ConfigError(f"group {group!r} of topic {topic!r} has a subscriber; give this one another group")

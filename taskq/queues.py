@@ -12,10 +12,12 @@ from taskq.broker.sync import SyncBroker
 from taskq.config import Config, check_queue
 from taskq.durations import milliseconds
 from taskq.errors import DecodeError
-from taskq.message import Message, TaskState, decode
+from taskq.message import PLAIN, Message, TaskState, decode
 from taskq.outcome import pack_error
 
 _PAGE = 250
+Page = Sequence[tuple[int | str, bytes, bytes]]
+"""Where each message is, as ``lua/purge.lua`` counts, its handle there, and the message."""
 
 
 class Queues:
@@ -60,16 +62,18 @@ class Queues:
         pages += [self._parked(number, key) for number, key in enumerate(parked, 1 + len(streams))]
         if delayed:
             pages.insert(0, self._delayed(keys))
+        # lanes first: what leaves the queue lets the next of its lane in
+        pages.insert(0, self._in_lanes(keys))
         dropped = 0
         for page in (page for source in pages for page in source):
-            quads = [arg for number, handle, data in page for arg in (number, handle, *_identity(keys, data))]
-            dropped += self._broker.run(scripts.purge(keys, [*streams, *parked], ttl_ms, outcome, quads))
+            fives = [arg for number, handle, data in page for arg in (number, handle, *_identity(keys, handle, data))]
+            dropped += self._broker.run(scripts.purge(keys, [*streams, *parked], ttl_ms, outcome, fives))
         return dropped
 
     def _of(self, queue: str) -> QueueKeys:
         return self._keys.queue(check_queue(queue))
 
-    def _waiting(self, number: int, stream: bytes) -> Iterator[Sequence[tuple[int, bytes, bytes]]]:
+    def _waiting(self, number: int, stream: bytes) -> Iterator[Page]:
         """The entries of a stream that no worker has, as of now, in pages."""
         newest = self._broker.execute("XREVRANGE", stream, "+", "-", "COUNT", 1)
         if not newest:
@@ -82,19 +86,29 @@ class Queues:
             yield [(number, entry, _message_of(fields)) for entry, fields in rows]
             start = b"(" + rows[-1][0]
 
-    def _parked(self, number: int, key: bytes) -> Iterator[Sequence[tuple[int, bytes, bytes]]]:
+    def _parked(self, number: int, key: bytes) -> Iterator[Page]:
         """The messages that wait for a rate limit, as of now, in pages."""
         left = self._broker.execute("LLEN", key)
         while left > 0 and (members := self._broker.execute("LRANGE", key, 0, min(left, _PAGE) - 1)):
             yield [(-number, member, member.split(b"\n", 2)[-1]) for member in members]
             left -= len(members)
 
-    def _delayed(self, keys: QueueKeys) -> Iterator[Sequence[tuple[int, bytes, bytes]]]:
+    def _delayed(self, keys: QueueKeys) -> Iterator[Page]:
         """The delayed messages, as of now, in pages."""
         left = self._broker.execute("ZCARD", keys.delayed)
         while left > 0 and (members := self._broker.execute("ZRANGE", keys.delayed, 0, min(left, _PAGE) - 1)):
-            yield [(0, member, member[1:]) for member in members]
+            yield [(0, member, scripts.split_member(member)[1]) for member in members]
             left -= len(members)
+
+    def _in_lanes(self, keys: QueueKeys) -> Iterator[Page]:
+        """The messages that wait behind another of their ordering key, in pages."""
+        for field in self._broker.execute("HKEYS", keys.lanes):
+            lane = keys.lane_prefix + field[1:]
+            if field.startswith(b"k"):
+                left = self._broker.execute("LLEN", lane)
+                while left > 0 and (found := self._broker.execute("LRANGE", lane, 0, min(left, _PAGE) - 1)):
+                    yield [("lane", member, member[1:]) for member in found]
+                    left -= len(found)
 
 
 def _message_of(fields: Sequence[bytes]) -> bytes:
@@ -102,11 +116,13 @@ def _message_of(fields: Sequence[bytes]) -> bytes:
     return named.get(b"m", b"")
 
 
-def _identity(keys: QueueKeys, data: bytes) -> tuple[str, bytes]:
-    """Task id and claim of a message; empty for what is none."""
+def _identity(keys: QueueKeys, handle: bytes, data: bytes) -> tuple[str, bytes, str]:
+    """Task id, claim and ordering key of a message; empty for what is none, or is on its way to its lane."""
     try:
         message: Message = decode(data)
     except DecodeError:
-        return "", b""
-    key = message.meta.idempotency_key if message.meta else None
-    return message.task_id, keys.claim(message.task, key) if key else b""
+        return "", b"", ""
+    meta = message.meta or PLAIN
+    claim = keys.claim(message.task, meta.idempotency_key) if meta.idempotency_key else b""
+    not_yet_in_lane = b"A" <= handle[:1] <= b"J"
+    return message.task_id, claim, "" if not_yet_in_lane else meta.ordering_key or ""

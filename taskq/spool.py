@@ -66,7 +66,9 @@ class Spool:
         Raises:
             SpoolFullError: no room; nothing was kept.
         """
-        body = serialization.dumps([(m.keys.queue, m.level, _absolute(m.due), m.unique_id, m.data) for m in page])
+        body = serialization.dumps(
+            [(m.keys.queue, m.level, _absolute(m.due), m.unique_id, m.data, m.ordering_key) for m in page]
+        )
         with self._lock:
             self._database.execute("BEGIN IMMEDIATE")
             try:
@@ -167,8 +169,8 @@ class Flusher:
 
     def _send(self, producer: bytes, sequence: int, messages: Sequence[Any]) -> None:
         page = [
-            Outgoing(self._keys.queue(queue), level, data, due, "raise", unique_id)
-            for queue, level, due, unique_id, data in messages
+            Outgoing(self._keys.queue(queue), level, data, due, "raise", unique_id, *ordering_key)
+            for queue, level, due, unique_id, data, *ordering_key in messages  # older releases wrote no ordering key
         ]
         self._broker.execute("SADD", self._keys.queues, page[0].keys.queue, deadline=RETRY_EVERY)
         self._broker.run(plan(page)(producer, sequence), deadline=RETRY_EVERY)

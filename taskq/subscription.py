@@ -31,6 +31,8 @@ class Subscription:
     """The name of the task that gets the events."""
     start: str
     """``earliest``, ``latest`` or epoch milliseconds: where the group begins when it has no position yet."""
+    ordered: bool = False
+    """Whether events of one key are handled one after the other."""
 
     @property
     def queue(self) -> str:

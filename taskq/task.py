@@ -99,6 +99,9 @@ class CallSettings(TypedDict, total=False):
     idempotency_key: str
     """A second message to this task with the same key does not run while the first one has not failed for good, nor
     for ``idempotency_expires`` after its success. See ``docs/idempotency.md``."""
+    ordering_key: str
+    """Messages with the same key run one after the other, in the order in which they came into the queue, also across
+    retries and crashes; others run meanwhile."""
     headers: Mapping[str, Any]
     ignore_result: bool
     soft_time_limit: Duration
@@ -422,7 +425,8 @@ def prepare(
     meta, due, when_ms = (plan.meta, None, 0) if plan.plain else _timed(plan)
     message = Message(WIRE_VERSION, raw_id, name, args, kwargs, meta)  # type: ignore[arg-type]
     keys = app.keys.queue(plan.queue)
-    outgoing = Outgoing(keys, plan.priority, encode(message), due, plan.fallback, plan.task_id)
+    lane = None if meta is None else meta.ordering_key
+    outgoing = Outgoing(keys, plan.priority, encode(message), due, plan.fallback, plan.task_id, lane)
     return outgoing, Result(app, message.task_id, plan.queue, when_ms=when_ms, ignored=plan.ignore_result)
 
 
@@ -447,6 +451,8 @@ def _timed(plan: CallPlan) -> tuple[Meta | None, str | None, int]:
 
 def _call_plan(task: BaseTask[Any, Any], settings: CallSettings | Mapping[str, Any]) -> CallPlan:
     options = task.settings
+    if options.at_most_once and settings.get("ordering_key") is not None:
+        raise ConfigError(f'{task.name} is delivery="at_most_once", which ends before it runs: it has no ordering_key')
     return call_plan(
         settings,
         where=f"a call of {task.name}",
@@ -507,6 +513,8 @@ def _extra_meta(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         extra["headers"] = dict(given["headers"])
     if "idempotency_key" in given:
         extra["idempotency_key"] = check_id(given["idempotency_key"], "idempotency_key")
+    if "ordering_key" in given:
+        extra["ordering_key"] = check_id(given["ordering_key"], "ordering_key")
     if "max_retries" in given:
         extra["max_retries"] = RetryPolicy.build(max_retries=given["max_retries"]).max_retries
     for key in ("soft_time_limit", "time_limit"):

@@ -97,6 +97,7 @@ def queue_stats(execute: Execute, keys: QueueKeys) -> QueueStats:
             if head:
                 born = int(head[0][0].split(b"-")[0])
                 oldest = born if oldest is None else min(oldest, born)
+    lag += int(execute("HGET", keys.lanes, "waiting") or 0)  # what waits in lanes is not delivered either
     return QueueStats(
         queue=keys.queue,
         lag=lag,

@@ -38,6 +38,8 @@ key                          type    content                                    
 ``ns:{schedules}:number``    string  last revision number given out                     kept
 ``ns:{schedules}:seen``      hash    schedule -> ms when a beat last had its code       kept, until it is removed
 ``ns:{schedules}:beats``     zset    beat -> lease deadline ms (Redis's clock)          TTL, or when it stops
+``ns:{q}:lanes``             hash    messages not ended of each ordering key in use     until they have ended
+``ns:{q}:lane:<key>``        list    messages behind that of their key in the queue     until it is their turn
 ``ns:audit``                 stream  who did what to queues and messages                TTL (the latest 10,000)
 ``ns:queues``                set     names of the queues ever used, for views           kept
 ``ns:{t/}:events``           stream  events: ``m`` payload, ``n`` ordinal, ``k`` key    dropped by retention
@@ -87,6 +89,8 @@ class QueueKeys:
         "fires_prefix",
         "held_prefix",
         "history",
+        "lane_prefix",
+        "lanes",
         "last_prefix",
         "levels",
         "limited",
@@ -94,6 +98,7 @@ class QueueKeys:
         "parked_prefix",
         "paused",
         "permits_prefix",
+        "prefix",
         "producer_prefix",
         "queue",
         "renewed",
@@ -110,6 +115,8 @@ class QueueKeys:
     def __init__(self, namespace: str, queue: str) -> None:
         topic, slash, group = queue.partition("/")
         prefix = f"{namespace}:{{{topic}/}}:{group}:".encode() if slash else f"{namespace}:{{{queue}}}:".encode()
+        self.prefix = prefix
+        """What all of its keys begin with."""
         self.queue = queue
         self.claim_prefix = prefix + b"claim:"
         self.consumers = prefix + b"consumers"
@@ -121,6 +128,8 @@ class QueueKeys:
         self.fires_prefix = prefix + b"fires:"
         self.held_prefix = prefix + b"held:"
         self.history = prefix + b"history"
+        self.lane_prefix = prefix + b"lane:"
+        self.lanes = prefix + b"lanes"
         self.last_prefix = prefix + b"last:"
         self.levels = prefix + b"levels"
         self.limited = prefix + b"limited"

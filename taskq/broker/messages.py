@@ -96,11 +96,16 @@ def find(execute: Execute, keys: QueueKeys, task_id: str, around_ms: Sequence[in
     for bound in ("-inf", *(str(ms - 1000) for ms in around_ms)):
         rows = execute("ZRANGEBYSCORE", keys.delayed, bound, "+inf", "WITHSCORES", "LIMIT", 0, _PAGE)
         for member, due in zip(rows[::2], rows[1::2], strict=True):
-            if _is(member[1:], wanted):
+            if _is(scripts.split_member(member)[1], wanted):
                 return _scheduled(keys, member, due)
     for each in _parked(execute, keys, _PAGE):
         if each.message is not None and each.message.id == wanted:
             return each
+    for looked, each in enumerate(_lanes(execute, keys, _PAGE)):
+        if _is(each.data, wanted):
+            return each
+        if looked >= _PAGE:
+            break
     return None
 
 
@@ -135,6 +140,7 @@ def _waiting(execute: Execute, keys: QueueKeys, page: int) -> Iterator[Stored]:
             for entry, fields in rows:
                 yield _entry(keys, stream, entry, _message_in(fields), None)
             start = b"(" + rows[-1][0]
+    yield from _lanes(execute, keys, page)
 
 
 def _delivered(execute: Execute, keys: QueueKeys, page: int) -> Iterator[Stored]:
@@ -172,8 +178,26 @@ def _entry(keys: QueueKeys, stream: bytes, entry: bytes, data: bytes, pending: S
 
 
 def _scheduled(keys: QueueKeys, member: bytes, due: bytes) -> Stored:
-    data, level = member[1:], member[:1].decode(errors="replace")
-    return Stored(keys.queue, TaskState.SCHEDULED, data, _decoded(data), round(float(due)), level)
+    level, data = scripts.split_member(member)
+    return Stored(keys.queue, TaskState.SCHEDULED, data, _decoded(data), round(float(due)), str(level))
+
+
+def _in_lane(keys: QueueKeys, member: bytes) -> Stored:
+    level, data = scripts.split_member(member)
+    message = _decoded(data)
+    raw = message.id if message is not None else b""
+    born = int.from_bytes(raw[:6], "big") if isinstance(raw, bytes) else 0
+    return Stored(keys.queue, TaskState.PENDING, data, message, born, str(level))
+
+
+def _lanes(execute: Execute, keys: QueueKeys, page: int) -> Iterator[Stored]:
+    """What waits behind another message of its ordering key, lane by lane."""
+    for field in execute("HKEYS", keys.lanes)[:_PAGE]:
+        start = 0
+        while rows := execute("LRANGE", keys.lane_prefix + field[1:], start, start + page - 1):
+            for member in rows:
+                yield _in_lane(keys, member)
+            start += page
 
 
 def _message_in(fields: Sequence[bytes]) -> bytes:

@@ -34,6 +34,8 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """What ``.delay()`` does when Redis cannot be reached: ``raise``, ``spool`` or ``drop``."""
     unique_id: str | None = None
     """The task id, when the user gave it: then it is sent once per id, whoever sends it."""
+    ordering_key: str | None = None
+    """Messages of one such key run one after the other."""
 
 
 class OutgoingEvent(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +51,7 @@ class OutgoingEvent(msgspec.Struct, frozen=True, gc=False):
     due: ClassVar[None] = None
     fallback: ClassVar[str] = "raise"
     unique_id: ClassVar[None] = None
+    ordering_key: ClassVar[None] = None
 
 
 Sendable = Outgoing | OutgoingEvent
@@ -63,9 +66,10 @@ Undelivered = Callable[[bytes, int, Sequence[Sendable]], bool]
 
 def pages(messages: Iterable[Sendable]) -> list[list[Sendable]]:
     """*messages* as script calls can take them: one target each, at most 1,000, in order within a target."""
-    groups: dict[tuple[int, int, bool, str, str | None], list[Sendable]] = {}
+    groups: dict[tuple[int, int, bool, str, str | None, bool], list[Sendable]] = {}
     for message in messages:
-        target = (id(message.keys), message.level, message.due is None, message.fallback, message.unique_id)
+        ordered = message.ordering_key is not None
+        target = (id(message.keys), message.level, message.due is None, message.fallback, message.unique_id, ordered)
         groups.setdefault(target, []).append(message)
     return [
         group[start : start + MAX_PER_CALL] for group in groups.values() for start in range(0, len(group), MAX_PER_CALL)
@@ -79,6 +83,11 @@ def plan(page: Sequence[Any]) -> Planned:
         return _plan_events(first, page)
     if first.unique_id is not None:
         page = page[:1]  # coroutines that send the same id at the same time: one message, as if one after the other
+    if first.due is None and first.ordering_key is not None:
+        pairs = [word for message in page for word in (message.ordering_key, message.data)]
+        return lambda producer, sequence: scripts.enqueue_ordered(
+            first.keys, producer, sequence, first.level, pairs, first.unique_id
+        )
     if first.due is None:
         data = [message.data for message in page]
         return lambda producer, sequence: scripts.enqueue(
@@ -86,7 +95,8 @@ def plan(page: Sequence[Any]) -> Planned:
         )
     members: list[scripts.Arg] = []
     for message in page:
-        members += (message.due or "+0", scripts.member(message.level, message.data))
+        level, body = scripts.routed(message.level, message.data, message.ordering_key)
+        members += (message.due or "+0", level.encode() + body)
     return lambda producer, sequence: scripts.delay(first.keys, producer, sequence, members, first.unique_id)
 
 

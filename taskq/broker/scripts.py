@@ -68,6 +68,7 @@ def load(name: str) -> Script:
 
 
 ENQUEUE = load("enqueue")
+ENQUEUE_ORDERED = load("enqueue_ordered")
 DELAY = load("delay")
 REGISTER = load("register")
 HEARTBEAT = load("heartbeat")
@@ -109,6 +110,18 @@ def enqueue(
     return Call(ENQUEUE, all_keys, (sequence, PRODUCER_TTL_MS, _announce(level), keys.wake, SENT_TTL_MS, *messages))
 
 
+def enqueue_ordered(
+    keys: QueueKeys, producer: bytes, sequence: int, level: int, pairs: Sequence[Arg], unique_id: str | None = None
+) -> Call:
+    """Messages of one level into their lanes; *pairs* alternates ordering key and message."""
+    all_keys = [keys.producer(producer), keys.prefix, keys.levels]
+    if unique_id is not None:
+        all_keys.append(keys.sent(unique_id))
+    return Call(
+        ENQUEUE_ORDERED, all_keys, (sequence, PRODUCER_TTL_MS, _announce(level), keys.wake, SENT_TTL_MS, level, *pairs)
+    )
+
+
 def delay(
     keys: QueueKeys, producer: bytes, sequence: int, members: Sequence[Arg], unique_id: str | None = None
 ) -> Call:
@@ -122,6 +135,21 @@ def delay(
 def member(level: int, message: bytes) -> bytes:
     """What the delayed set holds: the level's digit, then the message."""
     return b"%d%b" % (level, message)
+
+
+def routed(level: int, message: bytes, ordering_key: str | None) -> tuple[str, bytes]:
+    """Level and message as scripts take them that put messages into a queue: ``A`` to ``J`` with an ordering key."""
+    if ordering_key is None:
+        return str(level), message
+    return chr(ord("A") + level), ordering_key.encode() + b"\n" + message
+
+
+def split_member(stored: bytes) -> tuple[int, bytes]:
+    """Level and message of a member of the delayed set, also of one with an ordering key before the message."""
+    digit, message = stored[:1], stored[1:]
+    if digit.isdigit():
+        return int(digit), message
+    return max(digit[0] - ord("A"), 0) if digit else 0, message.partition(b"\n")[2]
 
 
 def register(keys: QueueKeys, consumer: bytes, lease_ms: int, streams: Sequence[bytes]) -> Call:
@@ -168,7 +196,7 @@ def mark(keys: QueueKeys, stream: bytes, consumer: bytes, entry: bytes, isolated
 
 def promote(keys: QueueKeys, page: int = 500) -> Call:
     """Due delayed messages into their streams; answers ``[moved, ms to the next]``."""
-    return Call(PROMOTE, (keys.delayed, keys.levels, keys.stream_prefix), (page, keys.wake, str(DEFAULT_PRIORITY)))
+    return Call(PROMOTE, (keys.delayed, keys.levels, keys.prefix), (page, keys.wake, str(DEFAULT_PRIORITY)))
 
 
 def revoke(keys: QueueKeys, task_id: str, remember_ms: int) -> Call:
@@ -189,7 +217,7 @@ def replay(keys: QueueKeys, quads: Sequence[Arg], run: str | None = None, most: 
     counted = () if run is None else (keys.dead_run(run),)
     return Call(
         REPLAY,
-        (keys.dead, keys.stream_prefix, keys.levels, keys.result_prefix, *counted),
+        (keys.dead, keys.prefix, keys.levels, keys.result_prefix, *counted),
         (keys.wake, str(DEFAULT_PRIORITY), "" if most is None else most, RUN_TTL_MS, *quads),
     )
 
@@ -223,11 +251,12 @@ def claim(keys: QueueKeys, consumer: bytes, ttl_ms: int, claims: Sequence[tuple[
 def relay(keys: QueueKeys, quads: Sequence[Arg]) -> Call:
     """Messages that were kept elsewhere, each once by its task id; answers how many were new.
 
-    *quads* are task id, level, due (epoch ms, or ``""`` for at once) and message, for at most :data:`MAX_PER_CALL`.
+    *quads* are task id, level (it and the message as :func:`routed` gives them), due (epoch ms, or ``""`` for at
+    once) and message, for at most :data:`MAX_PER_CALL`.
     """
     return Call(
         RELAY,
-        (keys.delayed, keys.levels, keys.stream_prefix, keys.sent_prefix),
+        (keys.delayed, keys.levels, keys.prefix, keys.sent_prefix),
         (SENT_TTL_MS, keys.wake, str(DEFAULT_PRIORITY), *quads),
     )
 
@@ -242,14 +271,14 @@ def resume(keys: QueueKeys) -> Call:
     return Call(RESUME, (keys.paused,), (keys.wake,))
 
 
-def purge(keys: QueueKeys, streams: Sequence[bytes], ttl_ms: int, outcome: bytes, quads: Sequence[Arg]) -> Call:
+def purge(keys: QueueKeys, streams: Sequence[bytes], ttl_ms: int, outcome: bytes, fives: Sequence[Arg]) -> Call:
     """Drop messages that no worker has, with *outcome*; answers how many.
 
-    *quads* are the number in *streams* from 1 (negative for a list of parked messages, 0: the delayed set), entry id
-    or member, task id and claim.
+    *fives* are the number in *streams* from 1 (negative for a list of parked messages, 0: the delayed set, ``lane``),
+    entry id or member, task id, claim, and the ordering key of what has its place in a lane.
     """
     return Call(
-        PURGE, (keys.waiting, keys.delayed, keys.limited, *streams), (keys.result_prefix, ttl_ms, outcome, *quads)
+        PURGE, (keys.waiting, keys.delayed, keys.limited, *streams), (keys.result_prefix, ttl_ms, outcome, *fives)
     )
 
 

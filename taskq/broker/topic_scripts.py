@@ -47,13 +47,13 @@ def seek(keys: TopicKeys, group: str, where: str, *, only_first: bool = False) -
     return Call(SEEK, (keys.events, keys.state), (group, where, keys.published, "1" if only_first else ""))
 
 
-def dispatch(keys: TopicKeys, queue: QueueKeys, group: str, task: str) -> Call:
+def dispatch(keys: TopicKeys, queue: QueueKeys, group: str, task: str, *, ordered: bool = False) -> Call:
     """Events into the group's queue; answers ``[copied, missed, what next]``, see the ``NEXT_`` constants."""
     packed = msgspec.msgpack.encode(task)
     return Call(
         DISPATCH,
         (keys.events, keys.state, queue.stream(DEFAULT_PRIORITY), queue.delayed),
-        (group, packed, PAGE, MOST_WAITING),
+        (group, packed, PAGE, MOST_WAITING, "1" if ordered else "", queue.prefix),
     )
 
 

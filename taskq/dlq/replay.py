@@ -12,7 +12,7 @@ from taskq.broker.scripts import Arg
 from taskq.broker.sync import SyncBroker
 from taskq.dlq.letter import DeadLetter
 from taskq.dlq.pace import Pace
-from taskq.dlq.revive import NewArguments, priority_of, revived
+from taskq.dlq.revive import NewArguments, revived, routed
 from taskq.dlq.runs import DONE, Runs
 
 PAGE = 500
@@ -111,7 +111,7 @@ class Replayer:
         job = self._job
         quads: list[Arg] = []
         for letter in page:
-            quads += (letter.entry, priority_of(letter), revived(letter, job.run, job.change), letter.task_id)
+            quads += (letter.entry, *routed(letter, revived(letter, job.run, job.change)), letter.task_id)
         self._broker.run(scripts.replay(keys, quads, job.run, job.most))
 
     def _to_another(self, keys: QueueKeys, target: QueueKeys, page: list[DeadLetter]) -> None:
@@ -120,7 +120,8 @@ class Replayer:
         quads: list[Arg] = []
         pairs: list[Arg] = []
         for letter in page:
-            quads += (identity(letter), priority_of(letter), "", revived(letter, job.run, job.change))
+            level, message = routed(letter, revived(letter, job.run, job.change))
+            quads += (identity(letter), level, "", message)
             pairs += (letter.entry, letter.task_id)
         self._broker.execute("SADD", self._keys.queues, target.queue)
         self._broker.run(scripts.relay(target, quads))

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from taskq.broker import scripts
 from taskq.dlq.letter import DeadLetter
 from taskq.message import Edit, Meta, Replayed, encode, remembered
 
@@ -58,7 +59,7 @@ def revived(letter: DeadLetter, run: str, change: NewArguments | None = None) ->
     )
 
 
-def priority_of(letter: DeadLetter) -> str:
-    """The level that *letter* goes back to."""
-    meta = letter.message.meta if letter.message else None
-    return str((meta or Meta()).priority)
+def routed(letter: DeadLetter, message: bytes) -> tuple[str, bytes]:
+    """Level and *message* of *letter* as scripts take them that put messages into a queue."""
+    meta = (letter.message.meta if letter.message else None) or Meta()
+    return scripts.routed(meta.priority, message, meta.ordering_key)

@@ -55,7 +55,9 @@ class Dispatcher:
         self._subscription = subscription
         self._topic = keys.topic(subscription.topic)
         queue = keys.queue(subscription.queue)
-        self._call = topic_scripts.dispatch(self._topic, queue, subscription.group, subscription.task)
+        self._call = topic_scripts.dispatch(
+            self._topic, queue, subscription.group, subscription.task, ordered=subscription.ordered
+        )
         self._run = run
         self._execute = execute
         self._trimmed = trimmed

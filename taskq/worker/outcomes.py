@@ -17,6 +17,8 @@ OVER = "o"
 _ENDS = frozenset({COMPLETE, COMMIT, DEAD_LETTER})
 NOTE = "n"
 """Not an end either: counts the end of a replayed message in the record of its replay."""
+NEXT = "o"
+"""Not an end of its own either: lets the ordering key's next message into the queue with the item after it."""
 _WITHOUT_SUCCESS = frozenset({"FAILURE", "REVOKED", "EXPIRED"})
 STORE, BURY = "s", "e"
 """For what was settled before it ran: only its outcome is stored, only a dead letter written."""
@@ -61,16 +63,30 @@ Ended = tuple[Delivery, Outcome, float]
 """A delivery, its outcome, and the seconds it ran."""
 
 
+def _in_lane(kind: str, extra: tuple[Arg, ...]) -> tuple[str, tuple[Arg, ...]]:
+    """A completion as a commit without commands: of those the script knows, one by one, whether they were ours."""
+    return (COMMIT, (0,)) if kind == COMPLETE else (kind, extra)
+
+
+def _next_of_lane(delivery: Delivery, number: int) -> tuple[Arg, ...]:
+    meta = delivery.message.meta
+    assert meta is not None
+    assert meta.ordering_key is not None
+    return (NEXT, number, delivery.entry, delivery.message.task_id, b"", 1, meta.ordering_key)
+
+
 def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list[Arg], int, list[Arg]]:
     """The runs, their number and the items of ``lua/settle.lua`` for *batch*, in a call with these *streams*."""
     number = {stream: n for n, stream in enumerate(streams, 1)}
     plain: dict[bytes, list[Arg]] = {}
     items: list[Arg] = []
     for delivery, outcome, ran in batch:
-        replayed = meta.replayed if (meta := delivery.message.meta) is not None else None
+        meta = delivery.message.meta
+        replayed, in_lane = (None, False) if meta is None else (meta.replayed, meta.ordering_key is not None)
         if replayed is not None and outcome is not BEGUN:
             items += _note(delivery, outcome, replayed, number[delivery.stream])
-        if (outcome is DONE and replayed is None) or (outcome is BEGUN and not _scheduled(delivery)):
+        plain_end = (outcome is DONE and replayed is None) or (outcome is BEGUN and not _scheduled(delivery))
+        if plain_end and not in_lane:
             entries = plain.get(delivery.stream)
             if entries is None:
                 plain[delivery.stream] = [delivery.entry]
@@ -83,6 +99,9 @@ def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list
                 items += _told_to_schedule(delivery, state, ran)
             if delivery.settled:
                 kind = _ONCE_SETTLED[kind]
+            if in_lane and not delivery.settled:
+                kind, extra = _in_lane(kind, extra)
+                items += _next_of_lane(delivery, number[delivery.stream])
             if meta is not None and meta.idempotency_key and state in _WITHOUT_SUCCESS:
                 claim = delivery.link.keys.claim(delivery.message.task, meta.idempotency_key)
                 items += (GIVE_UP, number[delivery.stream], delivery.entry, delivery.message.task_id, b"", 1, claim)

@@ -2,11 +2,13 @@
 --
 -- KEYS  1 events   2 topic   3 stream of the group's queue   4 delayed of the group's queue
 -- ARGV  1 group    2 task name, packed   3 page size   4 how many messages may wait in the stream
+--       5 '1' when events of one key are handled one after the other, else ''   6 what the group's keys begin with
 -- Returns {copied, events that were dropped before the group saw them, what to do next:
 --          0 call again: there is more   1 wait for 'published'   2 the queue is full   3 set a position first}.
 -- Position and copies move in one step, and a copy's task id is made of its event's id: no event is copied twice.
 -- A full queue is filled again when it is half empty, so that a slow group costs few calls.
-local group = ARGV[1]
+-- include lane
+local group, ordered, base = ARGV[1], ARGV[5] == '1', ARGV[6]
 local known = redis.call('HMGET', KEYS[2], 'cursor:' .. group, 'read:' .. group, 'generation:' .. group,
   'replays:' .. group)
 local cursor, read, generation, replays = known[1], tonumber(known[2]), tonumber(known[3]), known[4]
@@ -14,14 +16,17 @@ if not cursor then return {0, 0, 3} end
 local limit = tonumber(ARGV[4])
 local room = limit - redis.call('XLEN', KEYS[3])
 if room < limit / 2 or redis.call('ZCARD', KEYS[4]) >= 10 * limit then return {0, 0, 2} end
+if ordered and tonumber(redis.call('HGET', base .. 'lanes', 'waiting') or 0) >= 10 * limit then return {0, 0, 2} end
 room = math.min(room, tonumber(ARGV[3]))
 
--- a message is the array [1, id, task, [[event id, ordinal, key, payload]], {}]: see message.py
+-- a message is the array [1, id, task, [[event id, ordinal, key, payload]], {}, meta]: see message.py
 local function message(id, ordinal, key, payload)
   local ms, seq = string.match(id, '(%d+)-(%d+)')
-  return '\149\1\196\16' .. struct.pack('>I6I6I4', tonumber(ms), tonumber(seq), generation) .. ARGV[2]
-    .. '\145\148' .. cmsgpack.pack(id) .. cmsgpack.pack(ordinal) .. (key and cmsgpack.pack(key) or '\192') .. payload
-    .. '\128'
+  local packed_key = key and cmsgpack.pack(key)
+  local in_lane = ordered and key
+  return (in_lane and '\150' or '\149') .. '\1\196\16' .. struct.pack('>I6I6I4', tonumber(ms), tonumber(seq), generation) .. ARGV[2]
+    .. '\145\148' .. cmsgpack.pack(id) .. cmsgpack.pack(ordinal) .. (packed_key or '\192') .. payload
+    .. (in_lane and '\128\129\161l' .. packed_key or '\128')
 end
 
 -- copies up to count events after an id; the last one's id, how many, whether that was all, each event's ordinal told
@@ -35,7 +40,12 @@ local function copy(after, to, count, tell)
       if fields[1] == 'm' and fields[3] == 'n' then
         local ordinal = tonumber(fields[4])
         tell(ordinal)
-        redis.call('XADD', KEYS[3], '*', 'm', message(id, ordinal, fields[6], fields[2]))
+        local data = message(id, ordinal, fields[6], fields[2])
+        if ordered and fields[6] then
+          join(base, fields[6], '5', data)
+        else
+          redis.call('XADD', KEYS[3], '*', 'm', data)
+        end
         bytes = bytes + #fields[2]
       else
         -- not written by publish.lua: as it is, for the dead letter queue

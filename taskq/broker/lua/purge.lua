@@ -2,17 +2,25 @@
 --
 -- KEYS  1 waiting  2 delayed  3 limited  4.. streams, and lists of parked messages
 -- ARGV  1 result key prefix   2 TTL ms of an outcome   3 outcome
---       4.. quads: number among KEYS[4..] (below zero: of a list; 0: the delayed set), entry id (or the list's or
---           set's member), task id ('' for none), claim: the key that keeps its idempotency key ('' for none)
+--       4.. fives: number among KEYS[4..] (below zero: of a list; 0: the delayed set; 'lane': its lane), entry id (or
+--           the list's or set's member), task id ('' for none), claim: the key that keeps its idempotency key ('' for
+--           none), ordering key of a message that has its place in a lane ('' for none)
 -- Returns how many were dropped.
 -- An entry that is pending is a worker's, and stays. What is gone already is passed over, so the same call may be
 -- sent again.
-local dropped = 0
-for at = 4, #ARGV, 4 do
-  local number, id, task, claim = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+-- include lane
+local base, dropped = string.sub(ARGV[1], 1, -8), 0  -- without 'result:'
+for at = 4, #ARGV, 5 do
+  local number, id, task, claim, lane = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local gone
   if number == 0 then
     gone = redis.call('ZREM', KEYS[2], id)
+  elseif number == nil then
+    gone = redis.call('LREM', base .. 'lane:' .. lane, 1, id)
+    if gone == 1 then
+      redis.call('HINCRBY', base .. 'lanes', 'k' .. lane, -1)
+      if redis.call('HINCRBY', base .. 'lanes', 'waiting', -1) <= 0 then redis.call('HDEL', base .. 'lanes', 'waiting') end
+    end
   elseif number < 0 then
     local parked = KEYS[3 - number]
     gone = redis.call('LREM', parked, 1, id)
@@ -24,6 +32,7 @@ for at = 4, #ARGV, 4 do
   end
   if gone == 1 then
     dropped = dropped + 1
+    if lane ~= '' and number then advance(base, lane) end
     if claim ~= '' and redis.call('GET', claim) == task then redis.call('DEL', claim) end
     if task ~= '' then
       local kept = redis.pcall('SET', ARGV[1] .. task, ARGV[3], 'PX', ARGV[2])

@@ -1,10 +1,11 @@
 -- Put messages of one queue into their streams, or aside until their time: each once by its task id, however often
 -- and by however many relays it is sent.
 --
--- KEYS  1 delayed  2 levels  3 stream prefix  4 prefix of the marks of used task ids
+-- KEYS  1 delayed  2 levels  3 what the queue's keys begin with  4 prefix of the marks of used task ids
 -- ARGV  1 TTL ms of a mark, counted from the message's time   2 wake channel   3 default level
 --       4.. quads: task id, level digit, due epoch ms ('' at once), message
 -- Returns how many were new.
+-- include lane
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
@@ -17,8 +18,7 @@ for i = 4, #ARGV, 4 do
       redis.call('ZADD', KEYS[1], string.format('%.0f', due), level .. ARGV[i + 3])
       if not earliest or due < earliest then earliest = due end
     else
-      redis.call('XADD', KEYS[3] .. level, '*', 'm', ARGV[i + 3])
-      used[level] = true
+      used[put(KEYS[3], level, ARGV[i + 3])] = true
     end
     redis.call('SET', sent, '1', 'PX', string.format('%.0f', math.max((due or now) - now, 0) + ARGV[1]))
     new = new + 1

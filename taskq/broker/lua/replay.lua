@@ -1,10 +1,12 @@
 -- Put dead letters back into their queue, each at most once.
 --
--- KEYS  1 dead  2 stream prefix  3 levels  4 result prefix  5 run (optional): where it is counted, by fingerprint
+-- KEYS  1 dead  2 what the queue's keys begin with  3 levels  4 result prefix
+--       5 run (optional): where it is counted, by fingerprint
 -- ARGV  1 wake channel  2 default level  3 most of one fingerprint that the run may put back, '' for no limit
 --       4 TTL ms of the run
 --       5.. quads: dead letter id, level digit, message, task id
 -- Returns how many were there and moved; what was replayed or purged before is passed over.
+-- include lane
 local groups = KEYS[1] .. ':groups'
 local most = tonumber(ARGV[3])
 local moved = 0
@@ -15,7 +17,7 @@ for i = 5, #ARGV, 4 do
   if entry then
     local level = ARGV[i + 1]
     -- first written, then deleted: without memory the XADD fails and the dead letter stays
-    redis.call('XADD', KEYS[2] .. level, '*', 'm', ARGV[i + 2])
+    level = put(KEYS[2], level, ARGV[i + 2])
     redis.call('XDEL', KEYS[1], ARGV[i])
     redis.call('DEL', KEYS[4] .. ARGV[i + 3])
     if group ~= '' and redis.call('HINCRBY', groups, 'n:' .. group, -1) <= 0 then

@@ -17,6 +17,8 @@
 --                          its state, stream prefix, levels, default level    (no end either: it stands before one)
 --         'n' note         hash, field, 1 when there is no entry any more
 --                                                        (no end either: counts the end that comes after it)
+--         'o' order        ordering key                  (no end: it stands before the item that is one, and lets the
+--                                                         key's next message into the queue when that has ended)
 --       and for what was settled before it ran, which therefore has no entry any more:
 --         's' store        -                             (the outcome only)
 --         'e' bury         message, evidence, fingerprint, label         (the outcome and a dead letter)
@@ -27,6 +29,7 @@
 -- An item acts only on an entry that is pending for the caller, so the same call may be sent again after a lost
 -- reply. What an item writes comes before its XACK: an error between the two leaves a message that is still
 -- pending, never one that is gone.
+-- include lane
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0} end
 local FIRST = 6
 
@@ -100,6 +103,7 @@ if at <= total then
     redis.call('LPOP', held)
   end
 
+  local base, lane = string.sub(ARGV[3], 1, -8)  -- without 'result:'
   local completions = {}
   while at <= total do
     local kind, stream, id, task, outcome = ARGV[at], KEYS[FIRST + ARGV[at + 1]], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
@@ -117,6 +121,9 @@ if at <= total then
     elseif kind == 's' or kind == 'e' then
       -- no entry to tell a re-sent call by: a failure that is stored already was buried with it
       ours = kind == 's' or redis.call('GETRANGE', ARGV[3] .. task, 0, 0) ~= 'F'
+    elseif kind == 'o' then
+      lane = ARGV[at]
+      at = at + 1
     elseif kind == 't' then
       ours = redis.call('XACK', stream, 'taskq', id) == 1
     else
@@ -174,6 +181,7 @@ if at <= total then
     elseif ours then
       if kind == 'r' or kind == 'd' or kind == 'l' then redis.call('XACK', stream, 'taskq', id) end
       if kind ~= 's' and kind ~= 'e' then redis.call('XDEL', stream, id) end
+      if lane and kind ~= 'l' and kind ~= 'r' then advance(base, lane) end
       for _, command in ipairs(commands or {}) do
         local answer = redis.pcall(unpack(command))
         if type(answer) == 'table' and answer.err then failed[#failed + 1] = task .. ': ' .. answer.err end
@@ -181,6 +189,7 @@ if at <= total then
       store(task, outcome, ttl)
       if kind ~= 'l' and kind ~= 'r' then tell(task, outcome) end
     end
+    if kind ~= 'o' and kind ~= 'n' and kind ~= 'k' then lane = nil end
   end
 
   -- completions end together: one XACK and one XDEL for each stream

@@ -31,6 +31,8 @@ for _, level in ipairs(levels) do
     end
   end
 end
+-- what waits in lanes is not delivered either
+lag = lag + (redis.call('HGET', string.sub(KEYS[7], 1, -8) .. 'lanes', 'waiting') or 0)
 local minute = math.floor(time[1] / 60)
 local history = redis.call('HMGET', KEYS[5], (minute - 1) % ARGV[1], minute % ARGV[1])
 local parked = 0

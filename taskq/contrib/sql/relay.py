@@ -25,7 +25,8 @@ from taskq.broker.scripts import MAX_PER_CALL, Arg
 from taskq.contrib.sql import statements
 from taskq.contrib.sql.processed import now_ms
 from taskq.durations import Duration, seconds
-from taskq.errors import BrokerError, ConfigError, TaskqError
+from taskq.errors import BrokerError, ConfigError, DecodeError, TaskqError
+from taskq.message import decode
 
 logger = logging.getLogger("taskq.outbox")
 
@@ -172,7 +173,8 @@ class OutboxRelay:
         by_queue: dict[str, list[Arg]] = {}
         for row in rows:
             due = "" if row.due_ms is None else row.due_ms
-            by_queue.setdefault(row.queue, []).extend((row.task_id, row.level, due, bytes(row.data)))
+            level, data = _routed(row.level, bytes(row.data))
+            by_queue.setdefault(row.queue, []).extend((row.task_id, level, due, data))
         broker, keys = self._app.sync_broker, self._app.keys
         for queue, quads in by_queue.items():
             if queue not in self._announced:
@@ -182,6 +184,15 @@ class OutboxRelay:
 
     def _forget(self, connection: Connection, ids: list[int]) -> None:
         connection.execute(self._delete, {"ids": ids})
+
+
+def _routed(level: int, data: bytes) -> tuple[str, bytes]:
+    """Level and message as the script takes them; what cannot be read goes on, for the dead letter queue."""
+    try:
+        meta = decode(data).meta
+    except DecodeError:
+        meta = None
+    return scripts.routed(level, data, meta.ordering_key if meta else None)
 
 
 def _text(error: Exception) -> str:

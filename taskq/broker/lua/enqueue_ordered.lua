@@ -1,0 +1,18 @@
+-- Put messages with an ordering key into their lanes, once per sequence number of the producer.
+--
+-- KEYS  1 producer   last sequence accepted from this producer connection
+--       2 what the queue's keys begin with
+--       3 levels     levels in use besides the default
+--       4 sent       (optional) mark of a task id given by the user; then there is exactly one message
+-- ARGV  1 sequence   2 producer TTL ms   3 level to announce, '' for the default level
+--       4 wake channel   5 TTL ms of KEYS[4]   6 level   7.. pairs: ordering key, message
+-- Returns 1; false when the sequence was seen before or the task id is in use: then nothing is written.
+-- include lane
+local seen = redis.call('GET', KEYS[1])
+if seen and tonumber(seen) >= tonumber(ARGV[1]) then return false end
+if KEYS[4] and redis.call('EXISTS', KEYS[4]) == 1 then return false end
+for i = 7, #ARGV, 2 do join(KEYS[2], ARGV[i], ARGV[6], ARGV[i + 1]) end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if KEYS[4] then redis.call('SET', KEYS[4], '1', 'PX', ARGV[5]) end
+if ARGV[3] ~= '' and redis.call('SADD', KEYS[3], ARGV[3]) == 1 then redis.call('PUBLISH', ARGV[4], 'levels') end
+return 1

@@ -17,7 +17,7 @@ OVER = "o"
 _ENDS = frozenset({COMPLETE, COMMIT, DEAD_LETTER})
 NOTE = "n"
 """Not an end either: counts the end of a replayed message in the record of its replay."""
-NEXT = "o"
+NEXT = "q"
 """Not an end of its own either: lets the ordering key's next message into the queue with the item after it."""
 _WITHOUT_SUCCESS = frozenset({"FAILURE", "REVOKED", "EXPIRED"})
 STORE, BURY = "s", "e"

@@ -27,7 +27,7 @@ def fetch(bench: Any, want: int = 100) -> dict[bytes, bytes]:
 
 
 def item(kind: str, entry: bytes, lane: str, *extra: Any) -> list[Any]:
-    return ["o", DEFAULT, entry, "t", b"", 1, lane, kind, DEFAULT, entry, "t", b"", 1, *extra]
+    return ["q", DEFAULT, entry, "t", b"", 1, lane, kind, DEFAULT, entry, "t", b"", 1, *extra]
 
 
 def lanes(bench: Any) -> Any:
@@ -168,7 +168,7 @@ class LaneMachine(RuleBasedStateMachine):
         entry, message, number = self._one(data)
         key = self._key(message)
         extra = [0] if kind == "t" else [message, b"why", "print", "label"]
-        items = ["o", number, entry, "t", b"", 1, key, kind, number, entry, "t", b"", 1, *extra]
+        items = ["q", number, entry, "t", b"", 1, key, kind, number, entry, "t", b"", 1, *extra]
         for _ in range(1 + twice):
             self.bench.settle(*items)
         assert self.queues[key].pop(0) == message

@@ -17,7 +17,7 @@
 --                          its state, stream prefix, levels, default level    (no end either: it stands before one)
 --         'n' note         hash, field, 1 when there is no entry any more
 --                                                        (no end either: counts the end that comes after it)
---         'o' order        ordering key                  (no end: it stands before the item that is one, and lets the
+--         'q' order        ordering key                  (no end: it stands before the item that is one, and lets the
 --                                                         key's next message into the queue when that has ended)
 --       and for what was settled before it ran, which therefore has no entry any more:
 --         's' store        -                             (the outcome only)
@@ -121,7 +121,7 @@ if at <= total then
     elseif kind == 's' or kind == 'e' then
       -- no entry to tell a re-sent call by: a failure that is stored already was buried with it
       ours = kind == 's' or redis.call('GETRANGE', ARGV[3] .. task, 0, 0) ~= 'F'
-    elseif kind == 'o' then
+    elseif kind == 'q' then
       lane = ARGV[at]
       at = at + 1
     elseif kind == 't' then
@@ -189,7 +189,7 @@ if at <= total then
       store(task, outcome, ttl)
       if kind ~= 'l' and kind ~= 'r' then tell(task, outcome) end
     end
-    if kind ~= 'o' and kind ~= 'n' and kind ~= 'k' then lane = nil end
+    if kind ~= 'q' and kind ~= 'n' and kind ~= 'k' then lane = nil end
   end
 
   -- completions end together: one XACK and one XDEL for each stream

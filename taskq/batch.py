@@ -89,7 +89,7 @@ class BatchItem:
     def tx(self) -> Transaction:
         """Redis commands that commit with the success of this call, or not at all; see :class:`Transaction`."""
         if self._delivery.tx is None:
-            self._delivery.tx = Transaction()
+            self._delivery.tx = Transaction(self._delivery.task.app.event_commands)
         return self._delivery.tx
 
     def fail(self, error: BaseException) -> None:

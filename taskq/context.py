@@ -124,7 +124,7 @@ class Context:
         if self._delivery.settled:
             raise TaskqError('ctx.tx commits with the settle, which delivery="at_most_once" has already had')
         if self._delivery.tx is None:
-            self._delivery.tx = Transaction()
+            self._delivery.tx = Transaction(self._app.event_commands)
         return self._delivery.tx
 
     def newer(self, key: str, sequence: int, *, expires: Duration | None = None) -> bool:

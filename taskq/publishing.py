@@ -13,6 +13,7 @@ from taskq.errors import ConfigError, UnknownTopicError
 from taskq.subscription import Subscription, check_group, check_settings, check_start
 from taskq.task import BaseTask, Registrar
 from taskq.topic import Topic, check_key, unwrapping
+from taskq.transaction import PUBLISH_EVENT, Value
 
 if TYPE_CHECKING:
     from taskq.broker.keys import Keys
@@ -150,6 +151,15 @@ class Publishing(ABC):
             return task
 
         return decorate
+
+    def event_commands(self, topic: str, payload: Any, key: str | None) -> list[tuple[Value, ...]]:
+        """The commands with which ``ctx.tx`` publishes an event. Raises as :meth:`publish`."""
+        event = self._event(topic, payload, key)
+        keys, (age, most, size) = event.keys, event.limits
+        return [
+            ("HSET", keys.state, "age", age, "events", most, "bytes", size),
+            (PUBLISH_EVENT, keys.events, keys.state, keys.published, event.key, event.data),
+        ]
 
     def _declared(self, topic: str) -> Topic:
         try:

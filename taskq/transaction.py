@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from taskq.errors import ConfigError
 
 Value = bytes | str | int | float
+EventCommands = Callable[[str, Any, str | None], list[tuple[Value, ...]]]
+"""Makes the commands that publish an event: of its topic, payload and key."""
+PUBLISH_EVENT = "taskq.publish"
+"""Not a command of Redis's: ``lua/settle.lua`` appends an event to a topic, which takes more than one."""
 
 _BLOCKING = frozenset(
     {"SUBSCRIBE", "PSUBSCRIBE", "MULTI", "EXEC", "WATCH", "EVAL", "EVALSHA", "SCRIPT", "BLPOP", "BRPOP"}
@@ -20,10 +27,11 @@ class Transaction:
     logged. On a Redis Cluster their keys must share the queue's hash tag.
     """
 
-    __slots__ = ("commands",)
+    __slots__ = ("_event", "commands")
 
-    def __init__(self) -> None:
+    def __init__(self, event: EventCommands | None = None) -> None:
         self.commands: list[tuple[Value, ...]] = []
+        self._event = event
 
     def execute(self, command: str, *args: Value) -> None:
         """Run *command* with the settle: ``ctx.tx.execute("INCRBY", "balance:7", -30)``.
@@ -37,6 +45,20 @@ class Transaction:
             if not isinstance(value, (bytes, str, int, float)) or isinstance(value, bool):
                 raise ConfigError(f"ctx.tx: {value!r} must be text, bytes or a number")
         self.commands.append((command, *args))
+
+    def publish(self, topic: str, payload: Any, *, key: str | None = None) -> None:
+        """Publish an event with the settle; the arguments are those of ``app.publish``.
+
+        It is published once, and only if the task succeeds. What the topic need not keep is dropped when an event is
+        published directly, or by a subscriber's worker once a minute. On a Redis Cluster, the topic must share the
+        hash slot of the task's queue: a subscriber of the same topic does.
+
+        Raises:
+            UnknownTopicError, ConfigError, SerializationError: as ``app.publish``.
+        """
+        if self._event is None:
+            raise ConfigError("ctx.tx.publish needs the app of a running task")
+        self.commands += self._event(topic, payload, key)
 
     def __len__(self) -> int:
         return len(self.commands)

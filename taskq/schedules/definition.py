@@ -21,7 +21,7 @@ from taskq.task import CallPlan, call_plan, prepare
 if TYPE_CHECKING:
     from taskq.app import TaskQ
 
-_NOT_FOR_SCHEDULES = ("countdown", "eta", "task_id")
+_NOT_FOR_SCHEDULES = ("countdown", "eta", "task_id", "ordering_key")
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -195,6 +195,25 @@ def test_what_a_reader_missed_is_counted(app: TaskQ, redis_client: Any, namespac
     assert (app.events.groups("orders")[0].trimmed, app.events.groups("orders")[0].lag) == (6, 0)
 
 
+def test_an_event_that_commits_with_its_task(app: TaskQ) -> None:
+    app.topic("orders")
+    seen: list[Any] = []
+    app.subscriber("orders", group="g")(lambda event: seen.append((event.ordinal, event.key, event.payload)))
+
+    @app.task(bind=True, retry_backoff=0.01)
+    def pay(self: Context, amount: int) -> None:
+        self.tx.publish("orders", {"paid": amount}, key="customer-7")
+        self.tx.publish("orders", self.attempt)
+        if self.attempt == 1:
+            raise ValueError("once more")
+
+    with running_worker(app):
+        pay.delay(5)
+        eventually(lambda: len(seen) == 2)
+    assert sorted(seen) == [(1, "customer-7", {"paid": 5}), (2, None, 2)]
+    assert app.events.topics()[0].retention_ms == 7 * 86_400_000
+
+
 def test_a_handler_can_be_called_with_an_event(app: TaskQ) -> None:
     app.topic("orders")
 

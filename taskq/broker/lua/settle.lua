@@ -103,6 +103,17 @@ if at <= total then
     redis.call('LPOP', held)
   end
 
+  -- an event that commits with its task: see publish.lua
+  local function publish(command)
+    local events, topic, channel, key, payload = unpack(command, 2, 6)
+    local ordinal = redis.pcall('HINCRBY', topic, 'total', 1)
+    if type(ordinal) == 'table' then return ordinal end
+    local words = key == '' and {} or {'k', key}
+    local id = redis.pcall('XADD', events, '*', 'm', payload, 'n', ordinal, unpack(words))
+    if redis.call('HDEL', topic, 'asleep') == 1 then redis.call('PUBLISH', channel, 'published') end
+    return id
+  end
+
   local base, lane = string.sub(ARGV[3], 1, -8)  -- without 'result:'
   local completions = {}
   while at <= total do
@@ -183,13 +194,13 @@ if at <= total then
       if kind ~= 's' and kind ~= 'e' then redis.call('XDEL', stream, id) end
       if lane and kind ~= 'l' and kind ~= 'r' then advance(base, lane) end
       for _, command in ipairs(commands or {}) do
-        local answer = redis.pcall(unpack(command))
+        local answer = command[1] == 'taskq.publish' and publish(command) or redis.pcall(unpack(command))
         if type(answer) == 'table' and answer.err then failed[#failed + 1] = task .. ': ' .. answer.err end
       end
       store(task, outcome, ttl)
       if kind ~= 'l' and kind ~= 'r' then tell(task, outcome) end
     end
-    if kind ~= 'q' and kind ~= 'n' and kind ~= 'k' then lane = nil end
+    if kind ~= 'q' and kind ~= 'n' and kind ~= 'o' and kind ~= 'k' then lane = nil end
   end
 
   -- completions end together: one XACK and one XDEL for each stream

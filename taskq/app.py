@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from taskq.audit import Audit
+from taskq.broadcast import BroadcastHandlers
 from taskq.broker import address as addresses
 from taskq.broker import inspect as read_side
 from taskq.broker.aio import AsyncClient
@@ -70,6 +71,7 @@ class TaskQ(Publishing):
         self.periodic_entries: dict[str, PeriodicEntry] = {}
         self.topics: dict[str, Topic] = {}
         self.subscriptions: dict[str, Subscription] = {}
+        self.broadcasts = BroadcastHandlers()
         self.hooks = Hooks()
         """What happens in this process, for those who listen; see :mod:`taskq.hooks`."""
         self.task = TaskDecorator(lambda: self)

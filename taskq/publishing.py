@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskq import serialization
+from taskq.broadcast import BroadcastHandlers
 from taskq.broker.producer import OutgoingEvent, Sendable
+from taskq.config import check_name
 from taskq.errors import ConfigError, UnknownTopicError
 from taskq.subscription import Subscription, check_group, check_settings, check_start
 from taskq.task import BaseTask, Registrar
@@ -17,8 +20,10 @@ from taskq.transaction import PUBLISH_EVENT, Value
 
 if TYPE_CHECKING:
     from taskq.broker.keys import Keys
+    from taskq.broker.sync import SyncBroker
     from taskq.durations import Duration
 
+H = TypeVar("H", bound=Callable[[Any], Any])
 KeyOf = Callable[[Any], str | None]
 
 
@@ -29,6 +34,7 @@ class Publishing(ABC):
     topics: dict[str, Topic]
     subscriptions: dict[str, Subscription]
     """By the name of the group's queue."""
+    broadcasts: BroadcastHandlers
 
     def topic(
         self,
@@ -152,6 +158,49 @@ class Publishing(ABC):
 
         return decorate
 
+    def broadcast(self, name: str, payload: Any = None) -> int:
+        """Tell every worker process that is connected now, and no other: live, without memory.
+
+        It reaches the functions of ``@app.on_broadcast(name)``. A process that is away misses it, and nobody is told:
+        for cache invalidation and the like. What must not be lost is an event, see :meth:`publish`.
+
+        Args:
+            name: 1 to 100 letters, digits, ``_``, ``-`` or ``.``.
+            payload: plain data.
+
+        Returns:
+            How many processes it was handed to.
+
+        Raises:
+            ConfigError: a name that cannot be used.
+            SerializationError: the payload has no wire form.
+            BrokerError: Redis could not be reached. (A reply that is lost makes it go out a second time.)
+        """
+        channel = self.keys.broadcast(check_name(name, "a broadcast's name"))
+        return int(self.sync_broker.execute("PUBLISH", channel, serialization.dumps(payload, f"a broadcast of {name}")))
+
+    async def abroadcast(self, name: str, payload: Any = None) -> int:
+        """As :meth:`broadcast`, without blocking the event loop."""
+        return await asyncio.to_thread(self.broadcast, name, payload)
+
+    def on_broadcast(self, name: str) -> Callable[[H], H]:
+        """Have a function (of the payload, ordinary or async) run in every worker process when *name* is broadcast.
+
+        An ordinary function runs in a thread beside the tasks. What it raises is logged.
+
+        Raises:
+            ConfigError: a name that cannot be used.
+        """
+        check_name(name, "a broadcast's name")
+
+        def decorate(handler: H) -> H:
+            if not callable(handler):
+                raise ConfigError(f"@app.on_broadcast wants a function of the payload, not {handler!r}")
+            self.broadcasts.add(name, handler)
+            return handler
+
+        return decorate
+
     def event_commands(self, topic: str, payload: Any, key: str | None) -> list[tuple[Value, ...]]:
         """The commands with which ``ctx.tx`` publishes an event. Raises as :meth:`publish`."""
         event = self._event(topic, payload, key)
@@ -184,6 +233,10 @@ class Publishing(ABC):
             )
             for each in payloads
         ]
+
+    @property
+    @abstractmethod
+    def sync_broker(self) -> SyncBroker: ...
 
     @abstractmethod
     def register(

@@ -61,7 +61,8 @@ In ``schedule:<name>``: ``revision`` the number of the one revision that may fir
 
 Channels: ``ns:{q}:wake`` tells workers of an earlier delayed head, a new level, a revocation, a pause or a parked
 message;
-``ns:{t/}:published`` wakes a topic's dispatchers; ``ns:{schedules}:wake`` tells beats that a definition or a pause
+``ns:{t/}:published`` wakes a topic's dispatchers; ``ns:broadcast:<name>`` carries live broadcasts;
+``ns:{schedules}:wake`` tells beats that a definition or a pause
 has changed;
 ``ns:client:<id>`` carries results to the client that waits for them.
 """
@@ -257,6 +258,10 @@ class Keys:
 
     def _topic(self, name: str) -> TopicKeys:
         return TopicKeys(self.namespace, name)
+
+    def broadcast(self, name: str) -> bytes:
+        """The channel of live broadcasts of that name."""
+        return f"{self.namespace}:broadcast:{name}".encode()
 
     def client(self, client_id: str) -> bytes:
         """The channel on which results reach one client process."""

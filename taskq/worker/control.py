@@ -33,6 +33,8 @@ class Control:
         links: the queues.
         topics: for each topic's channel, the queues of its groups.
         heard: called with the link and the words of a message.
+        broadcasts: for each channel of live broadcasts, its name.
+        told: called with the name and bytes of a broadcast.
     """
 
     def __init__(
@@ -42,12 +44,16 @@ class Control:
         links: Sequence[QueueLink],
         topics: Mapping[bytes, Sequence[QueueLink]],
         heard: Callable[[QueueLink, list[str]], None],
+        broadcasts: Mapping[bytes, str],
+        told: Callable[[str, bytes], None],
     ) -> None:
         self._address = address
         self._connect_timeout = connect_timeout
         self._links = {link.keys.wake: link for link in links}
         self._topics = topics
         self._heard = heard
+        self._broadcasts = broadcasts
+        self._told = told
         self._connection: AsyncConnection | None = None
 
     async def run(self) -> None:
@@ -58,7 +64,7 @@ class Control:
                 self._connection = await AsyncConnection.open(
                     self._address, self._connect_timeout, "taskq-control", on_push=self._pushed
                 )
-                self._connection.send("SUBSCRIBE", *self._links, *self._topics)
+                self._connection.send("SUBSCRIBE", *self._links, *self._topics, *self._broadcasts)
                 pause = 0.05
                 await self._connection.lost
             except BrokerError as error:
@@ -74,6 +80,8 @@ class Control:
     def _pushed(self, reply: list[bytes]) -> None:
         for subscribed in self._topics.get(reply[1], ()):
             self._heard(subscribed, [PUBLISHED])
+        if reply[0] == b"message" and reply[1] in self._broadcasts:
+            self._told(self._broadcasts[reply[1]], reply[2])
         link = self._links.get(reply[1])
         if link is None:
             return

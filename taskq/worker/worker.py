@@ -110,8 +110,15 @@ class Worker:
         self._unparkers = {link.queue: Unparker(link, app.tasks, run, execute) for link in self._links}
         self._dispatchers = self._dispatchers_of(app)
         self._control = Control(
-            app.address, config.broker_connection_timeout, self._links, self._links_by_topic(), self._heard
+            app.address,
+            config.broker_connection_timeout,
+            self._links,
+            self._links_by_topic(),
+            self._heard,
+            {app.keys.broadcast(name): name for name in app.broadcasts.names()},
+            self._told,
         )
+        self._handling: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._reporter = Reporter(
             app.keys, self._links, config.lease_timeout, self._describe, lambda: self._fetcher.registered
@@ -268,9 +275,9 @@ class Worker:
             logger.warning("handing back %d messages that did not end in time", fetcher.held())
 
     async def _tear_down(self, services: Sequence[asyncio.Task[None]]) -> None:
-        for service in services:
+        for service in (*services, *self._handling):
             service.cancel()
-        await asyncio.gather(*services, return_exceptions=True)
+        await asyncio.gather(*services, *self._handling, return_exceptions=True)
         for dispatcher in self._dispatchers.values():
             await dispatcher.stop()
         for promoter in self._promoters.values():
@@ -340,6 +347,12 @@ class Worker:
             case ["revoked", *ids]:
                 link.revocations = True
                 self._revoke_held(link, ids)
+
+    def _told(self, name: str, data: bytes) -> None:
+        """A live broadcast has come: its handlers run beside the tasks."""
+        handling = asyncio.create_task(self.app.broadcasts.handle(name, data))
+        self._handling.add(handling)  # the loop itself would let go of it
+        handling.add_done_callback(self._handling.discard)
 
     def _revoke_held(self, link: QueueLink, ids: Sequence[str]) -> None:
         for delivery in list(link.held.values()):

@@ -1,0 +1,54 @@
+"""Live broadcast: a message to every worker process that is connected now. Nothing is stored, nothing is sent again.
+
+For cache invalidation and the like, where a process that was away has nothing to make up for. What must not be lost is
+an event: see :mod:`taskq.publishing`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from taskq import serialization
+from taskq.errors import DecodeError
+
+logger = logging.getLogger("taskq.broadcast")
+
+Handler = Callable[[Any], Any]
+
+
+class BroadcastHandlers:
+    """The functions of one app that get broadcasts, by the name they listen to."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, list[Handler]] = {}
+
+    def add(self, name: str, handler: Handler) -> None:
+        """Have *handler* get what is broadcast under *name*."""
+        self._handlers.setdefault(name, []).append(handler)
+
+    def names(self) -> list[str]:
+        """What is listened to."""
+        return sorted(self._handlers)
+
+    async def handle(self, name: str, data: bytes) -> None:
+        """Give a broadcast to its handlers: ordinary functions in threads, async ones here. None of them raises."""
+        try:
+            payload = serialization.loads(data)
+        except DecodeError:
+            logger.error("a broadcast of %r cannot be read; passed over", name)
+            return
+        await asyncio.gather(*(_call(name, handler, payload) for handler in self._handlers.get(name, ())))
+
+
+async def _call(name: str, handler: Handler, payload: Any) -> None:
+    try:
+        if inspect.iscoroutinefunction(handler):
+            await handler(payload)
+        else:
+            await asyncio.to_thread(handler, payload)
+    except Exception:
+        logger.exception("a handler of the broadcast %r failed", name)

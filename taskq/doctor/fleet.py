@@ -1,16 +1,16 @@
-"""The workers among each other: releases and leases that differ, workers that are full or silent."""
+"""Workers and beats: releases and leases that differ, workers without a record, schedules without a beat."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 
-from taskq.doctor.finding import Finding, note, warning
+from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import Patient
 
 
 def check(patient: Patient) -> Iterator[Finding]:
-    """Compare the workers' records."""
+    """Compare the workers' records, and look for beats."""
     from taskq import __version__
 
     records = [worker.record for worker in patient.workers if worker.alive and worker.record is not None]
@@ -40,4 +40,16 @@ def check(patient: Patient) -> Iterator[Finding]:
             "fleet.silent",
             f"{len(silent)} workers have a lease and no record: {', '.join(silent[:5])}",
             "they have just started, or run an older release",
+        )
+    yield from _schedules(patient)
+
+
+def _schedules(patient: Patient) -> Iterator[Finding]:
+    keys = patient.keys.schedules
+    defined = patient.ask("HLEN", keys.definitions)
+    if defined and not patient.ask("ZCOUNT", keys.beats, patient.now_ms, "+inf"):
+        yield error(
+            "fleet.beat",
+            f"{defined} schedules are defined, and no beat is alive to fire them",
+            "start one: taskq beat -A ..., or taskq worker -B",
         )

@@ -49,6 +49,7 @@ SHAPES: dict[str, tuple[object, ...]] = {
     "LTRIM": (KEY, 0, 0),
     "MEMORY USAGE": (KEY,),
     "MGET": (KEY,),
+    "PERSIST": (KEY,),
     "PEXPIRE": (KEY, 1),
     "PEXPIREAT": (KEY, 1),
     "PING": (),

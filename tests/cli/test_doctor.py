@@ -196,6 +196,15 @@ def test_workers_of_different_releases(app: TaskQ, look: Any, redis_client: Any)
     redis_client.delete(app.keys.queue("default").consumers)
 
 
+def test_schedules_without_a_beat(app: TaskQ, look: Any, redis_client: Any) -> None:
+    keys = app.keys.schedules
+    redis_client.hset(keys.definitions, "nightly", "{}")
+    assert "1 schedules are defined, and no beat is alive" in look()["fleet.beat"].reason
+    redis_client.zadd(keys.beats, {"beat": (time.time() + 60) * 1000})
+    assert "fleet.beat" not in look()
+    redis_client.delete(keys.definitions, keys.beats)
+
+
 def test_a_look_writes_nothing(app: TaskQ, redis_client: Any) -> None:
     app.send_task("pay", queue="default")
     before = redis_client.info("stats")["total_commands_processed"], redis_client.info("persistence")

@@ -32,6 +32,7 @@ from taskq.errors import ArgumentsError, ConfigError, ScheduleError, UnknownTask
 from taskq.events import EventStreams
 from taskq.hooks import Hooks
 from taskq.message import check_id
+from taskq.options import TaskOptions, call_plan
 from taskq.publishing import Publishing
 from taskq.queues import Queues
 from taskq.result import Result
@@ -40,7 +41,7 @@ from taskq.schedules.api import Schedules
 from taskq.schedules.entry import MAX_CATCH_UP, PeriodicEntry, configured_entry
 from taskq.sender import Sender
 from taskq.subscription import Subscription
-from taskq.task import AsyncTask, BaseTask, Task, TaskDecorator, TaskOptions, call_plan, prepare
+from taskq.task import AsyncTask, BaseTask, Task, TaskDecorator, prepare
 from taskq.topic import Topic
 
 F = TypeVar("F", bound=BaseTask[Any, Any])

@@ -12,11 +12,12 @@ import msgspec
 from taskq.broker.producer import Outgoing
 from taskq.durations import seconds
 from taskq.errors import ConfigError, DecodeError, ScheduleError, SerializationError
+from taskq.options import CallPlan, call_plan
 from taskq.schedule import Schedule
 from taskq.schedule.bounds import Bounded
 from taskq.schedule.stored import from_plain, to_plain
 from taskq.schedules.entry import MAX_CATCH_UP, PeriodicEntry
-from taskq.task import CallPlan, call_plan, prepare
+from taskq.task import prepare
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

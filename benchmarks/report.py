@@ -52,6 +52,10 @@ COLUMNS: dict[str, tuple[str, tuple[tuple[str, str, int], ...]]] = {
             ("processes", "processes", 0),
         ),
     ),
+    "window": (
+        "Events read by a window job",
+        (("rate", "events/s", 0), ("rss_growth_mb", "growth of the worker's memory MB", 1)),
+    ),
     "inserts": ("Rows inserted into PostgreSQL per second", (("rate", "rows/s", 0), ("cpu_us", "worker CPU µs", 1))),
 }
 INTRODUCTION = """\

@@ -209,6 +209,12 @@ def scrape(r: Results) -> Iterable[Part | None]:
     yield at_most(r.figure("metrics", "taskq/scrape", "round_trips"), 10, "round trips", 0)
 
 
+def window_job(r: Results) -> Iterable[Part | None]:
+    """A batch job over a long window."""
+    yield at_least(r.figure("window", "taskq/window", "rate"), 100_000, "events/s", 0)
+    yield at_most(r.figure("window", "taskq/window", "rss_growth_mb"), 20, "MB more in the worker", 1)
+
+
 TARGETS = (
     Target(
         "no_op_plain",
@@ -239,5 +245,6 @@ TARGETS = (
     Target("batch_inserts", "batch task into PostgreSQL", ">= 5 x one task per row", batch_inserts),
     Target("metrics_cost", "worker with `--metrics-port`", ">= 0.97 of its throughput without", metrics_cost),
     Target("scrape", "`taskq metrics`, 100 queues", "<= 50 ms, <= 10 round trips", scrape),
+    Target("window_job", "window job over 1,000,000 events", ">= 100,000 events/s, <= 20 MB more", window_job),
     Target("round_trips", "`delay().get()`, one caller", ">= 3,000/s", round_trips),
 )

@@ -12,6 +12,7 @@ from taskq.errors import (
     BrokerUnavailableError,
     ConfigError,
     DecodeError,
+    JobSupersededError,
     PositionMovedError,
     Reject,
     ResultTimeoutError,
@@ -30,6 +31,7 @@ from taskq.errors import (
     UnknownTopicError,
     WorkerLostError,
 )
+from taskq.jobs import JobProgress, Page, Window
 from taskq.message import TaskState
 from taskq.result import Result
 from taskq.schedule import at, cron, crontab, every
@@ -53,6 +55,9 @@ __all__ = [
     "DeadLetter",
     "DecodeError",
     "Event",
+    "JobProgress",
+    "JobSupersededError",
+    "Page",
     "PeriodicEntry",
     "PositionMovedError",
     "Reject",
@@ -75,6 +80,7 @@ __all__ = [
     "UnknownOptionError",
     "UnknownTaskError",
     "UnknownTopicError",
+    "Window",
     "WorkerLostError",
     "at",
     "cron",

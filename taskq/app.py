@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
 from taskq.audit import Audit
 from taskq.broadcast import BroadcastHandlers
@@ -31,6 +32,9 @@ from taskq.durations import Duration
 from taskq.errors import ArgumentsError, ConfigError, ScheduleError, UnknownTaskError
 from taskq.events import EventStreams
 from taskq.hooks import Hooks
+from taskq.jobs import Job, Jobs, Window
+from taskq.jobs.definition import PREVIOUS_DAY, body_of
+from taskq.jobs.definition import check as check_job
 from taskq.message import check_id
 from taskq.options import TaskOptions, call_plan
 from taskq.publishing import Publishing
@@ -70,6 +74,7 @@ class TaskQ(Publishing):
         self.include = tuple(include)
         self.tasks: dict[str, BaseTask[Any, Any]] = {}
         self.periodic_entries: dict[str, PeriodicEntry] = {}
+        self.batch_jobs: dict[str, Job] = {}
         self.topics: dict[str, Topic] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self.broadcasts = BroadcastHandlers()
@@ -188,6 +193,62 @@ class TaskQ(Publishing):
             return task
 
         return decorate
+
+    def batch_job(
+        self,
+        schedule: Schedule,
+        *,
+        source: str,
+        window: str = "since_last",
+        name: str | None = None,
+        page: int = 1000,
+        catch_up: str | None = None,
+        **settings: Any,
+    ) -> Callable[[Callable[[Window], Any]], BaseTask[[], Any]]:
+        """Run a function on a schedule over the events of a window; it is given a :class:`taskq.Window`.
+
+        Args:
+            schedule: as for :meth:`periodic`.
+            source: the topic; declared with :meth:`topic`.
+            window: ``since_last`` (from where the last run ended to the fire time) or ``previous_day`` (the calendar
+                day before the fire time, in the schedule's zone).
+            name: of the job, its task and its schedule; default ``module.function``.
+            page: events in a page, at most 10,000.
+            catch_up: as for :meth:`periodic`; default ``all`` for ``previous_day``, else ``last``.
+            **settings: as for ``@app.task``.
+
+        Raises:
+            UnknownTopicError: the source is not declared.
+            ConfigError: a window, page or setting that cannot be used.
+        """
+        self._declared(source)
+        check_job(window, page, name or "")
+        if settings.get("batch") is not None or settings.get("delivery", "at_least_once") != "at_least_once":
+            raise ConfigError("a batch job commits with its success: it cannot be a batch task, nor at_most_once")
+
+        def decorate(function: Callable[[Window], Any]) -> BaseTask[[], Any]:
+            job_name = name or _default_name(function)
+            queue = settings.get("queue", self.config.task_default_queue)
+            zone = getattr(schedule, "zone", None) or ZoneInfo(self.config.timezone)
+            job = Job(job_name, queue, source, window, page, zone)
+            task = self.register(body_of(self, job, function), name=job_name, bind=False, settings=settings)
+            task.fenced = True
+            self.batch_jobs[job_name] = job
+            policy = catch_up or ("all" if window == PREVIOUS_DAY else "last")
+            self.periodic(schedule, name=job_name, catch_up=policy)(task)
+            return task
+
+        return decorate
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The batch jobs of this app: how far they have come."""
+
+        def send(name: str, task_id: str | None) -> Result[Any]:
+            options: dict[str, Any] = {} if task_id is None else {"task_id": task_id}
+            return self.tasks[name].apply_async(**options)
+
+        return Jobs(lambda *command: self.sync_broker.execute(*command), self.keys, self.batch_jobs, send)
 
     def add_periodic(self, entry: PeriodicEntry) -> None:
         """Add a schedule.

@@ -14,6 +14,7 @@
      │   ├─ DecodeError                bytes from Redis that are no message of ours
      │   ├─ UnknownTaskError           a task name that this app does not know
      │   ├─ UnknownQueueError          a queue that neither this app nor Redis knows
+     │   ├─ JobSupersededError         a run of a batch job that is another worker's by now
      │   ├─ PositionMovedError         a reader's group was moved by somebody else
      │   ├─ DeadLetterNotFoundError    no dead letter of that id
      │   ├─ BrokerError                Redis did not do what was asked
@@ -188,6 +189,10 @@ class TimeLimitExceededError(TaskqError):
 
 class WorkerLostError(TaskqError):
     """The process that ran the task died."""
+
+
+class JobSupersededError(TaskqError):
+    """A run of a batch job that is not this worker's any more: what it had not committed was not written."""
 
 
 class TaskControl(Exception):

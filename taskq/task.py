@@ -48,6 +48,8 @@ class BaseTask(Generic[P, R]):
         self.settings = options
         self.limited = options.soft_time_limit is not None or options.time_limit is not None
         """Whether every run has a time limit."""
+        self.fenced = False
+        """Whether its function proves to Redis that it still owns its message: then a child process must know it."""
         self.__name__ = getattr(function, "__name__", name)
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from benchmarks.bench import Bench, Trial
-from benchmarks.measures import enqueue, idle, inserts, latency, memory, metrics, round_trip, throughput, waiting
+from benchmarks.measures import (
+    enqueue,
+    idle,
+    inserts,
+    latency,
+    memory,
+    metrics,
+    round_trip,
+    throughput,
+    waiting,
+    window,
+)
 
 MEASURES: dict[str, Callable[[Bench], Iterable[Trial]]] = {
     "throughput": throughput.trials,
@@ -17,4 +28,5 @@ MEASURES: dict[str, Callable[[Bench], Iterable[Trial]]] = {
     "idle": idle.trials,
     "inserts": inserts.trials,
     "metrics": metrics.trials,
+    "window": window.trials,
 }

@@ -27,6 +27,7 @@ key                          type    content                                    
 ``ns:{q}:limited``           set     tasks that have parked messages                    while there are some
 ``ns:{q}:mover:<task>``      string  which worker moves parked messages back            TTL
 ``ns:{q}:paused``            string  since when (epoch ms) nothing of it is delivered     until resumed
+``ns:{q}:job:<name>``        hash    a batch job: position, window, cursor, user state  kept (one per job)
 ``ns:{q}:totals``            hash    ``<state>:<task>`` -> deliveries that ended        TTL
 ``ns:{q}:history``           hash    minute modulo 120 -> the minute and its sums       TTL
 ``ns:worker:<consumer>``     string  what a worker says of itself, for views            TTL, or when it stops
@@ -90,6 +91,7 @@ class QueueKeys:
         "fires_prefix",
         "held_prefix",
         "history",
+        "job_prefix",
         "lane_prefix",
         "lanes",
         "last_prefix",
@@ -132,6 +134,7 @@ class QueueKeys:
         self.lane_prefix = prefix + b"lane:"
         self.lanes = prefix + b"lanes"
         self.last_prefix = prefix + b"last:"
+        self.job_prefix = prefix + b"job:"
         self.levels = prefix + b"levels"
         self.limited = prefix + b"limited"
         self.mover_prefix = prefix + b"mover:"
@@ -172,6 +175,10 @@ class QueueKeys:
     def claim(self, task: str, key: str) -> bytes:
         """Which message of *task* has an idempotency key."""
         return self.claim_prefix + f"{task}:{key}".encode()
+
+    def job(self, name: str) -> bytes:
+        """How far a batch job has come."""
+        return self.job_prefix + name.encode()
 
     def permits(self, task: str) -> bytes:
         """The starts of *task*, by which its rate limit is kept."""

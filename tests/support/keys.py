@@ -19,6 +19,7 @@ PERMANENT_KEYS = {
     r"topics": "registry: the topics that were ever used, for views",
     rf"{_TOPIC}:events": "a topic keeps its events for whoever reads them, within its limits",
     rf"{_TOPIC}:topic": "how many events there were, and how far each group has come",
+    rf"{_QUEUE}:job:.+": "how far a batch job has come: what makes an event count once",
     rf"{_QUEUE}:dead": "the dead letter queue never drops by itself",
     rf"{_QUEUE}:dead:groups": "how many dead letters there are of each kind; gone with the last of them",
 }

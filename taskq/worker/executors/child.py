@@ -61,12 +61,13 @@ def take_frames(buffer: bytearray) -> list[Any]:
 
 
 class ChildQueue:
-    """Stands where a delivery's link is: the child only knows the queue's name."""
+    """Stands where a delivery's link is: the child only knows the queue's name, and for some tasks the consumer's."""
 
-    __slots__ = ("queue",)
+    __slots__ = ("consumer", "queue")
 
     def __init__(self, queue: str) -> None:
         self.queue = queue
+        self.consumer = b""
 
 
 def main(
@@ -128,12 +129,14 @@ def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: l
 
 
 def _unpacked(app: TaskQ, queue: ChildQueue, what: list[Any]) -> Delivery:
-    """One delivery: its bytes, its crashes, whether it was settled, its permit; or a list of such, a batch."""
+    """One delivery as :func:`taskq.worker.executors.processes._packed` has packed it, or a batch of such."""
     if isinstance(what[0], list):
         return BatchDelivery(queue, [_unpacked(app, queue, member) for member in what])
-    data, crashes, settled, permit = what
+    data, crashes, settled, permit, owner = what
     message = decode(data)
-    delivery = Delivery(queue, (b"", b""), data, message, app.tasks[message.task], crashes)
+    stream, entry, consumer = owner or (b"", b"", b"")
+    queue.consumer = consumer
+    delivery = Delivery(queue, (stream, entry), data, message, app.tasks[message.task], crashes)
     delivery.settled = settled
     delivery.permit = permit
     return delivery

@@ -296,6 +296,8 @@ class ProcessExecutor:
             each.kill()
 
 
-def _packed(delivery: Delivery) -> tuple[bytes, int | None, bool, float | None]:
+def _packed(delivery: Delivery) -> tuple[bytes, int | None, bool, float | None, tuple[bytes, bytes, bytes] | None]:
     """What a child must know of one delivery."""
-    return delivery.data, delivery.crashes if delivery.suspect else None, delivery.settled, delivery.permit
+    crashes = delivery.crashes if delivery.suspect else None
+    owner = (*delivery.key, delivery.link.consumer) if delivery.task.fenced else None
+    return delivery.data, crashes, delivery.settled, delivery.permit, owner

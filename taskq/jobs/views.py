@@ -1,0 +1,152 @@
+"""How far batch jobs have come: ``app.jobs``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from taskq import serialization
+from taskq.broker.keys import Keys
+from taskq.errors import DecodeError, UnknownTaskError
+from taskq.jobs.definition import Job
+from taskq.topic import check_instant
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """One batch job at one moment."""
+
+    name: str
+    source: str
+    window: str
+    queue: str
+    status: str
+    """``never`` ran, ``running`` (or waiting to go on, when :attr:`error` says why), ``done``."""
+    run: str = ""
+    """Task id of the last run."""
+    start: datetime | None = None
+    """First instant of its window; None when it begins where the last run ended."""
+    end: datetime | None = None
+    done: int = 0
+    """Events done, up to the last checkpoint."""
+    total: int | None = None
+    missed: int = 0
+    """Events that were dropped by the topic's retention before the run could read them."""
+    position: str = ""
+    """Id of the last event in what was committed."""
+    started: datetime | None = None
+    seen: datetime | None = None
+    """Of the last checkpoint."""
+    finished: datetime | None = None
+    error: str = ""
+    result: Any = None
+    """Of the last run that has ended, where it is small."""
+
+    @property
+    def percent(self) -> float | None:
+        """How much of the window is done; None when its size is not known."""
+        if self.status == "done":
+            return 100.0
+        return None if self.total is None else 100.0 * self.done / self.total if self.total else 100.0
+
+
+class Jobs:
+    """The batch jobs of an app.
+
+    Args:
+        execute: runs one command.
+        keys: of the namespace.
+        known: the jobs by name.
+        send: sends the message of a job's task with a task id.
+    """
+
+    def __init__(
+        self,
+        execute: Callable[..., Any],
+        keys: Keys,
+        known: Mapping[str, Job],
+        send: Callable[[str, str | None], Any],
+    ) -> None:
+        self._execute = execute
+        self._keys = keys
+        self._known = known
+        self._send = send
+
+    def list(self) -> list[JobProgress]:
+        """All jobs of the app.
+
+        Raises:
+            BrokerError: Redis could not be asked.
+        """
+        return [self.progress(name) for name in sorted(self._known)]
+
+    def progress(self, name: str) -> JobProgress:
+        """How far a job has come.
+
+        Raises:
+            UnknownTaskError: there is no such job.
+            BrokerError: Redis could not be asked.
+        """
+        job = self._job(name)
+        flat = self._execute("HGETALL", self._keys.queue(job.queue).job(name))
+        record = dict(zip((field.decode() for field in flat[::2]), flat[1::2], strict=True))
+        return _progress(job, record)
+
+    def run(self, name: str, fire_time: datetime | None = None) -> Any:
+        """Run a job now, or for the window of *fire_time*; a window that was committed is not done again.
+
+        Raises:
+            UnknownTaskError: there is no such job.
+            ConfigError: *fire_time* has no time zone.
+            BrokerError: Redis did not accept it.
+        """
+        self._job(name)
+        if fire_time is None:
+            return self._send(name, None)
+        at = check_instant(fire_time, "fire_time").astimezone(UTC).replace(tzinfo=None)
+        return self._send(name, f"{name}@{at.isoformat()}Z")
+
+    def _job(self, name: str) -> Job:
+        try:
+            return self._known[name]
+        except KeyError:
+            known = ", ".join(sorted(self._known)) or "none"
+            raise UnknownTaskError(f"there is no batch job {name!r}; known are: {known}") from None
+
+
+def _progress(job: Job, record: Mapping[str, bytes]) -> JobProgress:
+    def text(field: str) -> str:
+        return record.get(field, b"").decode(errors="replace")
+
+    def number(field: str) -> int | None:
+        return int(text(field)) if text(field).isdigit() else None
+
+    def instant(field: str) -> datetime | None:
+        ms = number(field)
+        return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+
+    try:
+        result = serialization.loads(record["result"]) if "result" in record else None
+    except DecodeError:
+        result = None
+    return JobProgress(
+        name=job.name,
+        source=job.source,
+        window=job.window,
+        queue=job.queue,
+        status=text("status") or "never",
+        run=text("run"),
+        start=instant("from"),
+        end=instant("to"),
+        done=number("done") or 0,
+        total=number("total"),
+        missed=number("missed") or 0,
+        position=text("position"),
+        started=instant("started"),
+        seen=instant("seen"),
+        finished=instant("finished"),
+        error=text("error"),
+        result=result,
+    )

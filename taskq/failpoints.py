@@ -48,9 +48,6 @@ POINTS: dict[str, str] = {
     "collect.submit": "a batch is collected, no executor has it",
     "collect.begin": "a batch begins, its function not called",
     "collect.end": "its function has returned, no outcome known",
-    # batch jobs
-    "job.page": "a page is done, its checkpoint not sent",
-    "job.checkpoint": "a checkpoint is in Redis",
     # rate limits
     "permit.send": "permits are about to be asked for",
     "permit.answered": "permits given and messages parked in Redis, nothing of it known here",

@@ -21,6 +21,7 @@ COMMANDS = {
     "top": "taskq.cli.top",
     "dlq": "taskq.cli.dlq",
     "events": "taskq.cli.events",
+    "jobs": "taskq.cli.jobs",
     "dashboard": "taskq.cli.dashboard",
     "schedule": "taskq.cli.schedule",
     "metrics": "taskq.cli.metrics",
@@ -57,6 +58,7 @@ def main(ctx: click.Context, app: str | None) -> None:
     taskq pause emails                      stop a queue for a while
     taskq dlq replay -A shop:app            run dead letters again
     taskq events groups orders              how far each group of subscribers has come
+    taskq jobs list -A shop:app             how far batch jobs have come
     taskq dashboard                         all of that in a browser
     taskq outbox-relay                      send what database transactions have left in the outbox
 

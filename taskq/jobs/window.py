@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, overload
 
-from taskq import failpoints, serialization
+from taskq import serialization
 from taskq.broker import job_scripts, topics
 from taskq.broker.job_scripts import Holder
 from taskq.broker.keys import TopicKeys
@@ -186,12 +186,8 @@ class Window:
         self._write("error", error)
 
     def _checkpoint(self, cursor: str, done: int, state: Any) -> None:
-        if failpoints.ARMED:
-            failpoints.hit("job.page")
         packed = serialization.dumps(state, f"the state of job {self._job}")
         self._write("cursor", cursor, "done", done, "state", packed)
-        if failpoints.ARMED:
-            failpoints.hit("job.checkpoint")
 
     def _write(self, *pairs: bytes | str | int) -> None:
         if not self._broker.run(job_scripts.checkpoint(self._holder, self._job, pairs)):

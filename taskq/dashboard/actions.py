@@ -1,15 +1,14 @@
-"""What people do with the dashboard is written down."""
+"""What people do with the dashboard is written down in the audit trail, before it is done."""
 
 from __future__ import annotations
 
-import logging
-
 from taskq.dashboard.view import View
 
-logger = logging.getLogger("taskq.dashboard.audit")
 
+def record(view: View, action: str, target: str, **detail: object) -> None:
+    """Write down that the one who makes this request does *action* to *target*.
 
-def record(view: View, action: str, **details: object) -> None:
-    """Write down who did what."""
-    text = ", ".join(f"{name} {value}" for name, value in details.items())
-    logger.info("%s: %s (%s)", view.who.name, action, text)
+    Raises:
+        BrokerError: Redis did not accept it; then the action is not done either.
+    """
+    view.site.app.audit.record(view.who.name, action, target, detail)

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from taskq import __version__
 from taskq.dashboard.cookies import THEME
+from taskq.dashboard.redact import redact_text
 
 if TYPE_CHECKING:
     from taskq.dashboard.view import View
@@ -25,6 +26,7 @@ STATIC = HERE / "static"
 THEMES = ("auto", "light", "dark")
 NONE = "\N{EN DASH}"
 """Shown where there is no value."""
+LINE = 300
 SHOWN = 20_000
 """Characters of one value that are shown."""
 
@@ -41,9 +43,8 @@ class Templates:
             lstrip_blocks=True,
             finalize=_printable,
         )
-        environment.filters.update(
-            num=number, short=short, age=age, rate=rate, ago=ago, clock=clock, size=size, pretty=pretty, spark=spark
-        )
+        filters = (short, age, rate, ago, clock, size, line, pretty, redact_text, spark)
+        environment.filters.update({"num": number, **{function.__name__: function for function in filters}})
         environment.globals.update(version=__version__, assets=self.assets)
         self._environment = environment
 
@@ -143,6 +144,12 @@ def pretty(value: object) -> str:
     """A value as indented JSON; what JSON cannot hold as its repr; cut at :data:`SHOWN` characters."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=repr)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}\n… ({len(text):,} characters)"
+
+
+def line(value: object) -> str:
+    """A value as JSON on one line, shortened."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= LINE else f"{text[: LINE - 1]}…"
 
 
 def spark(values: Iterable[float], label: str = "") -> Markup:

@@ -16,6 +16,7 @@ from taskq.app import TaskQ
 from taskq.dashboard import guard
 from taskq.dashboard.access import Access, Credential, Role
 from taskq.dashboard.cookies import BROWSER, NOTE, clear_cookie, set_cookie
+from taskq.dashboard.jobs import Jobs
 from taskq.dashboard.render import Templates
 from taskq.dashboard.routing import Endpoint, Group, NotFoundError
 from taskq.dashboard.sampler import Sampler
@@ -55,6 +56,7 @@ class Site:
         self.access = Access(options.credentials, options.session_key)
         self.templates = Templates()
         self.sampler = Sampler(app)
+        self.jobs = Jobs()
 
     def queues(self) -> list[str]:
         """The names of the queues, at most a few seconds old."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ EXAMPLES = {
     "queue": "default",
     "entry": "1-1",
     "task": "shop.add",
+    "topic": "orders",
     "task_id": "0" * 32,
     "name": "host:1:abc",
     "id": "x",
@@ -37,11 +39,7 @@ WHO = {
 
 
 def address(endpoint: Endpoint) -> str:
-    path = endpoint.path
-    for name, value in EXAMPLES.items():
-        path = path.replace("{" + name + "}", value)
-    assert "{" not in path, f"give an example for {endpoint.path}"
-    return path
+    return re.sub(r"\{(\w+)(:path)?\}", lambda match: EXAMPLES[match[1]], endpoint.path)
 
 
 def visitors(site: Any, make: Callable[[Any], Browser]) -> Iterator[tuple[str, Browser, dict[str, str], Role]]:

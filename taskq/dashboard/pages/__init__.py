@@ -1,10 +1,26 @@
 """The pages, in the order of the navigation. A new page is a module here, named in :data:`NAVIGATION`."""
 
-from taskq.dashboard.pages import dlq, live, login, messages, overview, queues, tasks, workers
+from taskq.dashboard.pages import (
+    audit,
+    bulk,
+    dlq,
+    events,
+    jobs,
+    limits,
+    live,
+    login,
+    messages,
+    overview,
+    queues,
+    tasks,
+    workers,
+)
 from taskq.dashboard.routing import Group
 
 NAVIGATION = (
     Group("Now", (overview.page, queues.page, workers.page)),
     Group("Work", (tasks.page, messages.page, dlq.page)),
+    Group("Time", (events.page,)),
+    Group("Control", (limits.page, audit.page)),
 )
-PAGES = (*(page for group in NAVIGATION for page in group.pages), login.page, live.page)
+PAGES = (*(page for group in NAVIGATION for page in group.pages), bulk.page, jobs.page, login.page, live.page)

@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from taskq.config import check_name
 from taskq.dashboard import shown
-from taskq.dashboard.actions import record
 from taskq.dashboard.render import number
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.view import View
@@ -26,11 +25,17 @@ FILTERS = ("task", "error", "text", "fingerprint")
 def index(view: View) -> Response:
     """What failed for good, by kind."""
     queues = view.site.queues()
-    queue = _queue(view.query("queue"), queues)
+    queue = only(view.query("queue"), queues)
     groups = view.site.app.dlq.groups(queue or None)
     total = sum(group.count for group in groups)
     return view.render(
-        "dlq.html", groups=groups[:200], total=total, left_out=len(groups[200:]), queue=queue, queues=queues
+        "dlq.html",
+        groups=groups[:200],
+        total=total,
+        left_out=len(groups[200:]),
+        runs=view.site.app.dlq.runs(queue or None, limit=10),
+        queue=queue,
+        queues=queues,
     )
 
 
@@ -38,10 +43,10 @@ def index(view: View) -> Response:
 def letters(view: View) -> Response:
     """The dead letters that are meant, the newest first."""
     queues = view.site.queues()
-    queue = _queue(view.query("queue"), queues)
+    queue = only(view.query("queue"), queues)
     given = {name: view.query(name) for name in FILTERS}
     found = view.site.app.dlq.page(
-        queue or None, limit=SHOWN, after=view.query("after") or None, newest_first=True, scan=SCAN, **_where(given)
+        queue or None, limit=SHOWN, after=view.query("after") or None, newest_first=True, scan=SCAN, **where(given)
     )
     template = "letters_rows.html" if view.part == "rows" else "letters.html"
     rows = [shown.of_letter(view.site.app, letter) for letter in found.letters]
@@ -51,16 +56,15 @@ def letters(view: View) -> Response:
 @page.get("/dlq/letters/{queue}/{entry}")
 def detail(view: View) -> Response:
     """One dead letter."""
-    letter = _letter(view)
+    letter = find_letter(view)
     return view.render("letter.html", shown=shown.of_letter(view.site.app, letter), letter=letter)
 
 
 @page.post("/dlq/letters/{queue}/{entry}/replay")
 def replay(view: View) -> Response:
     """Put it back into its queue."""
-    letter = _letter(view)
-    moved = view.site.app.dlq.replay([letter.entry], queue=letter.queue)
-    record(view, "replay", queue=letter.queue, target=letter.task_id, count=moved)
+    letter = find_letter(view)
+    moved = view.site.app.dlq.replay([letter.entry], queue=letter.queue, actor=view.who.name)
     if not moved:
         return view.redirect("/dlq/letters", "Nothing was replayed: it is gone, or is no message", bad=True)
     return view.redirect(f"/messages/{letter.task_id}", "It is back in its queue", queue=letter.queue)
@@ -69,13 +73,17 @@ def replay(view: View) -> Response:
 @page.post("/dlq/letters/{queue}/{entry}/purge")
 def purge(view: View) -> Response:
     """Delete it for good."""
-    letter = _letter(view)
-    gone = view.site.app.dlq.purge([letter.entry], queue=letter.queue)
-    record(view, "purge dead letters", queue=letter.queue, target=letter.task_id or letter.entry, count=gone)
+    letter = find_letter(view)
+    gone = view.site.app.dlq.purge([letter.entry], queue=letter.queue, actor=view.who.name)
     return view.redirect("/dlq/letters", f"{number(gone)} dead letter deleted", queue=letter.queue)
 
 
-def _letter(view: View) -> DeadLetter:
+def find_letter(view: View) -> DeadLetter:
+    """The dead letter that the address names.
+
+    Raises:
+        NotFoundError: it is not there.
+    """
     queue, entry = check_name(view.path("queue"), "a queue's name"), view.path("entry")
     ms, _, sequence = entry.partition("-")
     found = None
@@ -86,11 +94,13 @@ def _letter(view: View) -> DeadLetter:
     return found
 
 
-def _queue(name: str, queues: list[str]) -> str:
+def only(name: str, queues: list[str]) -> str:
+    """*name* if it is one of *queues*, else nothing."""
     return name if name in queues else ""
 
 
-def _where(given: dict[str, str]) -> Where:
+def where(given: dict[str, str]) -> Where:
+    """The fields that were filled in, as a choice of dead letters."""
     chosen: Any = {name: value for name, value in given.items() if value}
-    where: Where = chosen
-    return where
+    found: Where = chosen
+    return found

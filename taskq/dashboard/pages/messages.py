@@ -39,7 +39,7 @@ def index(view: View) -> Response:
     return view.render(template, rows=rows, look=found, queue=queue, queues=queues, tab=tab, tabs=TABS, wanted=wanted)
 
 
-@page.get("/messages/{task_id}")
+@page.get("/messages/{task_id:path}")
 def detail(view: View) -> Response:
     """One message."""
     task_id = _task_id(view)
@@ -59,12 +59,12 @@ def detail(view: View) -> Response:
     )
 
 
-@page.post("/messages/{task_id}/cancel")
+@page.post("/cancel/{task_id:path}")
 def cancel(view: View) -> Response:
     """Revoke it: it never starts, or is stopped."""
     task_id, queue = _task_id(view), check_name(view.sent("queue"), "a queue's name")
+    record(view, "message.cancel", task_id, queue=queue)
     stopped = view.site.app.result(task_id, queue=queue).revoke()
-    record(view, "revoke", queue=queue, target=task_id)
     note = "It is revoked: it will not start, or is being stopped." if stopped else "It had ended before."
     return view.redirect(f"/messages/{task_id}", note, bad=not stopped, queue=queue)
 

@@ -35,8 +35,8 @@ def detail(view: View) -> Response:
 def pause(view: View) -> Response:
     """Deliver nothing more of it."""
     queue = _name(view)
+    record(view, "queue.pause", queue)
     changed = view.site.app.pause(queue)
-    record(view, "pause", queue=queue)
     return view.redirect(_back(view, queue), f"{queue} is paused" if changed else f"{queue} was paused already")
 
 
@@ -44,8 +44,8 @@ def pause(view: View) -> Response:
 def resume(view: View) -> Response:
     """Deliver its messages again."""
     queue = _name(view)
+    record(view, "queue.resume", queue)
     changed = view.site.app.resume(queue)
-    record(view, "resume", queue=queue)
     return view.redirect(_back(view, queue), f"{queue} goes on" if changed else f"{queue} was not paused")
 
 
@@ -56,8 +56,8 @@ def purge(view: View) -> Response:
     if view.sent("confirm") != queue:
         return view.redirect(f"/queues/{queue}", "Nothing was purged: the name that you typed is another", bad=True)
     delayed = view.sent("delayed") == "yes"
+    record(view, "queue.purge", queue, delayed=delayed)
     dropped = view.site.app.purge(queue, delayed=delayed)
-    record(view, "purge", queue=queue, count=dropped)
     return view.redirect(f"/queues/{queue}", f"{number(dropped)} messages of {queue} were dropped")
 
 

@@ -48,7 +48,7 @@ def index(view: View) -> Response:
     return view.render("tasks.html", rows=rows, idle=idle)
 
 
-@page.get("/tasks/{task}")
+@page.get("/tasks/{task:path}")
 def detail(view: View) -> Response:
     """One task."""
     task = view.path("task")

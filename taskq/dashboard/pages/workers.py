@@ -28,7 +28,7 @@ def index(view: View) -> Response:
     )
 
 
-@page.get("/workers/{name}")
+@page.get("/workers/{name:path}")
 def detail(view: View) -> Response:
     """One worker process."""
     name = view.path("name")

@@ -124,7 +124,7 @@ def _kept_wait(before: QueueSample, added: Sums) -> float | None:
 
 
 def _content(stats: QueueStats) -> int:
-    return stats.lag + stats.pending + stats.delayed
+    return stats.backlog + stats.delayed
 
 
 def _towards(old: float, new: float, weight: float) -> float:

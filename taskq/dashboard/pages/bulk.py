@@ -1,0 +1,110 @@
+"""Replay and purge of many dead letters, and the editing of one."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from taskq.dashboard import shown
+from taskq.dashboard.access import Role
+from taskq.dashboard.editing import from_text, to_text
+from taskq.dashboard.jobs import Job, Progress, Work
+from taskq.dashboard.pages.dlq import FILTERS, find_letter, only, where
+from taskq.dashboard.routing import NotFoundError, Page
+from taskq.dashboard.view import View
+from taskq.errors import ConfigError, TaskqError
+
+page = Page("dlq")
+
+ACTIONS = {"replay": "Replay", "purge": "Purge"}
+
+
+@page.get("/dlq/bulk", Role.OPERATOR)
+def ask(view: View) -> Response:
+    """What would be done, to how many; and the button that does it."""
+    action = view.query("action", "replay")
+    if action not in ACTIONS:
+        raise NotFoundError("Nothing of that kind can be done to dead letters.")
+    queues = view.site.queues()
+    queue = only(view.query("queue"), queues)
+    given = {name: view.query(name) for name in FILTERS}
+    return view.render(
+        "bulk.html", action=action, verb=ACTIONS[action], queue=queue, queues=queues, given=given,
+        total=_total(view, queue, given),
+    )  # fmt: skip
+
+
+@page.post("/dlq/replay")
+def replay(view: View) -> Response:
+    """Put all that are meant back into their queues."""
+    queue, given = _meant(view)
+    rate = view.sent("rate").strip() or None
+    to = only(view.sent("to"), view.site.queues()) or None
+    dlq, actor = view.site.app.dlq, view.who.name
+
+    def work(progress: Progress) -> int:
+        return dlq.replay(None, queue=queue, to=to, rate=rate, actor=actor, progress=progress, **where(given))
+
+    return _begin(view, "Replay", queue, given, work)
+
+
+@page.post("/dlq/purge")
+def purge(view: View) -> Response:
+    """Delete all that are meant for good; the form has the word typed, so that it is no slip."""
+    if view.sent("confirm").strip().lower() != "purge":
+        return view.redirect("/dlq", "Nothing was purged: the word was not typed", bad=True)
+    queue, given = _meant(view)
+    dlq, actor = view.site.app.dlq, view.who.name
+
+    def work(progress: Progress) -> int:
+        return dlq.purge(None, queue=queue, actor=actor, progress=progress, **where(given))
+
+    return _begin(view, "Purge", queue, given, work)
+
+
+@page.get("/dlq/letters/{queue}/{entry}/edit", Role.OPERATOR)
+def edit_form(view: View) -> Response:
+    """The arguments, to be changed."""
+    letter = find_letter(view)
+    if letter.message is None:
+        raise ConfigError("this dead letter is no message: it has no arguments to edit")
+    text = to_text(letter.message, shown.parameters(view.site.app, letter.task))
+    return view.render("edit.html", letter=letter, text=text, error="")
+
+
+@page.post("/dlq/letters/{queue}/{entry}/edit")
+def edit(view: View) -> Response:
+    """Replay it with other arguments."""
+    letter = find_letter(view)
+    if letter.message is None:
+        raise ConfigError("this dead letter is no message: it has no arguments to edit")
+    text = view.sent("arguments")
+    try:
+        args, kwargs = from_text(text, letter.message)
+        view.site.app.dlq.edit(letter.entry, args, kwargs, queue=letter.queue, actor=view.who.name)
+    except TaskqError as error:
+        return view.render("edit.html", 400, letter=letter, text=text, error=str(error))
+    note = "It is back in its queue, with the new arguments"
+    return view.redirect(f"/messages/{letter.task_id}", note, queue=letter.queue)
+
+
+def _meant(view: View) -> tuple[str | None, dict[str, str]]:
+    queue = only(view.sent("queue"), view.site.queues()) or None
+    if view.sent("queue") and queue is None:
+        raise NotFoundError("There is no such queue.")
+    return queue, {name: view.sent(name).strip() for name in FILTERS}
+
+
+def _total(view: View, queue: str | None, given: dict[str, str]) -> int:
+    """About how many are meant: exact for a group, else at most so many."""
+    groups = view.site.app.dlq.groups(queue or None)
+    fingerprint = given["fingerprint"]
+    return sum(group.count for group in groups if not fingerprint or group.fingerprint == fingerprint)
+
+
+def _begin(view: View, verb: str, queue: str | None, given: dict[str, str], work: Work) -> Response:
+    what = ", ".join(f"{name} {value}" for name, value in given.items() if value)
+    title = f"{verb} of dead letters" + (f" of {queue}" if queue else "") + (f" ({what})" if what else "")
+    total = _total(view, queue, given) if not (given["text"] or given["task"] or given["error"]) else 0
+    job = Job(title, view.who.name, total, "/dlq")
+    view.site.jobs.start(job, work)
+    return view.redirect(f"/jobs/{job.id}")

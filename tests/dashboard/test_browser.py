@@ -1,0 +1,184 @@
+"""In a real browser: nothing from a message runs, nothing is too wide, too pale or without a name."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from support import hostile
+from support.browser import OPERATOR
+from support.chromium import DESK, OVERFLOW, PALE, PHONE, SMUGGLED, UNNAMED, chromium
+from support.process import Proc
+from support.wait import eventually, wait_for_line
+from support.worker import run_burst
+
+from taskq import TaskQ
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+EACH = 1
+"""Pages of one kind that the crawl looks at."""
+
+
+@pytest.fixture(scope="module")
+def shared_browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def dashboard(spawn: Callable[..., Proc], redis_url: str, namespace: str) -> str:
+    """The address of a dashboard process with an operator."""
+    env = {"TASKQ_BROKER_URL": redis_url, "TASKQ_NAMESPACE": namespace, "TASKQ_DASHBOARD_PASSWORD": OPERATOR}
+    process = spawn("-m", "taskq", "dashboard", "--port", "0", env=env)
+    return wait_for_line(process, r"on (http://127\.0\.0\.1:\d+)")[1]
+
+
+def sign_in(page: Any, address: str) -> None:
+    page.goto(f"{address}/login")
+    page.fill("#secret", OPERATOR)
+    page.click("text=Sign in >> nth=-1")
+    page.wait_for_url(f"{address}/")
+
+
+def watch(page: Any) -> list[str]:
+    """What the browser complains about from now on."""
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    return complaints
+
+
+def kind(path: str) -> str:
+    """Pages that differ only in what they are about are of one kind."""
+    parts = urlsplit(path)
+    return re.sub(r"(?<=/)(?!letters)[^/]{1,}(?=$|/)", "*", parts.path[1:]) + "?" + re.sub(r"=[^&]*", "", parts.query)
+
+
+def crawl(page: Any, address: str, accepted: tuple[int, ...] = (200,)) -> Iterator[str]:
+    """Open every page that links lead to, a few of each kind."""
+    todo, seen, kinds = ["/"], {"/"}, Counter[str]()
+    while todo:
+        path = todo.pop(0)
+        answer = page.goto(address + path, wait_until="load")
+        assert answer.status in accepted, f"{answer.status} {path}"
+        yield path
+        for link in page.eval_on_selector_all("a[href]", "all => all.map((one) => one.href)"):
+            target = link.removeprefix(address).partition("#")[0]
+            if link.startswith(address) and target not in seen and kinds[kind(target)] < EACH:
+                kinds[kind(target)] += 1
+                seen.add(target)
+                todo.append(target)
+
+
+def test_nothing_of_a_message_runs_in_any_page(
+    shared_browser: Any, dashboard: str, app: TaskQ, redis_client: Any
+) -> None:
+    hostile.fill(app, redis_client)
+    try:
+        page = shared_browser.new_page(viewport=DESK)
+        sign_in(page, dashboard)
+        complaints = watch(page)
+        visited, shown = [], ""
+        # names that our own code refuses have no page of their own
+        for path in crawl(page, dashboard, accepted=(200, 400, 404)):
+            assert not page.evaluate(SMUGGLED), f"{unquote(path)}: {page.evaluate(SMUGGLED)}"
+            complaints[:] = [text for text in complaints if "the server responded with a status of 40" not in text]
+            assert not complaints, f"{unquote(path)}: {complaints}"
+            shown += page.inner_text("body")
+            visited.append(path)
+        assert len(visited) > 20, visited
+        for text in hostile.CORPUS:
+            assert text.replace("\u202e\x00\x1b", "\N{REPLACEMENT CHARACTER}" * 3) in shown, f"{text!r} is not shown"
+        assert "hunter2" not in shown
+        page.close()
+    finally:
+        clean_up(app, redis_client)
+
+
+def clean_up(app: TaskQ, client: Any) -> None:
+    for key in client.scan_iter(match=f"{app.keys.namespace}:*", count=1000):
+        client.unlink(key)
+
+
+def test_pages_fit_a_phone_and_can_be_read_and_used(
+    shared_browser: Any, dashboard: str, app: TaskQ, redis_client: Any
+) -> None:
+    @app.task(queue="emails", max_retries=0)
+    def send(to: str) -> None:
+        raise ValueError(f"no mail for {to} " + "x" * 300)
+
+    for n in range(3):
+        send.delay(f"{n}@example.org")
+    run_burst(app)
+    for n in range(3):
+        send.delay("a-very-long-argument-" * 20 + str(n))
+        send.options(countdown=1000).delay(str(n))
+    try:
+        page = shared_browser.new_page(viewport=DESK)
+        sign_in(page, dashboard)
+        complaints = watch(page)
+        for path in crawl(page, dashboard):
+            assert not (unnamed := page.evaluate(UNNAMED)), f"{path}: {unnamed}"
+            assert page.locator("h1").count() == 1, path
+            for window, colours in ((DESK, "light"), (PHONE, "dark"), (PHONE, "light")):
+                page.set_viewport_size(window)
+                page.emulate_media(color_scheme=colours)
+                where = f"{path} ({window['width']} px, {colours})"
+                assert page.evaluate(OVERFLOW) <= 0, where
+                assert not (pale := page.evaluate(PALE)), f"{where}: {pale}"
+            assert not complaints, f"{path}: {complaints}"
+        page.close()
+    finally:
+        clean_up(app, redis_client)
+
+
+def test_the_overview_follows_redis_within_a_second_or_two(shared_browser: Any, dashboard: str, app: TaskQ) -> None:
+    app.send_task("shop.add", [1, 2])
+    page = shared_browser.new_page(viewport=DESK)
+    sign_in(page, dashboard)
+    page.wait_for_selector(".u-legend")
+    app.send_task("shop.add", [3, 4])
+    waiting = page.locator("tr:has-text('default') td[data-label=Waiting]")
+    eventually(lambda: waiting.inner_text() == "2", 10)
+    page.close()
+    app.purge("default")
+
+
+def test_the_keyboard_is_enough_to_pause_a_queue(shared_browser: Any, dashboard: str, app: TaskQ) -> None:
+    app.send_task("shop.add", [1, 2])
+    page = shared_browser.new_page(viewport=DESK)
+    sign_in(page, dashboard)
+    page.goto(f"{dashboard}/queues/default")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "switch-default":
+            break
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=default is paused")
+    assert app.queues()[0].paused
+    page.close()
+    app.resume("default")
+    app.purge("default")
+
+
+def test_colours_are_remembered(shared_browser: Any, dashboard: str) -> None:
+    context = shared_browser.new_context(viewport=DESK, color_scheme="light")
+    page = context.new_page()
+    sign_in(page, dashboard)
+    before = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    page.click("button[title='Colours: dark']")
+    page.goto(f"{dashboard}/queues")
+    assert page.get_attribute("html", "data-theme") == "dark"
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") != before
+    context.close()

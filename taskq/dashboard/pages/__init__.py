@@ -12,6 +12,7 @@ from taskq.dashboard.pages import (
     messages,
     overview,
     queues,
+    schedules,
     tasks,
     workers,
 )
@@ -20,7 +21,7 @@ from taskq.dashboard.routing import Group
 NAVIGATION = (
     Group("Now", (overview.page, queues.page, workers.page)),
     Group("Work", (tasks.page, messages.page, dlq.page)),
-    Group("Time", (events.page,)),
+    Group("Time", (schedules.page, events.page)),
     Group("Control", (limits.page, audit.page)),
 )
 PAGES = (*(page for group in NAVIGATION for page in group.pages), bulk.page, jobs.page, login.page, live.page)

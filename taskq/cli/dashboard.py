@@ -87,6 +87,7 @@ def dashboard(
         timeout_graceful_shutdown=1,  # an open page's event stream never ends by itself
     )
     uvicorn.Server(config).run(sockets=[listener])
+    site.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
 
 from taskq.app import TaskQ
 from taskq.dashboard.guard import Shield
@@ -23,7 +22,20 @@ _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FILES = {str(path.relative_to(STATIC)): path for path in sorted(STATIC.rglob("*")) if path.suffix in _TYPES}
 
 
-def app(taskq: TaskQ, **options: Any) -> ASGIApp:
+class Dashboard(Shield):
+    """A dashboard as an ASGI application; made by :func:`app`."""
+
+    def __init__(self, site: Site) -> None:
+        starlette = Starlette(routes=list(_routes(site)), exception_handlers={HTTPException: _refused})
+        super().__init__(starlette, site.options.allowed_hosts)
+        self._site = site
+
+    def close(self) -> None:
+        """End its thread. The app's connections are closed with the app."""
+        self._site.sampler.close()
+
+
+def app(taskq: TaskQ, **options: Any) -> Dashboard:
     """The dashboard of *taskq*.
 
     Args:
@@ -34,9 +46,7 @@ def app(taskq: TaskQ, **options: Any) -> ASGIApp:
 
         api.mount("/taskq", taskq.dashboard.asgi.app(shop, credentials=load_credentials(os.environ)))
     """
-    site = Site(taskq, Options(**options), NAVIGATION)
-    starlette = Starlette(routes=list(_routes(site)), exception_handlers={HTTPException: _refused})
-    return Shield(starlette, site.options.allowed_hosts)
+    return Dashboard(Site(taskq, Options(**options), NAVIGATION))
 
 
 def endpoints() -> list[Endpoint]:

@@ -78,6 +78,7 @@ class Sampler:
         self._version = 0
         self._seen = 0.0
         self._owner = 0
+        self._thread: threading.Thread | None = None
         self._names: list[str] = []
         self._named = 0.0
         self._turn = 0
@@ -85,16 +86,18 @@ class Sampler:
 
     def touch(self, first: Iterable[str] = ()) -> None:
         """Somebody looks; *first* are the queues that are read at every look."""
-        self._seen = time.monotonic()
+        before, self._seen = self._seen, time.monotonic()
         self._first = tuple(first)
         if self._owner == os.getpid():
-            with self._changed:
-                self._changed.notify_all()
+            if self._seen - before > LINGER:
+                with self._changed:
+                    self._changed.notify_all()
             return
         with self._changed:
             if self._owner != os.getpid():
                 self._owner = os.getpid()
-                threading.Thread(target=self._run, name="taskq-dashboard", daemon=True).start()
+                self._thread = threading.Thread(target=self._run, name="taskq-dashboard", daemon=True)
+                self._thread.start()
 
     def state(self, wait: float = 3.0) -> State:
         """What is known now; waits for the first look, up to *wait* seconds."""
@@ -128,17 +131,26 @@ class Sampler:
             self._names, self._named = self._app.known_queues(), now
         return self._names
 
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            thread, self._thread = self._thread, None
+            self._changed.notify_all()
+        if thread is not None and self._owner == os.getpid():
+            thread.join()
+
     def _run(self) -> None:
-        while True:
+        me = threading.current_thread()
+        while self._thread is me:
             began = time.monotonic()
             self._look()
-            watched = began - self._seen < LINGER
             with self._changed:
                 self._version += 1
                 self._changed.notify_all()
-                if not watched:
-                    self._changed.wait(UNWATCHED)
-            time.sleep(max(began + WATCHED - time.monotonic(), 0.05))
+                pause = WATCHED if began - self._seen < LINGER else UNWATCHED
+                while self._thread is me and (left := began + pause - time.monotonic()) > 0:
+                    self._changed.wait(left)
+                    pause = WATCHED if began - self._seen < LINGER else pause
 
     def _look(self) -> None:
         try:

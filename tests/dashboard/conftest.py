@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -13,15 +14,28 @@ from taskq.dashboard import asgi
 
 
 @pytest.fixture
-def open_site(app: TaskQ) -> Any:
-    """A dashboard without passwords."""
-    return asgi.app(app)
+def make_site(app: TaskQ) -> Iterator[Callable[..., Any]]:
+    """Make dashboards of ``app``: ``make_site(read_only=True)``; closed at the end."""
+    with ExitStack() as sites:
+
+        def make(**options: Any) -> Any:
+            site = asgi.app(app, **options)
+            sites.callback(site.close)
+            return site
+
+        yield make
 
 
 @pytest.fixture
-def guarded_site(app: TaskQ) -> Any:
+def open_site(make_site: Callable[..., Any]) -> Any:
+    """A dashboard without passwords."""
+    return make_site()
+
+
+@pytest.fixture
+def guarded_site(make_site: Callable[..., Any]) -> Any:
     """A dashboard for an operator and a viewer."""
-    return asgi.app(app, credentials=CREDENTIALS)
+    return make_site(credentials=CREDENTIALS)
 
 
 @pytest.fixture

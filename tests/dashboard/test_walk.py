@@ -10,7 +10,6 @@ import pytest
 from support.asgi import Answer, ask
 from support.browser import OPERATOR, VIEWER, Browser
 
-from taskq import TaskQ
 from taskq.dashboard import asgi
 from taskq.dashboard.access import Role
 from taskq.dashboard.guard import HEADERS
@@ -124,8 +123,10 @@ def test_no_route_acts_on_what_another_site_sends(
             assert answer.status == 403, f"{case}: {endpoint.path}"
 
 
-def test_nothing_changes_where_it_is_read_only(app: TaskQ, browser: Callable[[Any], Browser]) -> None:
-    visitor = browser(asgi.app(app, read_only=True))
+def test_nothing_changes_where_it_is_read_only(
+    make_site: Callable[..., Any], browser: Callable[[Any], Browser]
+) -> None:
+    visitor = browser(make_site(read_only=True))
     token = visitor.token()
     for endpoint in asgi.endpoints():
         if endpoint.method == "POST" and endpoint.role >= Role.OPERATOR:
@@ -143,7 +144,7 @@ def test_local_names_and_addresses_are_answered(host: str, open_site: Any) -> No
     assert ask(open_site, "GET", "/login", headers={"host": host}).status == 303
 
 
-def test_a_host_name_can_be_allowed(app: TaskQ) -> None:
-    site = asgi.app(app, allowed_hosts=["queues.example"])
+def test_a_host_name_can_be_allowed(make_site: Callable[..., Any]) -> None:
+    site = make_site(allowed_hosts=["queues.example"])
     assert ask(site, "GET", "/login", headers={"host": "queues.example:8000"}).status == 303
     assert ask(site, "GET", "/login", headers={"host": "other.example"}).status == 421

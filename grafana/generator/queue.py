@@ -33,6 +33,7 @@ def dashboard() -> Json:
             ),
             line(
                 graph("Delayed", gauge("delayed"), "Not due yet: countdown, eta, and the waits before retries."),
+                graph("Parked", gauge("parked"), "Waiting for the rate limit of their task."),
                 graph("Dead letters", gauge("dead"), "Messages that failed for good."),
                 graph("Oldest waiting", gauge("oldest_age_seconds"), "Of the entries not yet delivered.", unit="s"),
             ),

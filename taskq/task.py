@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ from typing import (
 
 from taskq.batch import Batch, BatchItem
 from taskq.broker.producer import Outgoing
+from taskq.broker.scripts import MAX_PER_CALL
 from taskq.context import Context
 from taskq.errors import ConfigError
 from taskq.message import WIRE_VERSION, Message, Meta, encode, new_id, wire_id
@@ -120,6 +122,29 @@ class BaseTask(Generic[P, R]):
         outgoing, results = self._prepare_many(calls)
         await self.app.asend_many(outgoing)
         return results
+
+    def delay_all(self, calls: Iterable[Sequence[Any]], *, progress: Callable[[int], object] | None = None) -> int:
+        """Send one message per argument tuple, however many there are: a page at a time, keeping none of them.
+
+        Args:
+            calls: read lazily, so that ten million rows of a cursor take no memory.
+            progress: called after each page with how many were accepted so far; it may draw a progress bar.
+
+        Returns:
+            How many were sent.
+
+        Raises:
+            TypeError, SerializationError: a tuple does not fit; pages before it were accepted.
+            BrokerError: Redis did not accept a page in time; pages before it were accepted.
+        """
+        sent = 0
+        rest = iter(calls)
+        while page := list(itertools.islice(rest, MAX_PER_CALL)):
+            self.app.send(self._prepare_many(page)[0])
+            sent += len(page)
+            if progress is not None:
+                progress(sent)
+        return sent
 
     def prepared(self, *args: P.args, **kwargs: P.kwargs) -> tuple[Outgoing, Result[R]]:
         """The message of a call and its handle, without sending it: for what keeps messages itself, as an outbox does.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from support.worker import run_async, running_worker
 
 from taskq import TaskQ
@@ -82,3 +84,21 @@ def test_a_task_can_be_sent_by_name_without_its_code(app: TaskQ, make_app: type[
     with running_worker(app):
         assert elsewhere.send_task("shop.add", (2,), {"b": 5}).get(timeout=10) == 7
         assert app.send_task("shop.add", (2,)).get(timeout=10) == 3
+
+
+def test_any_number_of_calls_is_sent_page_by_page(app: TaskQ) -> None:
+    @app.task
+    def note(x: int) -> None: ...
+
+    read: list[int] = []
+    told: list[tuple[int, int]] = []
+
+    def rows() -> Iterator[tuple[int]]:
+        for number in range(2500):
+            read.append(number)
+            yield (number,)
+
+    sent = note.delay_all(rows(), progress=lambda count: told.append((count, len(read))))
+    assert sent == 2500
+    assert told == [(1000, 1000), (2000, 2000), (2500, 2500)], "no row is read before its page's turn"
+    assert app.purge("default") == 2500

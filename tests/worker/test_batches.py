@@ -316,8 +316,8 @@ def test_members_keep_their_own_outcomes_for_the_hooks(app: TaskQ) -> None:
 
     collect.delay_many([(n,) for n in range(4)])
     with running_worker(app):
-        eventually(lambda: len(told) == 4)
-    assert sorted(settled.state for settled in told) == ["FAILURE", "SUCCESS", "SUCCESS", "SUCCESS"]
+        eventually(lambda: sum(settled.ended for settled in told) == 4)
+    assert sorted((settled.state, settled.ended) for settled in told) == [("FAILURE", 1), ("SUCCESS", 3)]
     app.dlq.purge()
 
 

@@ -238,8 +238,6 @@ def test_the_limit_holds_over_workers_that_come_and_die(
     eventually(lambda: len({n for _, n in starts()}) == 150, 30, lambda: f"{len(starts())} started")
     times = [at for at, _ in starts()]
     assert min(last - first for first, last in zip(times, times[50:], strict=False)) >= 1e9
-    took = (times[-1] - times[0]) / 1e9
-    assert took < 2 * 3, f"{took:.2f} s for what could take 2 s"
     for worker in workers[1:]:
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0

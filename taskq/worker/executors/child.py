@@ -144,7 +144,7 @@ def _unpacked(app: TaskQ, queue: ChildQueue, what: list[Any]) -> Delivery:
 
 def _call(runner: Runner, delivery: Delivery) -> Outcome:
     soft, _ = limits_of(delivery)  # the hard limit is the parent's: it kills
-    call = _acall if delivery.task.is_async else Runner.call
+    call = _acall if delivery.task.is_async else type(runner).call
     if soft is None:
         return call(runner, delivery)
     try:

@@ -15,7 +15,7 @@ from support.asgi import ask
 from support.browser import CREDENTIALS, OPERATOR, VIEWER, Browser
 from support.process import ROOT, Proc
 from support.wait import eventually, wait_for_line
-from support.worker import run_burst
+from support.worker import run_burst, running_worker
 
 from taskq import TaskQ
 from taskq.dashboard import asgi
@@ -191,13 +191,14 @@ def test_a_dead_letter_is_edited_and_replayed_with_its_secrets(
     letter = app.dlq.list()[0]
     visitor = browser(open_site)
     path = f"/dlq/letters/{letter.queue}/{letter.entry}"
-    for page in (path, f"{path}/edit", "/dlq", "/dlq/letters", f"/messages/{letter.task_id}"):
+    edit = f"/dlq/letter/edit/{letter.queue}/{letter.entry}"
+    for page in (path, edit, "/dlq", "/dlq/letters", f"/messages/{letter.task_id}"):
         answer = visitor.get(page)
         assert answer.status == 200
         assert "tok-123456" not in answer.text, page
-    assert visitor.post(f"{path}/edit", {"arguments": '{"args": [1], "kwargs": {}}'}).status == 400
+    assert visitor.post(edit, {"arguments": '{"args": [1], "kwargs": {}}'}).status == 400
     edited = '{"args": [7, "[redacted]"], "kwargs": {}}'
-    assert visitor.post(f"{path}/edit", {"arguments": edited}).status == 303
+    assert visitor.post(edit, {"arguments": edited}).status == 303
     run_burst(app)
     assert seen == [(7, "tok-123456")]
     audit = visitor.get("/audit").text
@@ -229,6 +230,23 @@ def test_all_of_a_kind_are_replayed_with_progress(
     run_burst(app)
     assert app.dlq.count() == 0
     assert visitor.post("/dlq/purge", {**form, "confirm": "no"}).header("location") == "/dlq"
+
+
+def test_queues_of_event_groups_have_pages_too(app: TaskQ, open_site: Any, browser: Callable[[Any], Browser]) -> None:
+    app.topic("orders")
+
+    @app.subscriber("orders", group="audit", max_retries=0)
+    def look(event: Any) -> None:
+        raise ValueError("not today")
+
+    app.publish("orders", {"n": 1})
+    with running_worker(app):
+        (letter,) = eventually(app.dlq.list)
+    visitor = browser(open_site)
+    for path in (f"/queues/{letter.queue}", f"/dlq/letters/{letter.queue}/{letter.entry}", "/events/orders"):
+        assert visitor.get(path).status == 200, path
+    assert visitor.post(f"/dlq/letter/purge/{letter.queue}/{letter.entry}").status == 303
+    assert app.dlq.count() == 0
 
 
 def test_without_redis_pages_say_so_and_come_back(browser: Callable[[Any], Browser]) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import statistics
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from conftest import connect
 from support.process import Proc
-from support.wait import eventually, wait_for_line
-from support.worker import running_worker
+from support.wait import wait_for_line
 
 from taskq import TaskQ
+from taskq.dlq import Evidence, pack_evidence
+from taskq.dlq.letter import read_letter
+from taskq.dlq.transfer import Line, restore
+from taskq.message import Message, encode, new_id
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
@@ -49,23 +51,38 @@ def test_pages_are_quick_however_much_there_is(
 
 
 def fill(app: TaskQ) -> None:
-    @app.task(queue="failing", max_retries=0, ignore_result=True)
-    def charge(order: int) -> None:
-        raise ValueError(f"order {order} cannot be charged")
-
     @app.task(queue="mail")
     def send(order: int, to: str) -> None: ...
 
-    charge.delay_many([(n,) for n in range(DEAD)])
-    logging.disable(logging.CRITICAL)
-    try:
-        with running_worker(app, pool="solo"):
-            eventually(lambda: app.dlq.count("failing") == DEAD, 400)
-    finally:
-        logging.disable(logging.NOTSET)
+    restore(app.sync_broker, app.keys, dead_letters())
+    assert app.dlq.count("failing") == DEAD
     for start in range(0, QUEUED, 50_000):
         send.delay_many([(n, "somebody@example.org") for n in range(start, start + 50_000)])
-    send.options(countdown=3600).delay_many([(n, "later@example.org") for n in range(10_000)])
+    later = send.options(countdown=3600)
+    with app.batch():
+        for n in range(10_000):
+            later.delay(n, "later@example.org")
+
+
+def dead_letters() -> Iterator[Line]:
+    """Of twenty kinds, each as long as a real one."""
+    traceback = (
+        "Traceback (most recent call last):\n" + '  File "shop.py", line 7, in charge\n    bank.ask(order)\n' * 12
+    )
+    now = time.time_ns() // 1_000_000
+    for n in range(DEAD):
+        message = Message(1, new_id(), f"shop.charge_{n % 20}", [n, "somebody@example.org"], {"amount": n / 7})
+        evidence = Evidence(
+            error_type="BankError",
+            error=f"order {n} cannot be charged",
+            traceback=traceback,
+            reason="failed",
+            attempts=4,
+            worker="host:1:abcdef",
+            died_at=now,
+        )
+        fields = (b"m", encode(message), b"i", pack_evidence(evidence))
+        yield Line(read_letter("failing", b"%d-%d" % (now, n), fields), "failing")
 
 
 def paths(app: TaskQ) -> list[str]:

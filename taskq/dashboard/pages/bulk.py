@@ -61,7 +61,7 @@ def purge(view: View) -> Response:
     return _begin(view, "Purge", queue, given, work)
 
 
-@page.get("/dlq/letters/{queue}/{entry}/edit", Role.OPERATOR)
+@page.get("/dlq/letter/edit/{queue:path}/{entry}", Role.OPERATOR)
 def edit_form(view: View) -> Response:
     """The arguments, to be changed."""
     letter = find_letter(view)
@@ -71,7 +71,7 @@ def edit_form(view: View) -> Response:
     return view.render("edit.html", letter=letter, text=text, error="")
 
 
-@page.post("/dlq/letters/{queue}/{entry}/edit")
+@page.post("/dlq/letter/edit/{queue:path}/{entry}")
 def edit(view: View) -> Response:
     """Replay it with other arguments."""
     letter = find_letter(view)

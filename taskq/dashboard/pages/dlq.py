@@ -6,7 +6,6 @@ from typing import Any
 
 from starlette.responses import Response
 
-from taskq.config import check_name
 from taskq.dashboard import shown
 from taskq.dashboard.render import number
 from taskq.dashboard.routing import NotFoundError, Page
@@ -53,14 +52,14 @@ def letters(view: View) -> Response:
     return view.render(template, rows=rows, found=found, queue=queue, queues=queues, where=given)
 
 
-@page.get("/dlq/letters/{queue}/{entry}")
+@page.get("/dlq/letters/{queue:path}/{entry}")
 def detail(view: View) -> Response:
     """One dead letter."""
     letter = find_letter(view)
     return view.render("letter.html", shown=shown.of_letter(view.site.app, letter), letter=letter)
 
 
-@page.post("/dlq/letters/{queue}/{entry}/replay")
+@page.post("/dlq/letter/replay/{queue:path}/{entry}")
 def replay(view: View) -> Response:
     """Put it back into its queue."""
     letter = find_letter(view)
@@ -70,7 +69,7 @@ def replay(view: View) -> Response:
     return view.redirect(f"/messages/{letter.task_id}", "It is back in its queue", queue=letter.queue)
 
 
-@page.post("/dlq/letters/{queue}/{entry}/purge")
+@page.post("/dlq/letter/purge/{queue:path}/{entry}")
 def purge(view: View) -> Response:
     """Delete it for good."""
     letter = find_letter(view)
@@ -84,10 +83,10 @@ def find_letter(view: View) -> DeadLetter:
     Raises:
         NotFoundError: it is not there.
     """
-    queue, entry = check_name(view.path("queue"), "a queue's name"), view.path("entry")
+    queue, entry = view.path("queue"), view.path("entry")
     ms, _, sequence = entry.partition("-")
     found = None
-    if ms.isdecimal() and sequence.isdecimal() and len(entry) < 42:
+    if queue in view.site.queues() and ms.isdecimal() and sequence.isdecimal() and len(entry) < 42:
         found = view.site.app.dlq.get(entry, queue)
     if found is None:
         raise NotFoundError("This dead letter is gone: replayed, or purged.")

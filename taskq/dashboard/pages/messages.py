@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from taskq.config import check_name
 from taskq.dashboard import shown
 from taskq.dashboard.actions import record
 from taskq.dashboard.read import messages as read
@@ -62,7 +61,9 @@ def detail(view: View) -> Response:
 @page.post("/cancel/{task_id:path}")
 def cancel(view: View) -> Response:
     """Revoke it: it never starts, or is stopped."""
-    task_id, queue = _task_id(view), check_name(view.sent("queue"), "a queue's name")
+    task_id, queue = _task_id(view), view.sent("queue")
+    if queue not in view.site.queues():
+        raise NotFoundError("There is no such queue.")
     record(view, "message.cancel", task_id, queue=queue)
     stopped = view.site.app.result(task_id, queue=queue).revoke()
     note = "It is revoked: it will not start, or is being stopped." if stopped else "It had ended before."
@@ -83,8 +84,8 @@ def _task_id(view: View) -> str:
 
 
 def _where(view: View) -> list[str]:
-    queue = view.query("queue")
-    return [check_name(queue, "a queue's name")] if queue else view.site.queues()
+    queue, queues = view.query("queue"), view.site.queues()
+    return [queue] if queue in queues else queues
 
 
 def _is_id(text: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from taskq.config import check_name
 from taskq.dashboard.actions import record
 from taskq.dashboard.read.queues import QueueSample
 from taskq.dashboard.render import number
@@ -22,7 +21,7 @@ def index(view: View) -> Response:
     return view.render(template, state=state, queues=list(state.queues.values()))
 
 
-@page.get("/queues/{queue}")
+@page.get("/queues/{queue:path}")
 def detail(view: View) -> Response:
     """One queue."""
     sample = _sample(view)
@@ -31,7 +30,7 @@ def detail(view: View) -> Response:
     return view.render(template, sample=sample, stats=sample.stats, spark=spark)
 
 
-@page.post("/queues/{queue}/pause")
+@page.post("/queue/pause/{queue:path}")
 def pause(view: View) -> Response:
     """Deliver nothing more of it."""
     queue = _name(view)
@@ -40,7 +39,7 @@ def pause(view: View) -> Response:
     return view.redirect(_back(view, queue), f"{queue} is paused" if changed else f"{queue} was paused already")
 
 
-@page.post("/queues/{queue}/resume")
+@page.post("/queue/resume/{queue:path}")
 def resume(view: View) -> Response:
     """Deliver its messages again."""
     queue = _name(view)
@@ -49,7 +48,7 @@ def resume(view: View) -> Response:
     return view.redirect(_back(view, queue), f"{queue} goes on" if changed else f"{queue} was not paused")
 
 
-@page.post("/queues/{queue}/purge")
+@page.post("/queue/purge/{queue:path}")
 def purge(view: View) -> Response:
     """Drop what waits in it; the form repeats the queue's name, so that none is purged by a slip."""
     queue = _name(view)
@@ -72,7 +71,10 @@ def _sample(view: View) -> QueueSample:
 
 
 def _name(view: View) -> str:
-    return check_name(view.path("queue"), "a queue's name")
+    queue = view.path("queue")
+    if queue not in view.site.queues():
+        raise NotFoundError(f"There is no queue {queue}.")
+    return queue
 
 
 def _back(view: View, queue: str) -> str:

@@ -27,7 +27,7 @@ from taskq.broker.producer import Sendable
 from taskq.broker.sync import SyncBroker
 from taskq.collector import Collector, collecting
 from taskq.config import Config
-from taskq.dlq import DeadLetters
+from taskq.dlq import DeadLetters, periodic
 from taskq.durations import Duration
 from taskq.errors import ArgumentsError, ConfigError, ScheduleError, UnknownTaskError
 from taskq.events import EventStreams
@@ -133,6 +133,9 @@ class TaskQ(Publishing):
         if options.batch is not None:
             _check_batch_function(function, bind or group_queue is not None, task_name)
         task: BaseTask[Any, Any] = kind(self, function, task_name, bind=bind, is_async=is_async, options=options)
+        if isinstance(line := options.dlq_replay, str):
+            schedule, own = cron(line, tz=self.config.timezone), {"task": task_name}
+            self.add_periodic(PeriodicEntry(f"{periodic.TASK}:{task_name}", periodic.TASK, schedule, kwargs=own))
         self.tasks[task_name] = task
         return task
 
@@ -515,15 +518,10 @@ class TaskQ(Publishing):
             raise ArgumentsError(f"{name} does not take these arguments: {error}") from None
 
     def _register_builtins(self) -> None:
-        def replay_dead_letters() -> int:
-            """Replay the dead letters of every queue that were replayed less often than ``dlq_max_replays``."""
-            return self.dlq.replay(max_replays=self.config.dlq_max_replays)
-
-        settings = {"max_retries": 0, "ignore_result": True}
-        task = self.register(replay_dead_letters, name="taskq.replay_dead_letters", bind=False, settings=settings)
+        periodic.install(self)
         if self.config.dlq_replay_schedule:
             schedule = cron(self.config.dlq_replay_schedule, tz=self.config.timezone)
-            self.add_periodic(PeriodicEntry(task.name, task.name, schedule, source="config"))
+            self.add_periodic(PeriodicEntry(periodic.TASK, periodic.TASK, schedule, source="config"))
 
 
 def _default_name(function: Callable[..., Any]) -> str:

@@ -47,7 +47,7 @@ def _duration(default: float) -> Any:
     return field(default=default, metadata={"kind": "duration"})
 
 
-def _count(default: int, least: int = 0) -> Any:
+def _count(default: int | None, least: int = 0) -> Any:
     return field(default=default, metadata={"kind": "count", "least": least})
 
 
@@ -119,7 +119,13 @@ class Config:
     dlq_replay_schedule: str | None = field(default=None, metadata={"kind": "text"})
     """A cron line: when the dead letters of every queue are replayed. None: never by itself."""
     dlq_max_replays: int = _count(3, least=0)
-    """A dead letter that was replayed this often stays for a person to look at."""
+    """A dead letter that was replayed this often is parked: it stays for a person to look at."""
+    dlq_canary_timeout: float = _duration(300.0)
+    """How long a replay by schedule waits for its canaries; others of their kind stay when they have not ended."""
+    dlq_retention: float | None = _duration(None)  # type: ignore[arg-type]
+    """After this long in the dead letter queue, a dead letter is deleted. None: never."""
+    dlq_max_entries: int | None = _count(None)
+    """Most dead letters of a queue; beyond it the oldest are deleted. None: no limit."""
 
     @classmethod
     def build(cls, settings: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Config:

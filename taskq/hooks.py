@@ -1,22 +1,6 @@
 """Hooks: what happens in this process, told to whoever listens; features such as metrics do, the core imports none.
 
-==================== =============================================== =========================================
-hook                 argument                                        when
-==================== =============================================== =========================================
-``settled``          list of :class:`Settled`                        outcomes were accepted by Redis
-``recovered``        queue name, number of messages                  a dead worker's messages were taken over
-``lease_lost``       queue name                                      this worker's own lease was lost
-``unknown_task``     queue name, task name                           handed back: no such task here
-``trimmed_unread``   queue name of the group, number of events       a topic dropped events before a group saw them
-``renewed``          seconds that Redis took to answer               this worker's lease on a queue was renewed
-``sent``             queue name, number of messages, seconds         Redis (or the spool) has accepted a call
-``send_failed``      queue name                                      a call raised: Redis was away, or refused
-``schedule_fired``   schedule, queue, fire time, seconds late        this beat sent the message of a fire time
-``schedule_skipped`` schedule, queue, fire time                      the message before had not ended
-``schedule_missed``  schedule, queue, how many                       fire times that nobody fired
-``clock_skew``       seconds that this host is ahead of Redis        beat read Redis's clock
-==================== =============================================== =========================================
-
+==================== =============================================== ==================================
 Listeners run on the threads where it happens and must be quick; one that raises is logged and left in place.
 """
 
@@ -39,6 +23,7 @@ NAMES = (
     "lease_lost",
     "unknown_task",
     "trimmed_unread",
+    "dlq_removed",
     "renewed",
     "sent",
     "send_failed",

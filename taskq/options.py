@@ -62,6 +62,9 @@ class TaskSettings(TypedDict, total=False):
     rate_limit: str
     """``"100/s"``, ``"10/2s"``, ``"600/m"``: at most so many starts in any window of that length, over all workers.
     Counted for each queue. Messages wait in Redis; see ``docs/batch.md``."""
+    dlq_replay: bool | str
+    """Whether its dead letters are replayed by ``dlq_replay_schedule``, or its own cron line for that. Default: they
+    are, but for a task that runs at most once."""
 
 
 class CallSettings(TypedDict, total=False):
@@ -118,6 +121,7 @@ class TaskOptions:
     soft_time_limit: float | None
     time_limit: float | None
     expires: float | None
+    dlq_replay: bool | str | None = None
     batch: Batch | None = None
     rate_limit: RateLimit | None = None
 
@@ -152,9 +156,16 @@ class TaskOptions:
             soft_time_limit=duration("soft_time_limit", config.task_soft_time_limit),
             time_limit=duration("time_limit", config.task_time_limit),
             expires=duration("expires", None),
+            dlq_replay=_dlq_replay(settings.get("dlq_replay"), name),
             batch=_batch(settings.get("batch"), at_most_once, name),
             rate_limit=_rate_limit(settings, name),
         )
+
+
+def _dlq_replay(value: object, name: str) -> bool | str | None:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    raise ConfigError(f"task {name}: dlq_replay must be True, False or a cron line, not {value!r}")
 
 
 def _batch(value: object, at_most_once: bool, name: str) -> Batch | None:

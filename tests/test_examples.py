@@ -37,7 +37,7 @@ EXPECTED = {
         "dead: 190 x BankUnreachableError",
         "dead: 10 x UnknownAccountError",
         "booked: 190 of 200, each once: True, cents: 19000",
-        "parked: 10, for a person to look at",
+        "left: 10, each replay stops at their canary",
     ],
     "scheduled": ["tick: scheduled.tick@", "remind: tea is ready, after 1."],
 }

@@ -110,6 +110,7 @@ CATALOGUE: tuple[Spec, ...] = (
         ),
         ("redelivered_total", "counter", "queue", "Messages taken over from dead workers."),
         ("lease_lost_total", "counter", "queue", "Times a worker lost its own lease."),
+        ("dlq_removed_total", "counter", "queue reason", "Dead letters deleted by a retention, for age or count."),
         ("unknown_tasks_total", "counter", "queue", "Messages handed back: this worker does not know their task."),
         ("broker_roundtrip_seconds", "histogram", "", "From a renewal of the lease to Redis's answer."),
     ),

@@ -23,7 +23,8 @@ from taskq.metrics.sender import SenderMetrics
 from taskq.metrics.snapshot import BUCKETS, Snapshot, families, histogram
 
 _RUN = ("runtime", "wait", "punctuality")
-_BY_QUEUE = ("taskq_redelivered_total", "taskq_lease_lost_total", "taskq_unknown_tasks_total")
+_REMOVED = "taskq_dlq_removed_total"
+_BY_QUEUE = ("taskq_redelivered_total", "taskq_lease_lost_total", "taskq_unknown_tasks_total", _REMOVED)
 
 
 class _Series:
@@ -64,7 +65,7 @@ class WorkerMetrics:
         self._tasks = app.tasks
         self._lock = threading.Lock()
         self._series: dict[tuple[str, str], _Series] = {}
-        self._by_queue: dict[str, defaultdict[str, int]] = {name: defaultdict(int) for name in _BY_QUEUE}
+        self._by_queue: dict[str, defaultdict[tuple[str, ...], int]] = {name: defaultdict(int) for name in _BY_QUEUE}
         self._round_trips = histogram()
         self._sender = SenderMetrics(app)
         self._beat = BeatMetrics(app)
@@ -76,6 +77,7 @@ class WorkerMetrics:
         hooks.listen("recovered", lambda queue, count: self._count("taskq_redelivered_total", queue, count))
         hooks.listen("lease_lost", lambda queue: self._count("taskq_lease_lost_total", queue))
         hooks.listen("unknown_task", lambda queue, task: self._count("taskq_unknown_tasks_total", queue))
+        hooks.listen("dlq_removed", lambda queue, reason, count: self._count(_REMOVED, queue, count, reason))
         hooks.listen("renewed", self._renewed)
         if registry is not None:
             registry.register(self)
@@ -93,9 +95,10 @@ class WorkerMetrics:
         queues = {task.settings.queue for task in list(self._tasks.values())}
         with self._lock:
             for name, counts in self._by_queue.items():
-                for queue in queues:
-                    counts[queue] += 0  # there from the start: a rate needs a first sample
-                numbers[name] = {(queue,): [count] for queue, count in counts.items()}
+                if name != _REMOVED:
+                    for queue in queues:
+                        counts[queue,] += 0  # there from the start: a rate needs a first sample
+                numbers[name] = {labels: [count] for labels, count in counts.items()}
             numbers["taskq_broker_roundtrip_seconds"][()] = list(self._round_trips)
             for labels, series in self._series.items():
                 for state, count in series.states.items():
@@ -134,9 +137,9 @@ class WorkerMetrics:
             _observe(self._round_trips, seconds)
         self._tell()
 
-    def _count(self, name: str, queue: str, count: int = 1) -> None:
+    def _count(self, name: str, queue: str, count: int = 1, *more: str) -> None:
         with self._lock:
-            self._by_queue[name][queue] += count
+            self._by_queue[name][queue, *more] += count
         self._tell()
 
     def _tell(self) -> None:

@@ -36,6 +36,7 @@ from taskq.worker.outcomes import Ended
 from taskq.worker.promoter import Promoter
 from taskq.worker.record import describe
 from taskq.worker.report import Reporter
+from taskq.worker.retention import Retention
 from taskq.worker.tally import by_kind, settled_of
 from taskq.worker.unparker import Unparker
 
@@ -109,6 +110,12 @@ class Worker:
         run, execute = self._fetcher.run_call, self._fetcher.execute
         self._unparkers = {link.queue: Unparker(link, app.tasks, run, execute) for link in self._links}
         self._dispatchers = self._dispatchers_of(app)
+        self._retention = Retention(
+            config,
+            self._links,
+            self._fetcher.run_call,
+            lambda queue, reason, count: app.hooks.emit("dlq_removed", queue, reason, count),
+        )
         self._control = Control(
             app.address,
             config.broker_connection_timeout,
@@ -158,7 +165,8 @@ class Worker:
             self._intake.gate.start_service()
         for dispatcher in self._dispatchers.values():
             dispatcher.start()
-        services = [asyncio.create_task(self._fetcher.run()), asyncio.create_task(self._control.run())]
+        running = (self._fetcher.run(), self._control.run(), self._retention.run())
+        services = [asyncio.create_task(service) for service in running]
         self.started.set()
         try:
             await self._until_stopped(services)

@@ -150,6 +150,16 @@ def _no_key_left(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.fail("the test left behind:\n" + "\n".join(leaks))
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long runs are started by hand: ``-m soak``."""
+    if "soak" in config.getoption("markexpr"):
+        return
+    soaks = [item for item in items if item.get_closest_marker("soak")]
+    if soaks:
+        config.hook.pytest_deselected(items=soaks)
+        items[:] = [item for item in items if item not in soaks]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Note a failed test: what it leaves behind would only hide the failure."""

@@ -88,7 +88,7 @@ def test_a_hundred_thousand_are_replayed_once(app: TaskQ, redis_client: Any, spa
     began = time.monotonic()
     left = app.dlq.count()
     pair = [spawn(*arguments), spawn(*arguments)]
-    assert [process.wait() for process in pair] == [0, 0]
+    assert [process.wait(timeout=120) for process in pair] == [0, 0]
     print(f"the last {left} at {left / (time.monotonic() - began):,.0f}/s, two replays at a time")
     assert numbers(redis_client, app, to or "default") == dict.fromkeys(range(count), 1)
     assert app.dlq.count() == 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from benchmarks.bench import Bench, Trial
 from benchmarks.measures import (
+    dead_letters,
     enqueue,
     idle,
     inserts,
@@ -29,4 +30,5 @@ MEASURES: dict[str, Callable[[Bench], Iterable[Trial]]] = {
     "inserts": inserts.trials,
     "metrics": metrics.trials,
     "window": window.trials,
+    "dead_letters": dead_letters.trials,
 }

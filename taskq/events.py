@@ -158,7 +158,11 @@ def check_event_id(value: str) -> str:
         ConfigError: it has not.
     """
     ms, _, sequence = value.partition("-")
-    if not (ms.isascii() and ms.isdigit() and sequence.isascii() and sequence.isdigit()) or len(value) > 40:
+    if (
+        not (ms.isascii() and ms.isdigit() and sequence.isascii() and sequence.isdigit())
+        or len(value) > 40
+        or max(int(ms), int(sequence)) >= 2**64
+    ):
         raise ConfigError(f"an event's id looks like '1765000000000-0', not {value!r}")
     return value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from taskq.batch import Batch
@@ -14,6 +14,7 @@ from taskq.errors import ConfigError, UnknownOptionError
 from taskq.message import Meta, check_id
 from taskq.rate_limit import RateLimit
 from taskq.retry import RetryPolicy
+from taskq.topic import check_instant
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
@@ -261,7 +262,7 @@ def call_plan(
         meta=Meta(**extra) if extra else None,
         task_id=check_id(given["task_id"]) if "task_id" in given else None,
         countdown=seconds(given["countdown"], "countdown") if "countdown" in given else None,
-        eta=_aware(given["eta"], "eta") if "eta" in given else None,
+        eta=check_instant(given["eta"], "eta") if "eta" in given else None,
         expires=_expiry(given.get("expires", expires)),
         ignore_result=ignored,
         fallback=fallback,
@@ -287,13 +288,7 @@ def _extra_meta(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     return extra
 
 
-def _aware(value: object, what: str) -> datetime:
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise ConfigError(f"{what} must be a timezone-aware datetime such as datetime.now(UTC), not {value!r}")
-    return value.astimezone(UTC)
-
-
 def _expiry(value: Duration | datetime | None) -> float | datetime | None:
     if value is None:
         return None
-    return _aware(value, "expires") if isinstance(value, datetime) else seconds(value, "expires")
+    return check_instant(value, "expires") if isinstance(value, datetime) else seconds(value, "expires")

@@ -95,11 +95,15 @@ def check_instant(value: object, what: str) -> datetime:
     """Return *value* in UTC if it is an aware datetime.
 
     Raises:
-        ConfigError: anything else, also a naive datetime: nobody knows which instant that is.
+        ConfigError: anything else, also a naive datetime: nobody knows which instant that is; or one that is not in
+            the years 1 to 9999 of UTC.
     """
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ConfigError(f"{what} must be a timezone-aware datetime such as datetime.now(UTC), not {value!r}")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ConfigError(f"{what}: {value.isoformat()} is out of range") from None
 
 
 def epoch_ms(instant: datetime) -> int:

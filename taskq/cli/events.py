@@ -37,7 +37,7 @@ _group = click.option("--group", required=True, metavar="NAME", help="Which grou
 
 def _time(text: str) -> datetime:
     """A point in time: ISO 8601 (UTC where it names no zone), or how long ago, such as ``2h``."""
-    with contextlib.suppress(ConfigError):
+    with contextlib.suppress(ConfigError, OverflowError):
         return datetime.now(UTC) - timedelta(seconds=seconds(text))
     try:
         when = datetime.fromisoformat(text)

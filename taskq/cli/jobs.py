@@ -23,8 +23,8 @@ def jobs() -> None:
 
     \b
     taskq jobs list -A shop:app
-    taskq jobs show -A shop:app settle_day --watch
-    taskq jobs run -A shop:app settle_day --at 2026-11-02T01:00+01:00
+    taskq jobs show -A shop:app shop.settle_day --watch
+    taskq jobs run -A shop:app shop.settle_day --at 2026-11-02T01:00+01:00
     """
 
 

@@ -157,7 +157,7 @@ def last_entry(execute: Execute, keys: QueueKeys) -> str | None:
 def is_entry(name: str) -> bool:
     """Whether *name* is an entry id rather than a task id."""
     ms, dash, number = name.partition("-")
-    return bool(dash) and ms.isdecimal() and number.isdecimal()
+    return bool(dash) and ms.isdecimal() and number.isdecimal() and max(int(ms), int(number)) < 2**64
 
 
 def groups(execute: Execute, queues: Sequence[QueueKeys]) -> list[Group]:

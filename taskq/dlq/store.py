@@ -18,7 +18,7 @@ from taskq.dlq.reader import DeadLetterReader
 from taskq.dlq.replay import PAGE, Job, Replayer
 from taskq.dlq.revive import NewArguments
 from taskq.dlq.selection import selected
-from taskq.errors import ConfigError, DeadLetterNotFoundError, UnknownTaskError
+from taskq.errors import ConfigError, DeadLetterNotFoundError, ImportFormatError, UnknownTaskError
 from taskq.message import new_id
 
 CheckArguments = Callable[[str, Sequence[Any], Mapping[str, Any]], None]
@@ -231,8 +231,11 @@ class DeadLetters(DeadLetterReader):
             OSError: the file cannot be read.
         """
         with Path(path).open(encoding="utf-8") as file:
-            for line in transfer.read_lines(file, queue):
-                del line
+            try:
+                for line in transfer.read_lines(file, queue):
+                    del line
+            except UnicodeDecodeError:
+                raise ImportFormatError(f"{path} is no export of dead letters: it is not UTF-8 text") from None
         self._audit.record(actor, "dlq.import", queue or "*", {"file": str(path)})
         with Path(path).open(encoding="utf-8") as file:
             return transfer.restore(self._broker, self._keys, transfer.read_lines(file, queue))

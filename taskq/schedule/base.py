@@ -46,10 +46,13 @@ def utc(instant: object) -> datetime:
     """*instant* in UTC.
 
     Raises:
-        ScheduleError: no datetime, or one without a time zone.
+        ScheduleError: no datetime, one without a time zone, or one that UTC's calendar does not have.
     """
     if not isinstance(instant, datetime):
         raise ScheduleError(f"{instant!r} is no datetime")
     if instant.utcoffset() is None:
         raise ScheduleError(f"{instant!r} has no time zone; write datetime(..., tzinfo=UTC)")
-    return instant.astimezone(UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise ScheduleError(f"{instant.isoformat()} is out of range: in UTC it is not in the years 1 to 9999") from None

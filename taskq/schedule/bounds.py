@@ -27,6 +27,7 @@ class Bounded:
         """See :meth:`Schedule.next_after`."""
         after = utc(after)
         if self.start is not None:
-            after = max(after, utc(self.start) - _INSTANT)
+            start = utc(self.start)
+            after = after if after >= start else start - _INSTANT
         due = self.schedule.next_after(after)
         return None if due is None or (self.end is not None and due > self.end) else due

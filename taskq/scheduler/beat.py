@@ -155,7 +155,7 @@ class Beat:
         self._roster.lose_sight()
 
     def _fire_due(self, now: datetime) -> BrokerError | None:
-        """Fire what is due; the last refusal by Redis, which does not stop the other schedules."""
+        """Fire what is due; the last refusal by Redis. No schedule that fails stops the others."""
         refused: BrokerError | None = None
         for one in self._roster.all():
             if not one.standing.stands or (one.due is not None and one.due > now):
@@ -166,6 +166,11 @@ class Beat:
             except BrokerRefusedError as error:
                 one.lose_sight()
                 refused = error
+            except BrokerError:
+                raise
+            except Exception:  # a schedule class of the user's, or a definition that nobody can fire
+                logger.exception("schedule %s failed; trying again in %g s", one.name, MAX_SLEEP)
+                one.due = now + timedelta(seconds=MAX_SLEEP)
         return refused
 
     def _arm(self, one: Watched, now: datetime) -> bool:
@@ -185,14 +190,9 @@ class Beat:
     def _catch_up_with(self, one: Watched, now: datetime) -> None:
         assert one.last is not None
         definition = one.definition
-        try:
-            policy = (definition.catch_up, definition.max_catch_up)
-            times = due_times(one.schedule, one.last, one.seen or now, now, *policy)
-            following = one.schedule.next_after(times[-1] if len(times) >= MAX_AT_ONCE else now)
-        except Exception:  # a schedule class of the user's: the other schedules must go on
-            logger.exception("schedule %s failed; trying again in %g s", one.name, MAX_SLEEP)
-            one.due = now + timedelta(seconds=MAX_SLEEP)
-            return
+        policy = (definition.catch_up, definition.max_catch_up)
+        times = due_times(one.schedule, one.last, one.seen or now, now, *policy)
+        following = one.schedule.next_after(times[-1] if len(times) >= MAX_AT_ONCE else now)
         if one.seen is None and times:
             logger.info("schedule %s: making up for %d missed fire times", one.name, len(times))
         for fire_time in times:

@@ -13,7 +13,7 @@ from taskq.durations import Duration, milliseconds
 from taskq.errors import ScheduleError
 from taskq.result import Result
 from taskq.schedule import Schedule, fire_times
-from taskq.schedule.base import utc
+from taskq.schedule.base import EPOCH, utc
 from taskq.schedules.definition import Definition, define, fire_id, message
 from taskq.schedules.entry import MAX_CATCH_UP, PeriodicEntry
 from taskq.schedules.registry import REFUSED_NAME, Registered, Registry, Snapshot, State
@@ -165,14 +165,16 @@ class Schedules:
         and ``catch_up`` play no part; the task learns its fire time from ``current_task().fire_time``.
 
         Raises:
-            ScheduleError: there is no such schedule, its fire times are not known here, no time zone, or more than
-                *limit* fire times (at most 10,000).
+            ScheduleError: there is no such schedule, its fire times are not known here, no time zone, *end* before
+                *start*, or more than *limit* fire times (at most 10,000).
         """
         definition = self._find(name).definition
         schedule = self._schedule_of(definition)
-        start, end = utc(start), utc(end)
-        times = fire_times(schedule, instant(milliseconds_of(start) - 1), end, min(limit, MAX_BACKFILL) + 1)
-        if len(times) > min(limit, MAX_BACKFILL):
+        start, end, limit = utc(start), utc(end), min(limit, MAX_BACKFILL)
+        if not EPOCH < start <= end:
+            raise ScheduleError(f"{start} to {end} is no time to fill: write a start after 1970, and then the end")
+        times = fire_times(schedule, instant(milliseconds_of(start) - 1), end, limit + 1)
+        if len(times) > limit:
             raise ScheduleError(f"more than {limit} fire times from {start} to {end}; write a shorter time, or limit=")
         results = []
         for page in range(0, len(times), scripts.MAX_PER_CALL):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
@@ -16,7 +16,7 @@ from taskq.options import CallPlan, call_plan
 from taskq.schedule import Schedule
 from taskq.schedule.bounds import Bounded
 from taskq.schedule.stored import from_plain, to_plain
-from taskq.schedules.entry import MAX_CATCH_UP, PeriodicEntry
+from taskq.schedules.entry import MAX_CATCH_UP, MAX_JITTER, PeriodicEntry
 from taskq.task import prepare
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_catch_up: int = MAX_CATCH_UP
     overlap: str = "allow"
     max_held: int = 1
-    jitter: float = 0.0
+    jitter: Annotated[float, msgspec.Meta(ge=0, le=MAX_JITTER)] = 0.0
     """Seconds."""
     start: datetime | None = None
     end: datetime | None = None

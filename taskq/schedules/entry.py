@@ -11,12 +11,16 @@ from taskq.durations import Duration, seconds
 from taskq.errors import ConfigError, ScheduleError
 from taskq.message import MAX_ID_LENGTH
 from taskq.schedule import Schedule, cron, every
+from taskq.schedule.base import utc
 from taskq.schedule.bounds import Bounded
+from taskq.schedule.interval import LONGEST_INTERVAL
 
 CATCH_UP = ("none", "last", "all")
 OVERLAP = ("allow", "skip", "queue", "cancel")
 MAX_CATCH_UP = 1000
 MAX_HELD = 1000
+MAX_JITTER = LONGEST_INTERVAL
+"""Seconds."""
 _LONGEST_NAME = MAX_ID_LENGTH - 40
 """The fire time, or the time of a run by hand, must fit into the task id too."""
 
@@ -64,13 +68,19 @@ class PeriodicEntry:
         _check_choice(where, "overlap", self.overlap, OVERLAP)
         _check_count(where, "max_catch_up", self.max_catch_up, MAX_CATCH_UP)
         _check_count(where, "max_held", self.max_held, MAX_HELD)
+        if not isinstance(self.task, str) or not self.task.strip():
+            raise ScheduleError(f"{where}: task must be the name of a task, such as 'shop.clean_up', not {self.task!r}")
         try:
-            seconds(self.jitter, "jitter")
+            jitter = seconds(self.jitter, "jitter")
         except ConfigError as error:
             raise ScheduleError(f"{where}: {error}") from None
+        if jitter > MAX_JITTER:
+            raise ScheduleError(f"{where}: jitter: {self.jitter!r} is out of range; write 0 to 36500 days")
         for what, bound in (("start", self.start), ("end", self.end)):
             if bound is not None and (not isinstance(bound, datetime) or bound.utcoffset() is None):
                 raise ScheduleError(f"{where}: {what} must be a timezone-aware datetime, not {bound!r}")
+            if bound is not None:
+                utc(bound)
         if self.start is not None and self.end is not None and self.start > self.end:
             raise ScheduleError(f"{where}: it ends before it starts")
 

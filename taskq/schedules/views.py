@@ -83,7 +83,7 @@ def info(
         upcoming = schedule.next_after(now)
         begun = state.fired_ms if state.fired_ms is not None else one.since_ms
         due = schedule.next_after(instant(begun)) if begun else None
-    waits = due is not None and not state.paused and due + timedelta(seconds=definition.jitter) < now
+    waits = due is not None and not state.paused and (now - due).total_seconds() > definition.jitter
     live = definition.source == "runtime" or now_ms - one.confirmed_ms < PATIENCE * 1000
     return ScheduleInfo(
         name=definition.name,

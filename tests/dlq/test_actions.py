@@ -293,3 +293,14 @@ def test_async_code_does_the_same(app: TaskQ, bury: Bury, redis_client: Any) -> 
 
     run_async(app, main())
     assert waiting(redis_client, app) == ["b", "a"]
+
+
+def test_a_file_that_is_no_text_is_no_export(app: TaskQ, tmp_path: Path) -> None:
+    file = tmp_path / "dead.jsonl"
+    file.write_bytes(b"\x7fELF\xd0\n")
+    with pytest.raises(ImportFormatError, match="not UTF-8"):
+        app.dlq.import_from(file)
+
+
+def test_an_id_beyond_what_redis_counts_is_no_dead_letter(app: TaskQ) -> None:
+    assert app.dlq.get(f"{2**64}-0") is None

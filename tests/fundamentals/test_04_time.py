@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from support.worker import running_worker
@@ -39,6 +39,8 @@ def test_an_eta_without_zone_is_refused(app: TaskQ) -> None:
 
     with pytest.raises(ConfigError, match="timezone-aware"):
         ping.options(eta=datetime(2030, 1, 1))
+    with pytest.raises(ConfigError, match="out of range"):
+        ping.options(eta=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=10))))
     with pytest.raises(ConfigError, match="countdown or eta"):
         ping.options(countdown=1, eta=datetime.now(UTC))
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from support.wait import eventually
 
@@ -213,6 +214,20 @@ def test_a_schedule_that_raises_does_not_stop_the_others(shop: Fixture, caplog: 
     schedule(shop.app, "bad", when=Broken())
     schedule(shop.app, "good")
     beat = Beat(shop.app)
+    beat.tick(NOON)
+    beat.tick(later(10))
+    assert shop.ids() == ["good@2025-03-01T12:00:10Z"]
+    assert "schedule bad failed" in caplog.text
+
+
+def test_a_definition_that_cannot_be_fired_does_not_stop_the_others(
+    shop: Fixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedule(shop.app, "bad")
+    schedule(shop.app, "good")
+    beat = Beat(shop.app)
+    (bad,) = [one for one in beat._roster.all() if one.name == "bad"]
+    bad.definition = msgspec.structs.replace(bad.definition, jitter=1e300)
     beat.tick(NOON)
     beat.tick(later(10))
     assert shop.ids() == ["good@2025-03-01T12:00:10Z"]

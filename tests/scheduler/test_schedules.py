@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -129,6 +129,9 @@ def test_a_schedule_that_is_over_is_forgotten_in_the_end(
         ({"max_held": 0}, "from 1 to 1000"),
         ({"max_catch_up": 10_000}, "from 1 to 1000"),
         ({"jitter": "soon"}, "jitter"),
+        ({"jitter": "999999999999999d"}, "36500 days"),
+        ({"task": ""}, "name of a task"),
+        ({"start": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=10)))}, "out of range"),
         ({"countdown": 5}, "each fire time has its own"),
         ({"prioritty": 5}, "did you mean 'priority'"),
         ({"args": [object()]}, "argument"),
@@ -238,6 +241,14 @@ def test_a_backfill_is_bounded(app: TaskQ) -> None:
         app.schedules.backfill("job", start, start + timedelta(days=1))
     with pytest.raises(ScheduleError, match="time zone"):
         app.schedules.backfill("job", datetime(2025, 3, 1), start)
+    for begin in (start + timedelta(days=1), datetime.min.replace(tzinfo=UTC)):
+        with pytest.raises(ScheduleError, match="no time to fill"):
+            app.schedules.backfill("job", begin, min(begin, start))
+
+
+def test_a_start_at_the_edge_of_the_calendar_is_no_bound(app: TaskQ) -> None:
+    app.schedules.add("job", every(10), "shop.job", start=datetime.min.replace(tzinfo=UTC))
+    assert len(app.schedules.next("job", 2)) == 2
 
 
 def test_next_tells_fire_times_of_any_schedule(app: TaskQ, make_app: Make, now: datetime) -> None:

@@ -32,7 +32,10 @@ def export_letters(app: TaskQ, queue: str | None, where: dict[str, Any], file: P
     taskq dlq export --until 30d old.jsonl && taskq dlq purge --until 30d
     """
     if str(file) != "-":
-        click.echo(f"exported {app.dlq.export_to(file, queue=queue, **where)}")
+        try:
+            click.echo(f"exported {app.dlq.export_to(file, queue=queue, **where)}")
+        except OSError as error:
+            raise click.BadParameter(f"{file} cannot be written: {error.strerror}", param_hint="FILE") from None
         return
     with tempfile.TemporaryDirectory() as folder:  # whole or not at all, also into a pipe
         whole = Path(folder, "dead-letters")

@@ -125,7 +125,7 @@ def _instant(_: click.Context, parameter: click.Parameter, value: str | None) ->
         return None
     try:
         return datetime.now(UTC) - timedelta(seconds=seconds(value))
-    except ConfigError:
+    except (ConfigError, OverflowError):
         pass
     try:
         when = datetime.fromisoformat(value)

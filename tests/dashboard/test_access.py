@@ -219,6 +219,9 @@ def test_all_of_a_kind_are_replayed_with_progress(
     deliver.delay_many([(n,) for n in range(20)])
     run_burst(app)
     visitor = browser(open_site)
+    letter = app.dlq.list()[-1]
+    app.result(letter.task_id).forget()
+    assert visitor.get(f"/messages/{letter.task_id}").header("location").endswith(letter.entry)
     (group,) = app.dlq.groups()
     form = {"queue": group.queue, "fingerprint": group.fingerprint}
     assert "<b>20</b> dead letters" in visitor.get(f"/dlq/bulk?action=replay&fingerprint={group.fingerprint}").text

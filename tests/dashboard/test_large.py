@@ -18,7 +18,7 @@ from taskq import TaskQ
 from taskq.dlq import Evidence, pack_evidence
 from taskq.dlq.letter import read_letter
 from taskq.dlq.transfer import Line, restore
-from taskq.message import Message, encode, new_id
+from taskq.message import Message, decode, encode, new_id
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
@@ -88,17 +88,15 @@ def dead_letters() -> Iterator[Line]:
 def paths(app: TaskQ) -> list[str]:
     letter = app.dlq.list("failing", limit=1)[0]
     newest = app.sync_broker.execute("XREVRANGE", app.keys.queue("mail").stream(5), "+", "-", "COUNT", 1)
-    found = [
+    return [
         *("/", "/?part=live", "/queues", "/queues/mail", "/live/past", "/workers", "/tasks", "/schedules", "/events"),
         *("/limits", "/audit", "/messages?queue=mail", "/messages?queue=mail&state=newest"),
         *("/messages?queue=mail&state=delayed", "/messages?queue=mail&q=nowhere-to-be-found"),
         *("/dlq", "/dlq/letters", "/dlq/letters?text=nowhere-to-be-found", "/dlq/letters?text=order+7"),
         f"/dlq/letters/failing/{letter.entry}",
-        f"/messages/{letter.task_id}",
+        f"/messages/{decode(newest[0][1][1]).task_id}?queue=mail&place=5@{newest[0][0].decode()}",
         f"/dlq/bulk?action=replay&fingerprint={letter.group}",
     ]
-    assert newest
-    return found
 
 
 def measured(url: str) -> tuple[float, float]:

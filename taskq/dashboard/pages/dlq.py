@@ -15,7 +15,7 @@ from taskq.dlq import DeadLetter, Where
 page = Page("dlq", "Dead letters", "/dlq")
 
 SHOWN = 50
-SCAN = 4000
+SCAN = 2000
 """Dead letters that one look through a filter goes through."""
 FILTERS = ("task", "error", "text", "fingerprint")
 

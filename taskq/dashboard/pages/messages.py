@@ -17,6 +17,7 @@ page = Page("messages", "Messages", "/messages")
 
 TABS = {"queued": "Queued", "running": "Running", "delayed": "Delayed", "newest": "Newest"}
 
+MOST_QUEUES = 10
 NEWEST = 500
 """Dead letters that are looked at for that of one message."""
 
@@ -42,9 +43,13 @@ def index(view: View) -> Response:
 def detail(view: View) -> Response:
     """One message."""
     task_id = _task_id(view)
-    around = view.query("at")
-    trace = read.trace(view.site.app, task_id, _where(view), int(around) if around.isdecimal() else 0)
+    around = int(view.query("at")) if view.query("at").isdecimal() else 0
+    trace = read.trace(view.site.app, task_id, _where(view), around, view.query("place"))
     if trace is None:
+        # its outcome may have expired while its dead letter is there
+        letter = _dead_letter(view, task_id, _where(view))
+        if letter is not None:
+            return view.redirect(f"/dlq/letters/{letter.queue}/{letter.entry}")
         raise NotFoundError(
             f"There is no trace of {task_id}: its outcome has expired, or it stands behind many others in its queue."
         )
@@ -54,7 +59,7 @@ def detail(view: View) -> Response:
         trace=trace,
         message=shown.of_message(view.site.app, trace.found) if trace.found else None,
         ending=shown.of_ending(trace.ending) if trace.ending else None,
-        letter=_dead_letter(view, trace) if failed else None,
+        letter=_dead_letter(view, task_id, [trace.queue]) if failed else None,
     )
 
 
@@ -70,10 +75,14 @@ def cancel(view: View) -> Response:
     return view.redirect(f"/messages/{task_id}", note, bad=not stopped, queue=queue)
 
 
-def _dead_letter(view: View, trace: read.Trace) -> DeadLetter | None:
-    """Its dead letter, if it is one of the newest."""
-    newest = view.site.app.dlq.page(trace.queue, limit=NEWEST, newest_first=True)
-    return next((letter for letter in newest.letters if letter.task_id == trace.task_id), None)
+def _dead_letter(view: View, task_id: str, queues: list[str]) -> DeadLetter | None:
+    """The dead letter of a message, if it is one of the newest of its queue."""
+    for queue in queues[:MOST_QUEUES]:
+        newest = view.site.app.dlq.page(queue, limit=NEWEST, newest_first=True)
+        found = next((letter for letter in newest.letters if letter.task_id == task_id), None)
+        if found is not None:
+            return found
+    return None
 
 
 def _task_id(view: View) -> str:

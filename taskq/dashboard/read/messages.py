@@ -151,7 +151,7 @@ class Trace:
         return self.found.state if self.found is not None else TaskState.UNKNOWN
 
 
-def trace(app: TaskQ, task_id: str, queues: Sequence[str], around_ms: int = 0) -> Trace | None:
+def trace(app: TaskQ, task_id: str, queues: Sequence[str], around_ms: int = 0, place: str = "") -> Trace | None:
     """Look for a message by its id: its outcome, and in the streams about when it was sent.
 
     Args:
@@ -159,6 +159,7 @@ def trace(app: TaskQ, task_id: str, queues: Sequence[str], around_ms: int = 0) -
         task_id: the task id.
         queues: where to look.
         around_ms: epoch milliseconds at which it came into its queue or is due, where that is known.
+        place: its level and entry id as ``level@entry``, where that is known.
 
     Raises:
         BrokerError: Redis could not be asked.
@@ -173,11 +174,30 @@ def trace(app: TaskQ, task_id: str, queues: Sequence[str], around_ms: int = 0) -
             [("GET", result), ("PTTL", result), ("ZSCORE", keys.revoked, task_id)]
         )
         ending = _ending(raw)
-        found = None if ending and ending.state.final else find(app.sync_broker.execute, keys, task_id, around)
+        found = None
+        if ending is None or not ending.state.final:
+            execute = app.sync_broker.execute
+            found = _at(execute, keys, task_id, place) or find(execute, keys, task_id, around)
         if found is not None or ending is not None or revoked is not None:
             kept = ttl / 1000 if isinstance(ttl, int) and ttl > 0 else None
             return Trace(task_id, queue, found, ending, revoked is not None, kept)
     return None
+
+
+def _at(execute: Execute, keys: QueueKeys, task_id: str, place: str) -> Stored | None:
+    """The message at *place*, if it is still there and is that one."""
+    level, _, entry = place.partition("@")
+    ms, _, sequence = entry.partition("-")
+    if not (ms.isdecimal() and sequence.isdecimal() and level.isalnum()):
+        return None
+    stream = keys.stream(level)
+    rows = execute("XRANGE", stream, entry, entry)
+    if not rows:
+        return None
+    delivered = _order(entry.encode()) <= _order(last_delivered(execute, stream))
+    state = TaskState.STARTED if delivered else TaskState.PENDING
+    found = _in_stream(keys, state, level, rows[0][0], rows[0][1])
+    return found if found.task_id == task_id else None
 
 
 def _in_stream(keys: QueueKeys, state: TaskState, level: str, entry: bytes, fields: Sequence[bytes]) -> Stored:

@@ -128,7 +128,7 @@ def _read(found: dict[bytes, Fire], at_ms: int, fields: Mapping[bytes, bytes]) -
         found[b"missed " + fields[b"t"]] = Fire(fire_time, kind, "", instant(at_ms), None, None, int(fields[b"n"]))
         return
     task_id = fields[b"i"].decode(errors="replace")
-    before = found.pop(fields[b"i"], None)
+    before = found.get(fields[b"i"])
     if kind != "ended":
         found[fields[b"i"]] = Fire(fire_time, kind, task_id, instant(at_ms), None, None)
         return

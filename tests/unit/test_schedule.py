@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.cronwalk import Reference
 
 from taskq.errors import ConfigError, ScheduleError
 from taskq.schedule import Cron, Schedule, at, cron, crontab, every, fire_times
@@ -427,57 +427,6 @@ def test_a_repeated_day_rings_once() -> None:
     kwajalein = cron("0 6,23 * * *", "Pacific/Kwajalein")
     for after in ("1969-09-30 13:00", "1969-09-30 20:00", "1969-10-01 09:00"):
         assert kwajalein.next_after(utc(after)) == utc("1969-10-01 18:00"), after
-
-
-# The reference: it reads a cron line by itself, and walks through real time minute by minute.
-
-
-def numbers(field: str, least: int, most: int) -> set[int]:
-    found: set[int] = set()
-    for part in field.split(","):
-        span, _, step = part.partition("/")
-        low, _, high = span.partition("-")
-        first, last = (least, most) if span == "*" else (int(low), int(high or low))
-        found.update(range(first, last + 1, int(step or 1)))
-    return found
-
-
-class Reference:
-    def __init__(self, line: str) -> None:
-        minute, hour, day, month, weekday = line.split()
-        self.minutes, self.hours = numbers(minute, 0, 59), numbers(hour, 0, 23)
-        self.days, self.months, self.weekdays = (
-            numbers(day, 1, 31),
-            numbers(month, 1, 12),
-            numbers(weekday, 0, 7),
-        )
-        self.either = day != "*" and weekday != "*"
-        self.rhythm = hour.startswith("*")
-
-    def matches(self, wall: datetime) -> bool:
-        if wall.minute not in self.minutes or wall.hour not in self.hours or wall.month not in self.months:
-            return False
-        day, weekday = wall.day in self.days, wall.isoweekday() % 7 in self.weekdays
-        return day or weekday if self.either else day and weekday
-
-    def fire_times(self, zone: tzinfo, after: datetime, until: datetime) -> Iterator[datetime]:
-        # two days earlier, to know what the clock had already shown before it went back
-        instant = after - 2 * DAY
-        shown = instant.astimezone(zone).replace(tzinfo=None)
-        while (instant := instant + MINUTE) <= until:
-            wall = instant.astimezone(zone).replace(tzinfo=None)
-            due = self.matches(wall) if self.rhythm else self.reached(shown, wall)
-            shown = max(shown, wall)
-            if due and instant > after:
-                yield instant
-
-    def reached(self, shown: datetime, wall: datetime) -> bool:
-        """Whether a match lies after *shown* and not after *wall*."""
-        while shown < wall:
-            shown += MINUTE
-            if self.matches(shown):
-                return True
-        return False
 
 
 CHANGES = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -69,10 +70,15 @@ class Topic(msgspec.Struct, frozen=True):
     @property
     def limits(self) -> tuple[int, int, int]:
         """Age in milliseconds, number of events, bytes; 0 where there is no limit."""
-        by_default = None if self.max_events or self.max_bytes else DEFAULT_RETENTION
-        retention = by_default if self.retention is None else self.retention
-        age_ms = 0 if retention is None else milliseconds(retention)
-        return age_ms, self.max_events or 0, self.max_bytes or 0
+        return _limits(self.retention, self.max_events, self.max_bytes)
+
+
+@lru_cache(maxsize=256)
+def _limits(retention: Duration | None, max_events: int | None, max_bytes: int | None) -> tuple[int, int, int]:
+    # cached: asked for with every event that is published
+    by_default = None if max_events or max_bytes else DEFAULT_RETENTION
+    kept = by_default if retention is None else retention
+    return 0 if kept is None else milliseconds(kept), max_events or 0, max_bytes or 0
 
 
 def queue_of(topic: str, group: str) -> str:

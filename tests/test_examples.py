@@ -33,6 +33,7 @@ EXPECTED = {
         "rows: 1000",
         "3001 calls in few invocations: True, of",
     ],
+    "coupons": ["coupons sent: 150, to 150 customers", "the pace was kept: True"],
     "payments_dlq": [
         "dead: 190 x BankUnreachableError",
         "dead: 10 x UnknownAccountError",

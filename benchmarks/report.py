@@ -138,7 +138,7 @@ def comparison_tables(saved: Saved) -> str:
             figures = row.get("figures", {})
             cells = [shown(figures[key], digits) if key in figures else "-" for key, _, digits in columns]
             rows.append((row_name, *cells, how(row)))
-        speed = shown(measure["machine_speed"], 1)
+        speed = shown(measure["machine_speed"], 1) if "machine_speed" in measure else "not noted"
         taken = (
             f"{measure['date']}, {measure['reps']} turns, {measure['sizes']} sizes, machine speed {speed}, "
             f"taskq source {measure['source']}"

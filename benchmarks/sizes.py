@@ -21,7 +21,7 @@ class Sizes:
     round_trip_seconds: float
 
 
-FULL = Sizes("full", 4.0, 2.5, 500, 2000, 20_000, 20.0, 2.5)
+FULL = Sizes("full", 2.0, 1.5, 500, 2000, 20_000, 12.0, 2.0)
 QUICK = Sizes("quick", 0.5, 0.5, 100, 2000, 5_000, 11.0, 0.5)
 """Under a minute for taskq and the bare loops: is there a big change?"""
 SMOKE = Sizes("smoke", 0.01, 0.05, 5, 50, 200, 0.2, 0.05)

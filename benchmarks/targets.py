@@ -10,6 +10,9 @@ from benchmarks.figures import paired_ratio
 
 Spread = Mapping[str, float]
 
+BARE_XADD, BARE_WAKE_P50_MS, BARE_WAKE_P99_MS = 11_400, 0.12, 0.36
+"""What the bare loops did on the machine for which the absolute targets were set."""
+
 
 class Part(NamedTuple):
     """One condition of a target."""
@@ -95,6 +98,17 @@ def shown(value: Spread, digits: int = 2) -> str:
     return f"{value['median']:,.{digits}f} ({value['min']:,.{digits}f} - {value['max']:,.{digits}f})"
 
 
+def beside(value: Spread | None, wanted: float, what: str) -> Part | None:
+    """An absolute target as a ratio to a bare loop: what it asks of a machine that is faster or slower.
+
+    Args:
+        value: the ratio measured.
+        wanted: the target over what the bare loop did on the machine for which the targets were set.
+        what: the bare loop.
+    """
+    return None if value is None else Part(f"{shown(value)} x {what} of this run (asked: {wanted:.1f})", met=True)
+
+
 def of_one_process(results_on: bool) -> Callable[[str, Mapping[str, Any]], bool]:
     """Rows of one worker process, with or without results."""
     return lambda name, row: row.get("processes") == 1 and row.get("results") is results_on
@@ -151,20 +165,20 @@ def single_calls(r: Results) -> Iterable[Part | None]:
 def concurrent_calls(r: Results) -> Iterable[Part | None]:
     """Fifty coroutines."""
     yield at_least(r.figure("enqueue", "taskq/concurrent", "rate"), 100_000, "calls/s", 0)
+    yield beside(r.ratio("enqueue", "taskq/concurrent", "bare/xadd_single"), 100_000 / BARE_XADD, "a bare XADD")
 
 
 def bulk_calls(r: Results) -> Iterable[Part | None]:
     """``delay_many``."""
     yield at_least(r.figure("enqueue", "taskq/bulk", "rate"), 250_000, "calls/s", 0)
+    yield beside(r.ratio("enqueue", "taskq/bulk", "bare/xadd_single"), 250_000 / BARE_XADD, "a bare XADD")
 
 
 def start_latency(r: Results) -> Iterable[Part | None]:
     """Send to start on an idle worker."""
-    for figure, most in (("p50_ms", 0.35), ("p99_ms", 1.0)):
+    for figure, most, bare_ms in (("p50_ms", 0.35, BARE_WAKE_P50_MS), ("p99_ms", 1.0, BARE_WAKE_P99_MS)):
         yield at_most(r.figure("latency", "taskq/shipped", figure), most, f"ms {figure[:3]}")
-        bare = r.figure("latency", "bare/wake", figure)
-        if bare is not None:
-            yield Part(f"bare {shown(bare)}", met=True)
+        yield beside(r.ratio("latency", "taskq/shipped", "bare/wake", figure), most / bare_ms, "a bare wake-up")
 
 
 def waiting_tasks(r: Results) -> Iterable[Part | None]:

@@ -66,7 +66,9 @@ class Cluster:
         self.server = EmbeddedRedis(
             folder / "redis",
             appendfsync=appendfsync,
-            extra_args=("--auto-aof-rewrite-percentage", "0", "--save", "", *server_args),
+            # a long run writes far more than it holds: without a rewrite every restart would read all of it again
+            extra_args=("--auto-aof-rewrite-min-size", "128mb", "--save", "", *server_args),
+            start_timeout=120,
         )
         self.mutant = mutant
         self._proxied = proxied

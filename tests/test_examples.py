@@ -34,6 +34,12 @@ EXPECTED = {
         "3001 calls in few invocations: True, of",
     ],
     "coupons": ["coupons sent: 150, to 150 customers", "the pace was kept: True"],
+    "orders": [
+        "mails: 300, out of turn: 0",
+        "settled: 300 orders, 75000 cents",
+        "reserved: 300, mended by the job: True",
+        "group stock: lag 0, dropped unread 0",
+    ],
     "payments_dlq": [
         "dead: 190 x BankUnreachableError",
         "dead: 10 x UnknownAccountError",
@@ -65,6 +71,6 @@ def test_quickstart_on_a_redis_of_the_users(spawn: Callable[..., Proc], redis_ur
 
 def check(example: Proc, name: str) -> None:
     __tracebackhide__ = True
-    assert example.wait(60) == 0, example.output()
+    assert example.wait(100) == 0, example.output()
     absent = [text for text in EXPECTED[name] if text not in example.output()]
     assert not absent, f"{absent} not in:\n{example.output()}"

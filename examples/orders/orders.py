@@ -1,4 +1,4 @@
-"""Orders as events: three groups read each of them at once, and a nightly job settles the day and mends what was missed."""
+"""Orders as events: three groups read each of them, and a nightly job settles the day and mends what was missed."""
 
 from __future__ import annotations
 

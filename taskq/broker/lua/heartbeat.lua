@@ -7,18 +7,20 @@
 -- KEYS[2] is the time of the last renewal, and lives for two thirds of a lease, which is what a lease has left when
 -- it is renewed. Without it nobody could renew for so long (Redis was away, its clock was set forward, or there was
 -- no worker), and with a time in the future the clock was set back: then every lease ends one lease from now.
-if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0, 0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline = string.format('%.0f', now + ARGV[2])
+local renewed = redis.call('ZADD', KEYS[1], 'XX', 'CH', deadline, ARGV[1])
+-- CH answers 0 also for a second renewal within the same millisecond
+if renewed == 0 and not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0, 0} end
 local patience = math.max(1, math.floor(ARGV[2] * 2 / 3))
-local last = tonumber((redis.pcall('GET', KEYS[2])))
+local last = redis.pcall('SET', KEYS[2], string.format('%.0f', now), 'PX', patience, 'GET')
+-- an error: what was there is no string, and was not replaced
+if type(last) == 'table' then redis.call('SET', KEYS[2], string.format('%.0f', now), 'PX', patience) end
+last = type(last) == 'string' and tonumber(last)
 if not last or last > now + patience then
   for _, consumer in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(0', '+inf')) do
     redis.call('ZADD', KEYS[1], deadline, consumer)
   end
-else
-  redis.call('ZADD', KEYS[1], deadline, ARGV[1])
 end
-redis.call('SET', KEYS[2], string.format('%.0f', now), 'PX', patience)
 return {1, math.max(0, tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]) - now)}

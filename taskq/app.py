@@ -276,6 +276,8 @@ class TaskQ(Publishing):
         Raises:
             ConfigError, SerializationError, BrokerError: as ``.delay()``.
         """
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"write the name of a task, such as 'shop.add', not {name!r}")
         known = self.tasks.get(name)
         if known is not None:
             return known.apply_async(args, kwargs, **settings)

@@ -275,7 +275,7 @@ def _extra_meta(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     if "countdown" in given and "eta" in given:
         raise ConfigError(f"{where} takes countdown or eta, not both")
     if "headers" in given:
-        extra["headers"] = dict(given["headers"])
+        extra["headers"] = _headers(given["headers"])
     if "idempotency_key" in given:
         extra["idempotency_key"] = check_id(given["idempotency_key"], "idempotency_key")
     if "ordering_key" in given:
@@ -286,6 +286,12 @@ def _extra_meta(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         if key in given:
             extra[key] = seconds(given[key], key)
     return extra
+
+
+def _headers(value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(f"headers must be a mapping whose names are text, such as {{'tenant': 7}}, not {value!r}")
+    return dict(value)
 
 
 def _expiry(value: Duration | datetime | None) -> float | datetime | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
 from support.worker import run_async, running_worker
 
 from taskq import TaskQ
+from taskq.errors import ConfigError
 
 
 def test_calling_a_task_runs_the_function_here(app: TaskQ) -> None:
@@ -102,3 +104,13 @@ def test_any_number_of_calls_is_sent_page_by_page(app: TaskQ) -> None:
     assert sent == 2500
     assert told == [(1000, 1000), (2000, 2000), (2500, 2500)], "no row is read before its page's turn"
     assert app.purge("default") == 2500
+
+
+def test_what_no_worker_could_read_is_refused_before_it_is_sent(app: TaskQ) -> None:
+    for name in ("", 5):
+        with pytest.raises(ConfigError, match="the name of a task"):
+            app.send_task(name)  # type: ignore[arg-type]
+    for headers in (5, {1: 2}):
+        with pytest.raises(ConfigError, match="headers must be a mapping"):
+            app.send_task("shop.add", headers=headers)
+    assert sum(queue.backlog for queue in app.queues()) == 0

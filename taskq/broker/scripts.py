@@ -80,6 +80,7 @@ PROMOTE = load("promote")
 REVOKE = load("revoke")
 WAIT = load("wait")
 REPLAY = load("replay")
+BEGIN = load("begin")
 DISCARD = load("discard")
 RESTORE = load("restore")
 EVICT = load("evict")
@@ -220,6 +221,11 @@ def replay(keys: QueueKeys, quads: Sequence[Arg], run: str | None = None, most: 
         (keys.dead, keys.prefix, keys.levels, keys.result_prefix, *counted),
         (keys.wake, str(DEFAULT_PRIORITY), "" if most is None else most, RUN_TTL_MS, *quads),
     )
+
+
+def begin(keys: QueueKeys, run: str, now_ms: int, kept: int, fields: Sequence[Arg]) -> Call:
+    """The record of a run of replays that begins; answers 1, or 0 when it had begun before."""
+    return Call(BEGIN, (keys.dead_run(run), keys.dead_runs), (run, now_ms, RUN_TTL_MS, kept, *fields))
 
 
 def discard(keys: QueueKeys, pairs: Sequence[Arg], run: str | None = None, *, with_results: bool = False) -> Call:

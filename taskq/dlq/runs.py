@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from taskq.broker import scripts
 from taskq.broker.keys import QueueKeys
-from taskq.broker.scripts import RUN_TTL_MS
 from taskq.broker.sync import SyncBroker
 
 KEPT = 100
@@ -70,18 +70,14 @@ class Runs:
 
     def __init__(self, broker: SyncBroker, keys: QueueKeys) -> None:
         self._execute = broker.execute
+        self._run = broker.run
         self._keys = keys
 
     def begin(self, run: str, actor: str, where: str, to: str = "") -> None:
         """Write down a run that begins; harmless when it has begun before."""
-        key, index, now = self._keys.dead_run(run), self._keys.dead_runs, _now_ms()
-        about = {"actor": actor, "where": where, "to": to, "state": RUNNING, "started": now, "seen": now}
-        for name, value in about.items():
-            self._execute("HSETNX", key, name, value)
-        self._execute("PEXPIRE", key, RUN_TTL_MS)
-        self._execute("ZADD", index, "NX", now, run)
-        self._execute("ZREMRANGEBYRANK", index, 0, -1 - KEPT)
-        self._execute("PEXPIRE", index, RUN_TTL_MS)
+        now = _now_ms()
+        about = ("actor", actor, "where", where, "to", to, "state", RUNNING, "started", now, "seen", now)
+        self._run(scripts.begin(self._keys, run, now, KEPT, about))
 
     def note(self, run: str, **fields: str | int) -> None:
         """Write down what changed."""

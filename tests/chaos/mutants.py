@@ -88,7 +88,7 @@ def _no_fence() -> None:
 
 
 def _heartbeat_adds() -> None:
-    _edit("HEARTBEAT", ("if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0, 0} end", ""))
+    _edit("HEARTBEAT", ("'XX', 'CH', deadline", "'CH', deadline"))
     _edit("SETTLE", (_OWNER, _NO_OWNER))
 
 

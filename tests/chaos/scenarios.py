@@ -87,11 +87,11 @@ class Stage:
 
     def begun(self, count: int) -> None:
         """Wait until *count* runs have begun."""
-        eventually(lambda: self._seen(Kind.BEGIN) >= count)
+        eventually(lambda: self._seen(Kind.BEGIN) >= count, 30)
 
     def ended(self, count: int) -> None:
         """Wait until *count* runs have come to their last line."""
-        eventually(lambda: self._seen(Kind.END) >= count)
+        eventually(lambda: self._seen(Kind.END) >= count, 30)
 
     def _seen(self, kind: Kind) -> int:
         return sum(unpack(record).kind == kind for record in read_sorted(self.cluster.history))

@@ -66,9 +66,9 @@ class Cluster:
         self.server = EmbeddedRedis(
             folder / "redis",
             appendfsync=appendfsync,
-            # a long run writes far more than it holds: without a rewrite every restart would read all of it again
-            extra_args=("--auto-aof-rewrite-min-size", "128mb", "--save", "", *server_args),
-            start_timeout=120,
+            # never rewritten: the checker reads every commit in it
+            extra_args=("--auto-aof-rewrite-percentage", "0", "--save", "", *server_args),
+            start_timeout=120,  # which a long run therefore may need for a restart
         )
         self.mutant = mutant
         self._proxied = proxied

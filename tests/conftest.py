@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +24,12 @@ from taskq.embedded import EmbeddedRedis
 from taskq.errors import ConfigError
 
 _FAILED = pytest.StashKey[bool]()
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, also in a shell's background job: it ignores it, and so would every process that a test starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _start(directory: Path | None = None, **options: Any) -> EmbeddedRedis:

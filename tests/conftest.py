@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import signal
@@ -42,6 +43,16 @@ def _start(directory: Path | None = None, **options: Any) -> EmbeddedRedis:
             programs.missing(str(error))
         raise
     return server.start()
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_they_were() -> Iterator[None]:
+    """A command that runs in the test's own process sets up logging for good."""
+    loggers = [logging.getLogger(name) for name in ("", "taskq")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
 
 
 @pytest.fixture(scope="session")

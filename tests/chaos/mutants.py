@@ -220,7 +220,7 @@ def _stop_drops() -> None:
 
 
 def _no_heartbeat() -> None:
-    _edit("HEARTBEAT", ("  redis.call('ZADD', KEYS[1], deadline, ARGV[1])", ""))
+    _edit("HEARTBEAT", ("redis.call('ZADD', KEYS[1], 'XX', 'CH', deadline, ARGV[1])", "1"))
 
 
 def _no_grace() -> None:

@@ -47,12 +47,15 @@ def _start(directory: Path | None = None, **options: Any) -> EmbeddedRedis:
 
 @pytest.fixture(autouse=True)
 def _loggers_as_they_were() -> Iterator[None]:
-    """A command that runs in the test's own process sets up logging for good."""
+    """A command that runs in the test's own process sets up logging for good, and so does ``dictConfig``."""
     loggers = [logging.getLogger(name) for name in ("", "taskq")]
     before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
     for logger, handlers, level, propagate in before:
         logger.handlers[:], logger.level, logger.propagate = handlers, level, propagate
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("taskq"):
+            logging.getLogger(name).disabled = False
 
 
 @pytest.fixture(scope="session")

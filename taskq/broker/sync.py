@@ -116,6 +116,11 @@ class SyncConnection:
             self._socket = None
         self._reader = hiredis.Reader()
 
+    def __del__(self) -> None:
+        # an app that nobody closes must not complain when it goes
+        with contextlib.suppress(Exception):
+            self.close()
+
     def push(self, *command: Any) -> None:
         """Send a command whose answer is read with :meth:`read_push`.
 

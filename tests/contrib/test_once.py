@@ -303,7 +303,7 @@ def test_a_worker_killed_around_the_commit(
     first = spawn("-m", "taskq", "worker", "-A", "shop:app", env=env)
     assert first.wait() == -9
     second = spawn("-m", "taskq", "worker", "-A", "shop:app", "--burst", env=env)
-    assert result.get(timeout=20) == when
+    assert result.get(timeout=60) == when
     assert effects(engine) == 1
     assert second.wait() == 0
 

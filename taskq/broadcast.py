@@ -1,7 +1,7 @@
 """Live broadcast: a message to every worker process that is connected now. Nothing is stored, nothing is sent again.
 
 For cache invalidation and the like, where a process that was away has nothing to make up for. What must not be lost is
-an event: see :mod:`taskq.publishing`.
+an event: see :mod:`taskq.app.publishing`.
 """
 
 from __future__ import annotations

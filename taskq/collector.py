@@ -12,7 +12,7 @@ from taskq.broker.producer import Sendable
 from taskq.errors import TaskqError
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
+    from taskq.app.sending import Sending
 
 _open: ContextVar[Collector | None] = ContextVar("taskq_batch", default=None)
 
@@ -24,7 +24,7 @@ class Collector:
     the block, a thousand to a round trip. When the block raises, none is sent. Blocks do not nest.
     """
 
-    def __init__(self, app: TaskQ) -> None:
+    def __init__(self, app: Sending) -> None:
         self._app = app
         self._messages: list[Sendable] = []
         self._token: Token[Collector | None] | None = None
@@ -69,7 +69,7 @@ class Collector:
         self._messages += messages
 
 
-def collecting(app: TaskQ) -> Collector | None:
+def collecting(app: Sending) -> Collector | None:
     """The open block of *app* around the caller, if any."""
     collector = _open.get()
     return collector if collector is not None and collector._app is app else None

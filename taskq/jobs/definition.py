@@ -19,7 +19,7 @@ from taskq.errors import BrokerError, ConfigError, JobSupersededError, Retry, Ta
 from taskq.jobs.window import Window
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
+    from taskq.app.connections import Connected
 
 logger = logging.getLogger("taskq.jobs")
 
@@ -96,7 +96,7 @@ def fire_time_of(task_id: str) -> datetime | None:
     return found if found.tzinfo is not None else None
 
 
-def body_of(app: TaskQ, job: Job, function: Callable[..., Any]) -> Callable[[], Any]:
+def body_of(app: Connected, job: Job, function: Callable[..., Any]) -> Callable[[], Any]:
     """The function of the job's task: opens the window, gives it to *function*, commits what came of it."""
     if inspect.iscoroutinefunction(function):
 
@@ -124,7 +124,7 @@ def body_of(app: TaskQ, job: Job, function: Callable[..., Any]) -> Callable[[], 
     return body  # type: ignore[no-any-return]
 
 
-def _holder(app: TaskQ) -> Holder:
+def _holder(app: Connected) -> Holder:
     delivery = current_delivery.get()
     if delivery is None:
         raise TaskqError("a batch job only runs in a worker: send it with .delay(), or wait for its schedule")
@@ -132,7 +132,7 @@ def _holder(app: TaskQ) -> Holder:
     return Holder(app.keys.queue(link.queue), link.consumer, delivery.stream, delivery.entry, message.task_id)
 
 
-def _open(app: TaskQ, job: Job, holder: Holder) -> Window | None:
+def _open(app: Connected, job: Job, holder: Holder) -> Window | None:
     """The window of the run that has begun or goes on; None when it was committed before."""
     from_ms, to_ms = job.bounds(fire_time_of(holder.task_id))
     answer = app.sync_broker.run(job_scripts.open_window(holder, job.name, job.window, from_ms, to_ms))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskq import serialization
+from taskq.app.sending import Sending
 from taskq.broadcast import BroadcastHandlers
-from taskq.broker.producer import OutgoingEvent, Sendable
+from taskq.broker.producer import OutgoingEvent
 from taskq.config import check_name
 from taskq.errors import ConfigError, UnknownTopicError
 from taskq.subscription import Subscription, check_group, check_settings, check_start
@@ -19,18 +20,15 @@ from taskq.topic import Topic, check_key, unwrapping
 from taskq.transaction import PUBLISH_EVENT, Value
 
 if TYPE_CHECKING:
-    from taskq.broker.keys import Keys
-    from taskq.broker.sync import SyncBroker
     from taskq.durations import Duration
 
 H = TypeVar("H", bound=Callable[[Any], Any])
 KeyOf = Callable[[Any], str | None]
 
 
-class Publishing(ABC):
+class Publishing(Sending, ABC):
     """What :class:`taskq.TaskQ` can do with event streams."""
 
-    keys: Keys
     topics: dict[str, Topic]
     subscriptions: dict[str, Subscription]
     """By the name of the group's queue."""
@@ -234,10 +232,6 @@ class Publishing(ABC):
             for each in payloads
         ]
 
-    @property
-    @abstractmethod
-    def sync_broker(self) -> SyncBroker: ...
-
     @abstractmethod
     def register(
         self,
@@ -248,12 +242,3 @@ class Publishing(ABC):
         settings: Mapping[str, Any],
         group_queue: str | None = None,
     ) -> BaseTask[Any, Any]: ...
-
-    @abstractmethod
-    def send(self, messages: Sequence[Sendable]) -> None: ...
-
-    @abstractmethod
-    async def asend(self, message: Sendable) -> None: ...
-
-    @abstractmethod
-    async def asend_many(self, messages: Sequence[Sendable]) -> None: ...

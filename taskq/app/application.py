@@ -1,0 +1,185 @@
+"""The app itself: the registry of tasks and schedules, and the way to everything else."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from taskq.app import registering
+from taskq.app.queueing import Queueing
+from taskq.app.scheduling import Scheduling
+from taskq.audit import Audit
+from taskq.broadcast import BroadcastHandlers
+from taskq.dlq import DeadLetters, periodic
+from taskq.errors import ArgumentsError, ConfigError, UnknownTaskError
+from taskq.events import EventStreams
+from taskq.hooks import Hooks
+from taskq.jobs import Job
+from taskq.message import check_id
+from taskq.options import call_plan
+from taskq.result import Result
+from taskq.schedule import cron
+from taskq.schedules.api import Schedules
+from taskq.schedules.entry import PeriodicEntry, configured_entry
+from taskq.subscription import Subscription
+from taskq.task import BaseTask, TaskDecorator, prepare
+from taskq.topic import Topic
+
+
+class TaskQ(Scheduling, Queueing):
+    """A task queue application.
+
+    Args:
+        name: shown in logs, banners and connection names.
+        broker_url: where Redis is; default ``TASKQ_BROKER_URL``, then ``REDIS_URL``, then localhost.
+        include: modules that define tasks, imported when a worker starts.
+        **settings: the fields of :class:`taskq.Config`.
+
+    Raises:
+        UnknownOptionError: a setting that does not exist.
+        ConfigError: a value that cannot be used.
+    """
+
+    def __init__(
+        self, name: str, broker_url: str | None = None, *, include: Iterable[str] = (), **settings: Any
+    ) -> None:
+        super().__init__({**settings, "broker_url": broker_url})
+        self.name = name
+        self.include = tuple(include)
+        self.tasks: dict[str, BaseTask[Any, Any]] = {}
+        self.periodic_entries: dict[str, PeriodicEntry] = {}
+        self.batch_jobs: dict[str, Job] = {}
+        self.topics: dict[str, Topic] = {}
+        self.subscriptions: dict[str, Subscription] = {}
+        self.broadcasts = BroadcastHandlers()
+        self.hooks = Hooks()
+        """What happens in this process, for those who listen; see :mod:`taskq.hooks`."""
+        self.task = TaskDecorator(lambda: self)
+        """``@app.task`` or ``@app.task(queue=..., ...)``: register a function; see :class:`TaskSettings`."""
+        self._register_builtins()
+
+    def __repr__(self) -> str:
+        return f"<TaskQ {self.name} at {self.address}>"
+
+    def register(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None,
+        bind: bool,
+        settings: Mapping[str, Any],
+        group_queue: str | None = None,
+    ) -> BaseTask[Any, Any]:
+        """Make *function* a task; what ``@app.task`` calls. A subscriber's is on the queue of its group.
+
+        Raises:
+            ConfigError: not a function, a bad setting, or the name is taken by another function.
+        """
+        task = registering.make_task(self, function, name=name, bind=bind, settings=settings, group_queue=group_queue)
+        if isinstance(line := task.settings.dlq_replay, str):
+            schedule, own = cron(line, tz=self.config.timezone), {"task": task.name}
+            self.add_periodic(PeriodicEntry(f"{periodic.TASK}:{task.name}", periodic.TASK, schedule, kwargs=own))
+        self.tasks[task.name] = task
+        return task
+
+    def send_task(
+        self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **settings: Any
+    ) -> Result[Any]:
+        """Send a message by task name, for callers that do not have the code.
+
+        Args:
+            name: the task's name; it need not be known here.
+            args, kwargs: its arguments.
+            **settings: as for ``task.options(...)``.
+
+        Raises:
+            ConfigError, SerializationError, BrokerError: as ``.delay()``.
+        """
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"write the name of a task, such as 'shop.add', not {name!r}")
+        known = self.tasks.get(name)
+        if known is not None:
+            return known.apply_async(args, kwargs, **settings)
+        config = self.config
+        plan = call_plan(
+            settings,
+            where=f"a call of {name}",
+            queue=config.task_default_queue,
+            priority=config.task_default_priority,
+            fallback="spool" if config.spool_path else "raise",
+        )
+        outgoing, result = prepare(self, name, tuple(args), dict(kwargs or {}), plan)
+        self.send((outgoing,))
+        return result
+
+    def result(self, task_id: str, *, queue: str | None = None) -> Result[Any]:
+        """The handle of a message sent earlier or elsewhere.
+
+        Args:
+            task_id: its id.
+            queue: where it was sent; without it every known queue is asked.
+        """
+        return Result(self, check_id(task_id), queue)
+
+    def get_task(self, name: str) -> BaseTask[Any, Any]:
+        """The task of that name.
+
+        Raises:
+            UnknownTaskError: there is none.
+        """
+        try:
+            return self.tasks[name]
+        except KeyError:
+            raise UnknownTaskError(
+                f"task {name!r} is not registered; known are {', '.join(sorted(self.tasks))}"
+            ) from None
+
+    @cached_property
+    def dlq(self) -> DeadLetters:
+        """The dead letters of this app's queues."""
+        return DeadLetters(
+            self.sync_broker, self.keys, self.known_queues, self.audit, lambda: self.tasks.keys(), self._check_arguments
+        )
+
+    @cached_property
+    def audit(self) -> Audit:
+        """Who did what to this namespace's queues and messages."""
+        return Audit(self.sync_broker, self.keys)
+
+    @cached_property
+    def events(self) -> EventStreams:
+        """The topics of this namespace: their groups, positions and replays."""
+        return EventStreams(self.sync_broker, self.keys, self.topics)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of this namespace: add, remove, pause, resume, run, backfill, list, history."""
+        return Schedules(self)
+
+    def load(self) -> None:
+        """Import ``include`` and read ``beat_schedule``: what a worker or beat does before it starts.
+
+        Raises:
+            ConfigError: a schedule definition that cannot be used.
+        """
+        for module in self.include:
+            importlib.import_module(module)
+        for name, definition in self.config.beat_schedule.items():
+            self.add_periodic(configured_entry(name, definition, self.config.timezone))
+
+    def _check_arguments(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise when a task does not take these arguments; an app without tasks cannot tell."""
+        if all(known.startswith("taskq.") for known in self.tasks):
+            return
+        try:
+            self.get_task(name).check_call(args, kwargs)
+        except TypeError as error:
+            raise ArgumentsError(f"{name} does not take these arguments: {error}") from None
+
+    def _register_builtins(self) -> None:
+        periodic.install(self)
+        if self.config.dlq_replay_schedule:
+            schedule = cron(self.config.dlq_replay_schedule, tz=self.config.timezone)
+            self.add_periodic(PeriodicEntry(periodic.TASK, periodic.TASK, schedule, source="config"))

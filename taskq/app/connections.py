@@ -1,0 +1,91 @@
+"""The part of an app that holds its configuration and this process's connections."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from taskq.broker import address as addresses
+from taskq.broker.aio import AsyncClient
+from taskq.broker.keys import Keys
+from taskq.broker.listener import Listeners
+from taskq.broker.sync import SyncBroker
+from taskq.config import Config
+from taskq.sender import Sender
+
+
+class Connected:
+    """What :class:`taskq.TaskQ` knows about Redis, and how it gets there.
+
+    Args:
+        settings: the fields of :class:`taskq.Config` that were given.
+
+    Raises:
+        UnknownOptionError: a setting that does not exist.
+        ConfigError: a value that cannot be used.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._given = dict(settings)
+        self._configure()
+        self._lock = threading.Lock()
+        self._listeners: Listeners | None = None
+
+    def reconfigure(self, **settings: Any) -> None:
+        """Change settings before anything was sent or served: what command line flags do.
+
+        Raises:
+            UnknownOptionError, ConfigError: as the constructor.
+        """
+        self._given.update(settings)
+        self._configure()
+
+    def _configure(self) -> None:
+        self.config = Config.build(self._given)
+        self.address = addresses.parse(self.config.broker_url)
+        self.keys = Keys(self.config.namespace)
+
+    @cached_property
+    def sender(self) -> Sender:
+        """The sending side of this process."""
+        return Sender(self.address, self.config, self.keys)
+
+    @property
+    def sync_broker(self) -> SyncBroker:
+        """The connections of ordinary code in this process."""
+        return self.sender.broker
+
+    @property
+    def async_client(self) -> AsyncClient:
+        """The connection of the running event loop."""
+        return self.sender.client
+
+    @property
+    def listeners(self) -> Listeners:
+        """The subscriptions of this process, through which results arrive."""
+        with self._lock:
+            if self._listeners is None or self._listeners.pid != os.getpid():
+                self._listeners = Listeners(self.address, self.keys.client, self.config.broker_connection_timeout)
+            return self._listeners
+
+    def close(self) -> None:
+        """Close this process's connections; they open again when needed."""
+        if "sender" in self.__dict__:
+            self.sender.close()
+            del self.sender
+        with self._lock:
+            if self._listeners is not None and self._listeners.pid == os.getpid():
+                self._listeners.close()
+            self._listeners = None
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop, and what :meth:`close` closes."""
+        if "sender" in self.__dict__:
+            self.sender.close_loop()
+        if self._listeners is not None:
+            self._listeners.close_loop()
+        await asyncio.to_thread(self.close)

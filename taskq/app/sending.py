@@ -1,0 +1,72 @@
+"""The part of an app that sends prepared messages, and collects them first where that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskq.app.connections import Connected
+from taskq.broker.producer import Sendable
+from taskq.collector import Collector, collecting
+from taskq.hooks import Hooks
+
+
+class Sending(Connected):
+    """What :class:`taskq.TaskQ` does with every message that leaves it."""
+
+    hooks: Hooks
+
+    def batch(self) -> Collector:
+        """Collect what is sent inside a block, and send it together at its end::
+
+            with app.batch():            # or: async with app.batch():
+                for order in orders:
+                    send_receipt.delay(order.id)
+
+        When the block raises, nothing is sent. Messages are accepted when the block has ended, not before.
+        """
+        return Collector(self)
+
+    def send(self, messages: Sequence[Sendable]) -> None:
+        """Send prepared messages.
+
+        Raises:
+            BrokerError: Redis did not accept a page in time.
+        """
+        if (block := collecting(self)) is not None:
+            block.add(messages)
+            return
+        if not self.hooks.has_listeners("sent"):
+            self.sender.send(messages)
+            return
+        with self.hooks.sending([message.keys.queue for message in messages]):
+            self.sender.send(messages)
+
+    async def asend(self, message: Sendable) -> None:
+        """Send one prepared message from the running event loop.
+
+        Raises:
+            BrokerError: Redis did not accept it in time.
+        """
+        if (block := collecting(self)) is not None:
+            block.add((message,))
+            return
+        if not self.hooks.has_listeners("sent"):
+            await self.sender.asend(message)
+            return
+        with self.hooks.sending((message.keys.queue,)):
+            await self.sender.asend(message)
+
+    async def asend_many(self, messages: Sequence[Sendable]) -> None:
+        """Send prepared messages from the running event loop.
+
+        Raises:
+            BrokerError: Redis did not accept a page in time.
+        """
+        if (block := collecting(self)) is not None:
+            block.add(messages)
+            return
+        if not self.hooks.has_listeners("sent"):
+            await self.sender.asend_many(messages)
+            return
+        with self.hooks.sending([message.keys.queue for message in messages]):
+            await self.sender.asend_many(messages)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from taskq.broker import scripts
 from taskq.broker.keys import GROUP, Keys, QueueKeys
 from taskq.message import DEFAULT_PRIORITY
 
@@ -75,42 +74,6 @@ def levels(execute: Execute, keys: QueueKeys) -> list[int]:
     return sorted(extra | {DEFAULT_PRIORITY}, reverse=True)
 
 
-def queue_stats(execute: Execute, keys: QueueKeys) -> QueueStats:
-    """Count one queue.
-
-    Lag is the stream's length less what is pending: exact on every server version, because settled entries are
-    deleted. (Redis's own ``lag`` field turns NULL after some deletions.)
-    """
-    seconds, micros = execute("TIME")
-    now_ms = int(seconds) * 1000 + int(micros) // 1000
-    lag = pending = 0
-    oldest: int | None = None
-    for stream in scripts.streams_of(keys, levels(execute, keys)):
-        length = execute("XLEN", stream)
-        if not length:
-            continue
-        delivered, last_delivered = _group(execute, stream)
-        pending += delivered
-        lag += max(length - delivered, 0)
-        if length > delivered:
-            head = execute("XRANGE", stream, b"(" + last_delivered, "+", "COUNT", 1)
-            if head:
-                born = int(head[0][0].split(b"-")[0])
-                oldest = born if oldest is None else min(oldest, born)
-    lag += int(execute("HGET", keys.lanes, "waiting") or 0)  # what waits in lanes is not delivered either
-    return QueueStats(
-        queue=keys.queue,
-        lag=lag,
-        pending=pending,
-        delayed=execute("ZCARD", keys.delayed),
-        dead=execute("XLEN", keys.dead),
-        oldest_age=None if oldest is None else max(now_ms - oldest, 0) / 1000,
-        workers=execute("ZCOUNT", keys.consumers, now_ms, "+inf"),
-        paused=bool(execute("EXISTS", keys.paused)),
-        parked=sum(parked(execute, keys).values()),
-    )
-
-
 def parked(execute: Execute, keys: QueueKeys) -> dict[str, int]:
     """How many messages wait for the rate limit of each task."""
     names = sorted(name.decode() for name in execute("SMEMBERS", keys.limited))
@@ -118,14 +81,10 @@ def parked(execute: Execute, keys: QueueKeys) -> dict[str, int]:
 
 
 def last_delivered(execute: Execute, stream: bytes) -> bytes:
-    """The id of the newest entry that was delivered from *stream*."""
-    return _group(execute, stream)[1]
-
-
-def _group(execute: Execute, stream: bytes) -> tuple[int, bytes]:
-    """Pending count and last delivered id of the stream's group; a stream without group has delivered nothing."""
+    """The id of the newest entry that was delivered from *stream*; ``0-0`` without a group."""
     for row in execute("XINFO", "GROUPS", stream):
         group = dict(zip(row[::2], row[1::2], strict=True))
         if group[b"name"] == GROUP:
-            return group[b"pending"], group[b"last-delivered-id"]
-    return 0, b"0-0"
+            found: bytes = group[b"last-delivered-id"]
+            return found
+    return b"0-0"

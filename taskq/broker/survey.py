@@ -51,11 +51,11 @@ def read_queues(pipeline: Pipeline, queues: Sequence[QueueKeys]) -> list[QueueVi
 
 def read_steps(queues: Sequence[QueueKeys]) -> Generator[Sequence[Command], list[Any], list[QueueView]]:
     """:func:`read_queues` in steps; see :func:`taskq.broker.inspect.run_steps`."""
-    calls = [scripts.stats(keys, HISTORY_MINUTES) for keys in queues]
+    calls = [count(keys) for keys in queues]
     # the first carries the text, so that the server knows it for the others
     replies = yield [call.command("EVAL" if n == 0 else "EVALSHA") for n, call in enumerate(calls)]
     return [
-        _view(keys.queue, reply)
+        view_of(keys.queue, reply)
         for keys, reply in zip(queues, replies, strict=True)
         if not isinstance(reply, BrokerError)
     ]
@@ -67,10 +67,16 @@ def read_queue(execute: Execute, keys: QueueKeys) -> QueueView:
     Raises:
         BrokerError: Redis could not be reached, or refused.
     """
-    return _view(keys.queue, execute(*scripts.stats(keys, HISTORY_MINUTES).command("EVAL")))
+    return view_of(keys.queue, execute(*count(keys).command("EVAL")))
 
 
-def _view(queue: str, reply: list[Any]) -> QueueView:
+def count(keys: QueueKeys) -> scripts.Call:
+    """The script that counts a queue at one moment; :func:`view_of` reads its reply."""
+    return scripts.stats(keys, HISTORY_MINUTES)
+
+
+def view_of(queue: str, reply: list[Any]) -> QueueView:
+    """What the reply to :func:`count` says of *queue*."""
     now_ms, lag, pending, delayed, dead, born, workers, paused, *history, parked = reply
     stats = QueueStats(
         queue=queue,

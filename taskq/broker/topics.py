@@ -9,7 +9,7 @@ from typing import Any
 
 from taskq import serialization
 from taskq.broker import survey
-from taskq.broker.inspect import Command, Execute, QueueStats, queue_stats
+from taskq.broker.inspect import Command, Execute, QueueStats
 from taskq.broker.keys import Keys, TopicKeys
 from taskq.errors import DecodeError
 from taskq.topic import Event, queue_of
@@ -135,10 +135,9 @@ def read_steps(
 
 
 def _group(execute: Execute, keys: Keys, own: TopicKeys, state: dict[str, str], group: str) -> GroupStats:
-    queue = queue_stats(execute, keys.queue(queue_of(own.topic, group)))
+    view = survey.read_queue(execute, keys.queue(queue_of(own.topic, group)))
     head = execute("XRANGE", own.events, f"({state[f'cursor:{group}']}", "+", "COUNT", 1)
-    seconds, micros = execute("TIME")
-    return _of_group(own.topic, state, group, queue, head, int(seconds) + int(micros) / 1e6)
+    return _of_group(own.topic, state, group, view.stats, head, view.at)
 
 
 def _of_group(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from taskq.broker.inspect import queue_stats
+from taskq.broker.survey import read_queue
 from taskq.demo.processes import DemoError, Processes, set_environment
 from taskq.demo.source import package_of, python_files
 from taskq.demo.table import Table
@@ -188,6 +188,6 @@ class Demo:
         return Snapshot(
             sent=len(self._results),
             succeeded=self._table.rows(),
-            stats=queue_stats(self._app.sync_broker.execute, self._keys),
+            stats=read_queue(self._app.sync_broker.execute, self._keys).stats,
             summarised=sum(row.files for row in self._table.summary()),
         )

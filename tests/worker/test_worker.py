@@ -108,6 +108,38 @@ def test_burst_ends_when_the_queues_are_empty(app: TaskQ) -> None:
     run_burst(app)
 
 
+# A delivered message moves to another stream, delivered still: a recovery and the next fetch, with nothing between.
+MOVE_DELIVERED = """
+local entry = redis.call('XRANGE', KEYS[1], '-', '+')[1]
+redis.call('XADD', KEYS[2], '*', unpack(entry[2]))
+redis.call('XREADGROUP', 'GROUP', 'taskq', 'other', 'STREAMS', KEYS[2], '>')
+redis.call('XACK', KEYS[1], 'taskq', entry[1])
+redis.call('XDEL', KEYS[1], entry[1])
+"""
+
+
+def test_burst_waits_for_what_others_hold_wherever_it_moves(app: TaskQ, redis_client: Any) -> None:
+    @app.task
+    def ping() -> None:
+        pass
+
+    keys = app.keys.queue("default")
+    streams = scripts.streams_of(keys, [5])
+    app.sync_broker.run(scripts.register(keys, b"other", 60_000, streams))
+    ping.delay()
+    app.sync_broker.execute("XREADGROUP", "GROUP", "taskq", "other", "STREAMS", keys.stream(5), ">")
+    move = redis_client.register_script(MOVE_DELIVERED)
+    front, level = keys.stream("front"), keys.stream(5)
+    with running_worker(app, burst=True) as running:
+        for _ in range(1500):
+            move(keys=[level, front])
+            move(keys=[front, level])
+        assert running.running
+        app.sync_broker.run(scripts.recover(keys, streams, b"other", 0))
+        running.join()
+    assert [stats.backlog for stats in app.queues()] == [0]
+
+
 def test_messages_of_the_same_millisecond_in_several_levels_stay_apart(app: TaskQ, redis_client: Any) -> None:
     """Each stream counts its own entry ids, so two levels may use the same one."""
 

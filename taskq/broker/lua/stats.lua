@@ -1,4 +1,4 @@
--- Count a queue for a view, in one command. Writes nothing.
+-- Count a queue at one moment. Writes nothing.
 --
 -- KEYS  1 consumers   2 delayed   3 dead   4 paused   5 history   6 levels   7 stream prefix
 --       8 limited     9 prefix of the lists of parked messages
@@ -6,6 +6,8 @@
 -- Returns {now ms, lag, pending, delayed, dead, birth of the oldest entry not yet delivered in ms (0: none), workers,
 --          paused 1 or 0, history of the last minute, history of the present minute,
 --          parked}; the histories are '' without one.
+-- Lag is a stream's length less what is pending, exact on every server version, because settled entries are deleted;
+-- the server's own "lag" turns nil after some deletions.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lag, pending, oldest = 0, 0, 0

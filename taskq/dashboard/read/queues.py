@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from taskq.app import TaskQ
-from taskq.broker import scripts
+from taskq.broker import survey
 from taskq.broker.inspect import QueueStats
-from taskq.broker.totals import HISTORY_MINUTES, Minute, Sums, minutes_of, read_history
+from taskq.broker.totals import Minute, Sums, minutes_of, read_history
 
 NOTHING = Sums()
 
@@ -46,11 +45,11 @@ def sample(app: TaskQ, queue: str, before: QueueSample | None) -> QueueSample:
     Raises:
         BrokerError: Redis could not be asked.
     """
-    reply = app.sync_broker.run(scripts.stats(app.keys.queue(queue), HISTORY_MINUTES))
-    now = int(reply[0]) / 1000
+    reply = app.sync_broker.run(survey.count(app.keys.queue(queue)))
+    view = survey.view_of(queue, reply)
     minutes = {minute.start // 60: minute.sums for minute in minutes_of(reply[8:10])}
-    minutes = {start: sums for start, sums in minutes.items() if start >= int(now) // 60 - 1}
-    new = QueueSample(_stats(queue, reply, now), now, minutes)
+    minutes = {start: sums for start, sums in minutes.items() if start >= int(view.at) // 60 - 1}
+    new = QueueSample(view.stats, view.at, minutes)
     return _begun(new) if before is None else _moved(before, new)
 
 
@@ -66,21 +65,6 @@ def history(app: TaskQ, queues: list[str]) -> list[Minute]:
         for minute in minutes:
             total[minute.start] = _plus(total.get(minute.start, NOTHING), minute.sums)
     return [Minute(start, sums) for start, sums in sorted(total.items())]
-
-
-def _stats(queue: str, reply: list[Any], now: float) -> QueueStats:
-    _, lag, pending, delayed, dead, oldest, workers, paused = reply[:8]
-    return QueueStats(
-        queue=queue,
-        lag=max(lag, 0),
-        pending=pending,
-        delayed=delayed,
-        dead=dead,
-        oldest_age=max(now - oldest / 1000, 0.0) if oldest else None,
-        workers=workers,
-        paused=bool(paused),
-        parked=reply[10],
-    )
 
 
 _SMOOTHING = 4.0

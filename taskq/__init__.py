@@ -36,6 +36,7 @@ from taskq.message import TaskState
 from taskq.result import Result
 from taskq.schedule import at, cron, crontab, every
 from taskq.schedules.entry import PeriodicEntry
+from taskq.secret import Secret
 from taskq.task import AsyncTask, Task
 from taskq.topic import Event, Topic
 
@@ -65,6 +66,7 @@ __all__ = [
     "ResultTimeoutError",
     "Retry",
     "ScheduleError",
+    "Secret",
     "SerializationError",
     "SoftTimeLimitExceededError",
     "Task",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import msgspec
 
 from taskq.errors import ConfigError, DecodeError
-from taskq.serialization import unserializable
+from taskq.serialization import pack_special, unpack_special, unserializable
 
 WIRE_VERSION = 1
 MAX_ID_LENGTH = 200
@@ -164,8 +164,8 @@ class Message(msgspec.Struct, array_like=True):
         return raw if isinstance(raw, str) else raw.hex()
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Message).decode
+_encode = msgspec.msgpack.Encoder(enc_hook=pack_special).encode
+_decode = msgspec.msgpack.Decoder(Message, ext_hook=unpack_special).decode
 
 
 def new_id() -> bytes:

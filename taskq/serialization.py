@@ -3,6 +3,7 @@
 What survives unchanged: None, bool, int (64 bits), float, str, bytes, list, dict, aware datetime.
 What arrives as plain data: tuple and set as list; dataclass, attrs and msgspec.Struct as dict;
 UUID, Decimal, Enum, date, time and naive datetime as their text or value.
+A :class:`~taskq.Secret` arrives as one, with the value in it as above.
 Nothing else is accepted: no pickle, so that data in Redis can never run code.
 """
 
@@ -13,9 +14,30 @@ from typing import Any
 import msgspec
 
 from taskq.errors import DecodeError, SerializationError
+from taskq.secret import Secret
 
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder()
+SECRET = 1
+"""MessagePack's extension type of a :class:`~taskq.Secret`; its data is the packed value."""
+
+
+def pack_special(value: object) -> msgspec.msgpack.Ext:
+    """The wire form of what MessagePack does not know; every encoder of users' values has it as ``enc_hook``.
+
+    Raises:
+        TypeError: there is none.
+    """
+    if isinstance(value, Secret):
+        return msgspec.msgpack.Ext(SECRET, _encoder.encode(value.reveal()))
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+def unpack_special(code: int, data: memoryview) -> object:
+    """What an extension type stands for; every decoder of users' values has it as ``ext_hook``."""
+    return Secret(_decoder.decode(data)) if code == SECRET else msgspec.msgpack.Ext(code, bytes(data))
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=pack_special)
+_decoder = msgspec.msgpack.Decoder(ext_hook=unpack_special)
 
 
 def dumps(value: Any, what: str = "value") -> bytes:

@@ -10,8 +10,9 @@ import pytest
 from support.process import ROOT
 from support.worker import running_worker
 
-from taskq import TaskQ
+from taskq import Secret, TaskQ
 from taskq.cli import main
+from taskq.errors import BrokerError
 
 
 def recipe(heading: str) -> dict[str, Any]:
@@ -62,19 +63,29 @@ def test_sentry_gets_dead_letters_with_their_task(app: TaskQ) -> None:
             events.extend(filter(None, (item.get_event() for item in envelope.items)))
 
     @app.task(name="pay", max_retries=0)
-    def pay() -> None:
+    def pay(card: Secret[str]) -> None:
         raise ValueError("declined")
 
     recipe("## Sentry")["start_sentry"](dsn="http://key@localhost:1/1", transport=Kept, auto_session_tracking=False)
     try:
+        value = "-".join(("tok", "5f1c9b"))  # whole it would be in the source lines that Sentry shows
         with running_worker(app):
-            result = pay.delay()
+            result = pay.delay(Secret(value))
             result.get(timeout=10, propagate=False)
-        (event,) = events
+        away = TaskQ("away", broker_url="redis://127.0.0.1:1/0", broker_deadline=0.1)
+        try:
+            away.send_task("pay", [Secret(value)], queue="pay")
+        except BrokerError as error:
+            sentry_sdk.capture_exception(error)
+        event, unsent = events
+        assert unsent["exception"]["values"][-1]["type"] == "BrokerUnavailableError"
+        away.close()
     finally:
         sentry_sdk.init()
     assert event["tags"] == {"task_id": result.id, "task": "pay", "queue": "default", "attempt": 1}
     assert event["exception"]["values"][-1]["value"] == "declined"
+    assert event["exception"]["values"][-1]["stacktrace"]["frames"][-1]["vars"]["card"] == "***"
+    assert value not in str(events)
     app.dlq.purge()
 
 

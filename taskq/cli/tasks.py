@@ -86,9 +86,9 @@ def list_messages(
         return stored(app.sync_broker.execute, keys, wanted, task=task, limit=limit)
 
     def table(found: list[Stored]) -> None:
-        _print_messages(found, state)
+        _print_messages(app, found, state)
 
-    show_view(read, table, (lambda found: [_fields(each) for each in found]) if as_json else None, watch)
+    show_view(read, table, (lambda found: [_fields(app, each) for each in found]) if as_json else None, watch)
 
 
 @tasks.command()
@@ -170,7 +170,7 @@ def _total_fields(found: dict[str, dict[str, TaskTotals]]) -> list[dict[str, Any
     ]
 
 
-def _print_messages(found: list[Stored], state: str) -> None:
+def _print_messages(app: TaskQ, found: list[Stored], state: str) -> None:
     when = {"queued": "sent", "running": "sent", "delayed": "due"}[state]
     if not found:
         click.echo(f"no {state} messages")
@@ -180,14 +180,17 @@ def _print_messages(found: list[Stored], state: str) -> None:
     for each in found:
         meta = each.message.meta if each.message else None
         row = [each.task_id or "-", each.task or "(no message)", each.level, _clock(each.at_ms)]
-        rows.append([*row, meta.attempt if meta else 1, _short(_call(each))])
+        rows.append([*row, meta.attempt if meta else 1, _call(app, each)])
         if state == "running":
             rows[-1] += [each.worker, age(each.held_ms / 1000)]
     print_table(columns + (["worker", "for"] if state == "running" else []), rows, numbers=("attempt", "for"))
 
 
-def _fields(each: Stored) -> dict[str, Any]:
+def _fields(app: TaskQ, each: Stored) -> dict[str, Any]:
+    from taskq.redaction import redacted_call
+
     message = each.message
+    call = redacted_call(message, app.tasks.get(message.task)) if message else None
     meta = message.meta if message else None
     fields: dict[str, Any] = {
         "id": each.task_id,
@@ -197,8 +200,8 @@ def _fields(each: Stored) -> dict[str, Any]:
         "level": each.level,
         "attempt": meta.attempt if meta else 1,
         "due" if each.state.value == "SCHEDULED" else "sent": _iso(each.at_ms),
-        "args": message.args if message else None,
-        "kwargs": message.kwargs if message else None,
+        "args": call.args if call else None,
+        "kwargs": call.kwargs if call else None,
     }
     if each.worker:
         fields |= {"worker": each.worker, "held_seconds": each.held_ms / 1000}
@@ -210,6 +213,7 @@ def _describe(app: TaskQ, id_: str, queues: Sequence[str]) -> dict[str, Any]:
     from taskq import outcome
     from taskq.broker.messages import find, locate
     from taskq.message import TaskState, wire_id
+    from taskq.redaction import redact_text
 
     execute, raw = app.sync_broker.execute, wire_id(id_)
     around = [int.from_bytes(raw[:6], "big")] if isinstance(raw, bytes) else []
@@ -221,33 +225,34 @@ def _describe(app: TaskQ, id_: str, queues: Sequence[str]) -> dict[str, Any]:
             return {"id": id_, "queue": name, "state": ending.state.value, **_came_out(ending)}
         found = find(execute, keys, id_, around)
         if found is not None:
-            between = {} if ending is None else {"last_error": ending.error, "traceback": ending.traceback}
-            return _fields(found) | between
+            if ending is None:
+                return _fields(app, found)
+            last = {"last_error": redact_text(ending.error), "traceback": redact_text(ending.traceback)}
+            return _fields(app, found) | last
         if locate(execute, keys, id_, around) is TaskState.REVOKED:
             return {"id": id_, "queue": name, "state": "REVOKED"}
     return {"id": id_, "state": "UNKNOWN"}
 
 
 def _came_out(ending: Ending) -> dict[str, Any]:
+    from taskq.redaction import redact, redact_text
+
     if ending.state.value == "SUCCESS":
-        return {"attempt": ending.attempt, "result": ending.value}
+        return {"attempt": ending.attempt, "result": redact(ending.value)}
     return {
         "attempt": ending.attempt,
         "error_type": ending.error_type,
-        "error": ending.error,
-        "traceback": ending.traceback,
+        "error": redact_text(ending.error),
+        "traceback": redact_text(ending.traceback),
     }
 
 
-def _call(each: Stored) -> str:
+def _call(app: TaskQ, each: Stored) -> str:
+    from taskq.redaction import redacted_call
+
     if each.message is None:
-        return each.data[:60].hex()
-    parts = [repr(value) for value in each.message.args]
-    return ", ".join(parts + [f"{name}={value!r}" for name, value in each.message.kwargs.items()])
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:59] + "…"
+        return each.data[:30].hex()
+    return redacted_call(each.message, app.tasks.get(each.message.task)).line(60)
 
 
 def _clock(ms: int) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from taskq.dashboard.redact import redact, redact_args, restore
 from taskq.errors import ConfigError
 from taskq.message import Message
+from taskq.redaction import redact, redact_args, restore
 
 DATETIME, BYTES = "$datetime", "$bytes"
 MOST = 200_000

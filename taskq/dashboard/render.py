@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from taskq import __version__
 from taskq.dashboard.cookies import THEME
-from taskq.dashboard.redact import redact_text
+from taskq.redaction import redact_text
 
 if TYPE_CHECKING:
     from taskq.dashboard.view import View

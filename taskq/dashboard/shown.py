@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from taskq.app import TaskQ
 from taskq.broker.messages import Stored
-from taskq.dashboard.redact import redact, redact_args, redact_text
 from taskq.dlq import DeadLetter
 from taskq.message import PLAIN, Message, TaskState
 from taskq.outcome import Ending
-
-CALL = 160
-"""Characters of a call in a table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A task and its arguments, redacted."""
-
-    task: str
-    args: list[Any]
-    kwargs: dict[str, Any]
-    line: str
-    """The arguments on one line, shortened."""
+from taskq.redaction import Call, redact, redact_text, redacted_call
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +66,15 @@ class ShownLetter:
     facts: list[tuple[str, str]]
     steps: list[Step]
 
+    def shows(self, text: str) -> bool:
+        """Whether *text* is in its arguments or its error, upper or lower case."""
+        call = f"{self.call.args} {self.call.kwargs}" if self.call else ""
+        return text.lower() in f"{call} {self.text}".lower()
+
 
 def of_call(app: TaskQ, message: Message) -> Call:
     """The call in *message*."""
-    args = redact_args(message.args, parameters(app, message.task))
-    kwargs = redact(message.kwargs)
-    parts = [repr(value) for value in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
-    line = ", ".join(parts)
-    return Call(message.task, args, kwargs, line if len(line) <= CALL else f"{line[: CALL - 1]}…")
+    return redacted_call(message, app.tasks.get(message.task))
 
 
 def of_message(app: TaskQ, stored: Stored) -> ShownMessage:
@@ -127,16 +112,6 @@ def of_letter(app: TaskQ, letter: DeadLetter) -> ShownLetter:
         facts,
         [*(_past(message) if message else []), _death(letter)],
     )
-
-
-def parameters(app: TaskQ, task: str) -> Sequence[str]:
-    """The names of a task's positional parameters, where its code is known."""
-    known = app.tasks.get(task)
-    if known is None:
-        return ()
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    names = [one.name for one in inspect.signature(known.function).parameters.values() if one.kind in kinds]
-    return names[1:] if getattr(known, "bind", False) else names
 
 
 def _facts(message: Message) -> list[tuple[str, str]]:

@@ -95,7 +95,7 @@ class DeadLetter:
     queue: str
     entry: str
     """Its id in the dead letter queue."""
-    data: bytes
+    data: bytes = field(repr=False)
     """The message's bytes as they were."""
     message: Message | None
     """None when the bytes are no message (malformed)."""

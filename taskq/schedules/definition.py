@@ -17,6 +17,7 @@ from taskq.schedule import Schedule
 from taskq.schedule.bounds import Bounded
 from taskq.schedule.stored import from_plain, to_plain
 from taskq.schedules.entry import MAX_CATCH_UP, MAX_JITTER, PeriodicEntry
+from taskq.serialization import pack_special, unpack_special
 from taskq.task import prepare
 
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 # by key, so that equal mappings have equal bytes
-_encode = msgspec.msgpack.Encoder(order="deterministic").encode
-_decode = msgspec.msgpack.Decoder(Definition).decode
+_encode = msgspec.msgpack.Encoder(enc_hook=pack_special, order="deterministic").encode
+_decode = msgspec.msgpack.Decoder(Definition, ext_hook=unpack_special).decode
 
 
 def _hash(value: object) -> str:

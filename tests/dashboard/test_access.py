@@ -20,8 +20,8 @@ from support.worker import run_burst, running_worker
 from taskq import TaskQ
 from taskq.dashboard import asgi
 from taskq.dashboard.access import Access, Credential, Role, load_credentials
-from taskq.dashboard.redact import HIDDEN, redact, redact_args, redact_text, restore
 from taskq.errors import ConfigError
+from taskq.redaction import HIDDEN, redact, redact_args, redact_text, restore
 
 
 def test_a_wrong_password_says_nothing_and_ten_of_them_close_the_door(

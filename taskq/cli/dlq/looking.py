@@ -16,6 +16,7 @@ from taskq.cli.dlq.options import (
 from taskq.cli.output import print_json, print_table, printable
 from taskq.cli.session import json_option, passing_app
 from taskq.errors import ExitCode
+from taskq.redaction import redact_text
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
@@ -58,7 +59,7 @@ def list_letters(
     page = app.dlq.page(queue, limit=limit, after=after, newest_first=newest, scan=scan, **where)
     parked_at = app.config.dlq_max_replays
     if as_json:
-        print_json([fields_of(letter, parked_at) for letter in page.letters])
+        print_json([fields_of(app, letter) for letter in page.letters])
     elif page.letters:
         rows = [_row(letter, parked_at) for letter in page.letters]
         print_table(_COLUMNS, rows, numbers=("attempts", "replays"))
@@ -117,7 +118,7 @@ def show(
     if letter is None:
         click.echo(f"taskq: no dead letter {id_!r}", err=True)
         raise SystemExit(ExitCode.FAILED)
-    fields = fields_of(letter, app.config.dlq_max_replays)
+    fields = fields_of(app, letter)
     if as_json:
         print_json(fields)
         return
@@ -148,7 +149,7 @@ def _row(letter: DeadLetter, parked_at: int) -> list[object]:
         letter.task or "-",
         letter.task_id or "-",
         evidence.reason,
-        first_line(error),
+        first_line(redact_text(error)),
         evidence.attempts,
         f"{letter.replays} parked" if letter.replays >= parked_at else letter.replays,
         clock(letter.died_at),
@@ -163,7 +164,7 @@ def _group_row(group: Group) -> list[object]:
         group.count,
         group.task or "-",
         group.reason or "-",
-        first_line(error),
+        first_line(redact_text(error)),
         clock(group.first_at),
         clock(group.last_at),
         group.last_entry or "-",
@@ -178,7 +179,7 @@ def _group_fields(group: Group) -> dict[str, Any]:
         "task": group.task,
         "reason": group.reason,
         "error_type": group.error_type,
-        "error": group.error,
+        "error": redact_text(group.error),
         "first_at": group.first_at.isoformat(timespec="milliseconds") if group.first_at else None,
         "last_at": group.last_at.isoformat(timespec="milliseconds") if group.last_at else None,
         "last_id": group.last_entry,

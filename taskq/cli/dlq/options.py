@@ -11,8 +11,10 @@ import click
 
 from taskq.durations import seconds
 from taskq.errors import ConfigError
+from taskq.redaction import parameters, redact, redact_args, redact_text, redacted_call
 
 if TYPE_CHECKING:
+    from taskq.app import TaskQ
     from taskq.dlq import DeadLetter
 
 _CHOICES = ("task", "error", "since", "until", "text", "fingerprint")
@@ -59,26 +61,29 @@ def check_choice(ids: tuple[str, ...], queue: str | None, where: dict[str, Any],
         raise click.UsageError("which ones? Give IDs, --queue, --task or the like, or --all")
 
 
-def fields_of(letter: DeadLetter, max_replays: int) -> dict[str, Any]:
-    """All that is known of a dead letter, with the names that ``--json`` promises."""
+def fields_of(app: TaskQ, letter: DeadLetter) -> dict[str, Any]:
+    """All that is known of a dead letter, redacted, with the names that ``--json`` promises."""
     evidence, message = letter.evidence, letter.message
+    task = app.tasks.get(letter.task)
+    names = parameters(task)
+    call = redacted_call(message, task) if message else None
     fields: dict[str, Any] = {
         "id": letter.entry,
         "queue": letter.queue,
         "task": letter.task,
         "task_id": letter.task_id,
-        "args": message.args if message else None,
-        "kwargs": message.kwargs if message else None,
+        "args": call.args if call else None,
+        "kwargs": call.kwargs if call else None,
         "reason": evidence.reason,
         "error_type": evidence.error_type,
-        "error": evidence.error,
+        "error": redact_text(evidence.error),
         "fingerprint": letter.fingerprint,
         "attempts": evidence.attempts,
         "crashes": evidence.crashes,
         "exit_code": evidence.exit_code,
         "rss_bytes": evidence.rss_bytes,
         "replays": letter.replays,
-        "parked": letter.replays >= max_replays,
+        "parked": letter.replays >= app.config.dlq_max_replays,
         "worker": evidence.worker,
         "died_at": letter.died_at.isoformat(timespec="milliseconds"),
         "failures": [
@@ -87,17 +92,22 @@ def fields_of(letter: DeadLetter, max_replays: int) -> dict[str, Any]:
                 "attempt": failure.attempt,
                 "at": moment(failure.at),
                 "error_type": failure.error_type,
-                "error": failure.error,
+                "error": redact_text(failure.error),
                 "worker": failure.worker,
                 "final": failure.final,
             }
             for failure in letter.failures
         ],
         "edits": [
-            {"at": moment(edit.at), "actor": edit.actor, "args": edit.args, "kwargs": edit.kwargs}
+            {
+                "at": moment(edit.at),
+                "actor": edit.actor,
+                "args": redact_args(edit.args, names),
+                "kwargs": redact(edit.kwargs),
+            }
             for edit in letter.edits
         ],
-        "traceback": evidence.traceback,
+        "traceback": redact_text(evidence.traceback),
     }
     if message is None:
         fields["data"] = letter.data.hex()

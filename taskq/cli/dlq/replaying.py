@@ -20,6 +20,7 @@ from taskq.cli.dlq.options import (
 )
 from taskq.cli.output import print_json, print_table
 from taskq.cli.session import json_option, passing_app
+from taskq.redaction import restore
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
@@ -98,7 +99,8 @@ def edit(
 ) -> None:
     """Replay one dead letter with other arguments.
 
-    It remembers the arguments that it had, and who changed them. With -A the new ones must fit the task.
+    It remembers the arguments that it had, and who changed them. With -A the new ones must fit the task. What is
+    shown as [redacted] or *** stays as it was where you write that again.
 
     \b
     taskq dlq edit -A shop:app 1740830400000-0 --args '[42, "ann@example.com"]'
@@ -108,6 +110,13 @@ def edit(
     if args is None and kwargs is None:
         raise click.UsageError("with which arguments? Give --args, --kwargs or both")
     app.load()
+    letter = app.dlq.get(id_, queue)
+    if letter is not None and letter.message is not None:
+        try:
+            args = None if args is None else restore(args, letter.message.args, "--args")
+            kwargs = None if kwargs is None else restore(kwargs, letter.message.kwargs, "--kwargs")
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
     app.dlq.edit(id_, args, kwargs, queue=queue, to=to)
     click.echo("replayed 1")
 

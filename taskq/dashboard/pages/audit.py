@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from taskq.dashboard.redact import redact
 from taskq.dashboard.routing import Page
 from taskq.dashboard.view import View
+from taskq.redaction import redact
 
 page = Page("audit", "Audit log", "/audit")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from taskq.dashboard import shown
 from taskq.dashboard.access import Role
 from taskq.dashboard.editing import from_text, to_text
 from taskq.dashboard.jobs import Job, Progress, Work
@@ -12,6 +11,7 @@ from taskq.dashboard.pages.dlq import FILTERS, find_letter, only, where
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.view import View
 from taskq.errors import ConfigError, TaskqError
+from taskq.redaction import parameters
 
 page = Page("dlq")
 
@@ -67,7 +67,7 @@ def edit_form(view: View) -> Response:
     letter = find_letter(view)
     if letter.message is None:
         raise ConfigError("this dead letter is no message: it has no arguments to edit")
-    text = to_text(letter.message, shown.parameters(view.site.app, letter.task))
+    text = to_text(letter.message, parameters(view.site.app.tasks.get(letter.task)))
     return view.render("edit.html", letter=letter, text=text, error="")
 
 

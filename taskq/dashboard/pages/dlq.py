@@ -49,6 +49,8 @@ def letters(view: View) -> Response:
     )
     template = "letters_rows.html" if view.part == "rows" else "letters.html"
     rows = [shown.of_letter(view.site.app, letter) for letter in found.letters]
+    if given["text"]:  # what is not shown cannot be searched for
+        rows = [row for row in rows if row.shows(given["text"])]
     return view.render(template, rows=rows, found=found, queue=queue, queues=queues, where=given)
 
 

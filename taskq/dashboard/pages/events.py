@@ -9,11 +9,11 @@ from starlette.responses import Response
 from taskq.broker.topics import GroupStats, TopicStats
 from taskq.config import check_name
 from taskq.dashboard.actions import record
-from taskq.dashboard.redact import redact
 from taskq.dashboard.render import number
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.view import View
 from taskq.errors import ConfigError, UnknownTopicError
+from taskq.redaction import redact
 
 page = Page("events", "Events", "/events")
 

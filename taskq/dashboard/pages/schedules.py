@@ -8,11 +8,10 @@ from datetime import datetime
 from starlette.responses import Response
 
 from taskq.dashboard.actions import record
-from taskq.dashboard.redact import redact, redact_args
 from taskq.dashboard.routing import NotFoundError, Page
-from taskq.dashboard.shown import parameters
 from taskq.dashboard.view import View
 from taskq.errors import ScheduleError
+from taskq.redaction import parameters, redact, redact_args
 from taskq.schedules.views import ScheduleInfo
 
 page = Page("schedules", "Schedules", "/schedules")
@@ -40,7 +39,7 @@ def detail(view: View) -> Response:
         info=info,
         coming=coming,
         past=schedules.history(info.name, limit=PAST),
-        args=redact_args(info.args, parameters(view.site.app, info.task)),
+        args=redact_args(info.args, parameters(view.site.app.tasks.get(info.task))),
         kwargs=redact(info.kwargs),
     )
 

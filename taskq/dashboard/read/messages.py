@@ -15,6 +15,7 @@ from taskq.broker.messages import Stored, find, stored
 from taskq.errors import DecodeError
 from taskq.message import Message, TaskState, decode, wire_id
 from taskq.outcome import Ending
+from taskq.redaction import redacted_call
 
 PAGE = 500
 """Entries in one read."""
@@ -39,15 +40,21 @@ class Wanted:
 
     task: str = ""
     text: str = ""
-    """Somewhere in the arguments, upper or lower case."""
+    """Somewhere in the arguments, upper or lower case; what is not shown cannot be searched for."""
 
-    def matches(self, message: Message | None) -> bool:
+    def matches(self, message: Message | None, app: TaskQ) -> bool:
         """Whether it is one of those."""
         if message is None:
             return not (self.task or self.text)
         if self.task and message.task != self.task:
             return False
-        return not self.text or self.text.casefold() in repr((message.args, message.kwargs)).casefold()
+        if not self.text:
+            return True
+        text = self.text.casefold()
+        if text not in repr((message.args, message.kwargs)).casefold():  # spares most messages the redaction
+            return False
+        call = redacted_call(message, app.tasks.get(message.task))
+        return text in repr((call.args, call.kwargs)).casefold()
 
 
 Place = tuple[str, Stored]
@@ -63,7 +70,7 @@ def look(app: TaskQ, queue: str, view: str, wanted: Wanted, after: str = "") -> 
     result, deadline = Look(), time.monotonic() + BUDGET
     for cursor, message in VIEWS[view](app.sync_broker.execute, app.keys.queue(queue), after):
         result.scanned += 1
-        if wanted.matches(message.message):
+        if wanted.matches(message.message, app):
             result.found.append(message)
         if len(result.found) >= SHOWN or (result.scanned % 100 == 0 and time.monotonic() > deadline):
             result.next = cursor

@@ -1,4 +1,4 @@
-"""What is not shown: values whose names say that they are secret.
+"""What the dashboard and the command line do not show: a :class:`~taskq.Secret`, and values with telling names.
 
 Names decide for arguments, keys of mappings inside of them, headers, and ``name=value`` in error texts. The
 messages themselves stay as they are in Redis.
@@ -6,9 +6,17 @@ messages themselves stay as they are in Redis.
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from taskq.secret import MASK, Secret
+
+if TYPE_CHECKING:
+    from taskq.message import Message
+    from taskq.task import BaseTask
 
 HIDDEN = "[redacted]"
 
@@ -31,14 +39,13 @@ def is_secret(name: object) -> bool:
 
 
 def redact(value: Any, *, depth: int = _DEPTH) -> Any:
-    """A copy of *value* in which the values of secret names are :data:`HIDDEN`."""
+    """A copy of *value* in which the values of secret names are :data:`HIDDEN`, and secrets their mask."""
+    if isinstance(value, Secret):
+        return MASK
     if depth == 0:
         return "[too deep to show]"
     if isinstance(value, Mapping):
-        return {
-            key: HIDDEN if is_secret(key) and item is not None else redact(item, depth=depth - 1)
-            for key, item in value.items()
-        }
+        return {key: _named(key, item, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [redact(item, depth=depth - 1) for item in value]
     return redact_text(value) if isinstance(value, str) else value
@@ -47,7 +54,36 @@ def redact(value: Any, *, depth: int = _DEPTH) -> Any:
 def redact_args(args: Sequence[Any], names: Sequence[str]) -> list[Any]:
     """Positional arguments, hidden by the *names* of their parameters where these are known."""
     known = [*names[: len(args)], *[""] * (len(args) - len(names))]
-    return [HIDDEN if is_secret(name) else redact(value) for value, name in zip(args, known, strict=True)]
+    return [_named(name, value, _DEPTH) for value, name in zip(args, known, strict=True)]
+
+
+def parameters(task: BaseTask[..., Any] | None) -> Sequence[str]:
+    """The names of a task's positional parameters; none where its code is not known."""
+    if task is None:
+        return ()
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [one.name for one in inspect.signature(task.function).parameters.values() if one.kind in kinds]
+    return names[1:] if getattr(task, "bind", False) else names
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A task and its arguments, redacted."""
+
+    task: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+    def line(self, length: int) -> str:
+        """The arguments on one line, cut at *length* characters."""
+        parts = [_written(value) for value in self.args]
+        line = ", ".join(parts + [f"{name}={_written(value)}" for name, value in self.kwargs.items()])
+        return line if len(line) <= length else f"{line[: length - 1]}…"
+
+
+def redacted_call(message: Message, task: BaseTask[..., Any] | None) -> Call:
+    """The call in *message*; *task* is its task where the code is known."""
+    return Call(message.task, redact_args(message.args, parameters(task)), redact(message.kwargs))
 
 
 def redact_text(text: str) -> str:
@@ -66,11 +102,17 @@ def redact_text(text: str) -> str:
 def restore(edited: Any, original: Any, where: str = "the arguments") -> Any:
     """*edited*, with what was hidden and left as it was shown put back from *original*.
 
+    What is written over a secret becomes one.
+
     Raises:
-        ValueError: it has :data:`HIDDEN` where nothing was hidden.
+        ValueError: it has :data:`HIDDEN` or a mask where nothing was hidden.
     """
+    if isinstance(original, Secret):
+        return original if edited in (MASK, HIDDEN) else Secret(edited)
     if edited == HIDDEN and original is not None:
         return original
+    if edited == MASK != original:
+        raise ValueError(f"{where} is {MASK} where no secret was; write the value itself")
     if isinstance(edited, str):
         if isinstance(original, str) and edited == redact_text(original):
             return original
@@ -84,6 +126,15 @@ def restore(edited: Any, original: Any, where: str = "the arguments") -> Any:
         items += [None] * (len(edited) - len(items))
         return [restore(item, items[n], f"{where}[{n}]") for n, item in enumerate(edited)]
     return edited
+
+
+def _named(name: object, value: Any, depth: int) -> Any:
+    hidden = is_secret(name) and value is not None and not isinstance(value, Secret)
+    return HIDDEN if hidden else redact(value, depth=depth)
+
+
+def _written(value: object) -> str:
+    return value if value in (MASK, HIDDEN) and isinstance(value, str) else repr(value)
 
 
 def _snake(name: str) -> str:

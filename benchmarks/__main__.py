@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks import breakdown, comparison, contenders, environments, modes, report, results
 from benchmarks.bench import say
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--measures", metavar="A,B", default=",".join(MEASURES), help="default: %(default)s")
     run.add_argument(
-        "--json", type=Path, metavar="FILE", help="where to write; default results/run.json for a full run"
+        "--json", type=Path, metavar="FILE", help="where to save; default results/run.json, nowhere for small sizes"
     )
     run.add_argument("--work", type=Path, help="where rivals are installed; default: the user's cache directory")
     run.set_defaults(command=run_comparison)
@@ -51,8 +52,13 @@ def parser() -> argparse.ArgumentParser:
     scaling.add_argument("--full", action="store_true", help="also ten million tasks")
     scaling.add_argument("--smoke", action="store_true", help="the smallest sizes: does everything work?")
     scaling.add_argument("--only", nargs="+", default=[], metavar="CURVE", help=f"of {', '.join(study.CURVES)}")
+    scaling.add_argument(
+        "--sizes", nargs="+", type=int, default=[], metavar="N", help="of the curves in --only, these sizes alone"
+    )
     scaling.add_argument("--reps", type=int, help="samples per point; default 3")
-    scaling.add_argument("--json", type=Path, default=SCALING, metavar="FILE")
+    scaling.add_argument(
+        "--json", type=Path, metavar="FILE", help="where to save; default results/scaling.json, nowhere for --smoke"
+    )
     scaling.set_defaults(command=run_scaling)
 
     parts = commands.add_parser("breakdown", help="where the time of one task goes")
@@ -78,6 +84,13 @@ def run_comparison(given: argparse.Namespace) -> None:
     small = sizes is not FULL
     rivals = named(given.rivals or ("none" if small else "all"), contenders.rival_names(), "rival")
     measures = named(given.measures, list(MEASURES), "measure")
+    path = given.json or (None if small else RUN)
+    before = results.load(path) if path else {}
+
+    def keep(found: dict[str, Any]) -> None:
+        if path is not None:
+            results.save(path, results.merged(before, found))
+
     found = comparison.compare(
         sizes=sizes,
         reps=given.reps or (1 if small else 5),
@@ -85,25 +98,31 @@ def run_comparison(given: argparse.Namespace) -> None:
         rivals=[*rivals, *(name for name in given.only if name in contenders.rival_names() and name not in rivals)],
         only=given.only,
         cache=given.work.absolute() if given.work else environments.default_directory(),
+        keep=keep,
     )
     say(report.comparison_tables(found))
-    path = given.json or (None if small or given.only else RUN)
     if path is None:
-        say("not saved: give --json FILE to keep the results of a part")
-        return
-    results.save(path, results.merged(results.load(path), found))
+        say("not saved: give --json FILE to keep small sizes")
     if path == RUN:
         write_report()
 
 
 def run_scaling(given: argparse.Namespace) -> None:
     """``scaling``"""
+    if given.sizes and not given.only:
+        raise SystemExit("--sizes needs --only CURVE: a number means something else for each curve")
     curves = named(",".join(given.only) or "all", list(study.CURVES), "curve")
     size = study.SMOKE if given.smoke else study.FULL if given.full else study.NORMAL
-    found = study.run(curves, size, given.reps or (1 if given.smoke else 3))
+    path = given.json or (None if given.smoke else SCALING)
+    before = results.load(path) if path else {}
+
+    def keep(found: dict[str, Any]) -> None:
+        if path is not None:
+            results.save(path, study.merged(before, found))
+
+    found = study.run(curves, size, given.reps or (1 if given.smoke else 3), given.sizes, keep)
     say(report.scaling_tables(found))
-    results.save(given.json, results.merged(results.load(given.json), found))
-    if given.json == SCALING:
+    if path == SCALING:
         write_report()
 
 

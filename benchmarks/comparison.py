@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import contenders, machine, source
-from benchmarks.bench import Bench, say
+from benchmarks import contenders, machine
+from benchmarks.bench import Bench, Rows, say
 from benchmarks.contenders import Contender
 from benchmarks.measures import MEASURES
 from benchmarks.server import Server
@@ -18,9 +16,21 @@ from benchmarks.sizes import Sizes
 
 
 def compare(
-    *, sizes: Sizes, reps: int, measures: Sequence[str], rivals: Sequence[str], only: Sequence[str], cache: Path
+    *,
+    sizes: Sizes,
+    reps: int,
+    measures: Sequence[str],
+    rivals: Sequence[str],
+    only: Sequence[str],
+    cache: Path,
+    keep: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """Take *measures* of taskq, the bare loops and *rivals* (of *only* these, when given).
+
+    Args:
+        sizes, reps, measures, rivals, only: what to take, and how often.
+        cache: where rivals are installed.
+        keep: gets what there is after each turn of a measure, so that an interrupted run loses nothing.
 
     Returns:
         The machine, and per measure its rows; a rival that cannot be installed is named with the reason.
@@ -37,7 +47,14 @@ def compare(
         bench = Bench(sizes, reps, server, Path(scratch), taking_part, bare=not only or "bare" in only)
         for name in measures:
             say(f"{name}:")
-            found["measures"][name] = measured(bench, name)
+
+            def keep_rows(rows: Rows, name: str = name) -> None:
+                found["measures"][name] = {"rows": rows}
+                keep(found)
+
+            bench.take_in_turns(list(MEASURES[name](bench)), keep_rows)
+            for snapshot in bench.scratch.glob("*.rdb"):
+                snapshot.unlink()
     return found
 
 
@@ -65,19 +82,3 @@ def about(contender: Contender) -> dict[str, Any]:
         "versions": contender.versions,
         "notes": contender.adapter.get("notes", ""),
     }
-
-
-def measured(bench: Bench, name: str) -> dict[str, Any]:
-    """One measure, with when and how it was taken."""
-    begin, code = time.monotonic(), source.digest()
-    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    found = bench.take_in_turns(list(MEASURES[name](bench)))
-    for snapshot in bench.scratch.glob("*.rdb"):
-        snapshot.unlink()
-    return {
-        "date": date,
-        "reps": bench.reps,
-        "sizes": bench.sizes.name,
-        "took_s": round(time.monotonic() - begin),
-        "source": source.during(code),
-    } | found

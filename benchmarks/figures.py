@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -23,6 +24,12 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def short(value: float) -> float:
     """*value* with as many digits as mean something."""
     return float(f"{value:.5g}")
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Where the true median lies with 95 % confidence, whatever the distribution; all of *values* when they are few."""
+    ordered, beyond = sorted(values), math.floor((len(values) - 1.96 * math.sqrt(len(values))) / 2)
+    return ordered[max(beyond - 1, 0)], ordered[min(len(values) - beyond, len(values) - 1)]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -33,6 +33,14 @@ def describe(redis_version: str) -> dict[str, Any]:
     }
 
 
+def available_memory() -> int:
+    """Bytes that can be used without swapping."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def speed() -> float:
     """Loops per microsecond of a fixed piece of Python. On a shared host it varies from one minute to the next."""
     begin, total = time.perf_counter(), 0

@@ -57,6 +57,25 @@ COLUMNS: dict[str, tuple[str, tuple[tuple[str, str, int], ...]]] = {
         (("rate", "events/s", 0), ("rss_growth_mb", "growth of the worker's memory MB", 1)),
     ),
     "inserts": ("Rows inserted into PostgreSQL per second", (("rate", "rows/s", 0), ("cpu_us", "worker CPU µs", 1))),
+    "dead_letters": (
+        "100,000 dead letters replayed",
+        (("rate", "messages/s", 0), ("groups_ms", "their overview ms", 1)),
+    ),
+    "metrics": (
+        "What metrics cost",
+        (
+            ("ratio", "throughput on / off", 3),
+            ("on", "tasks/s on", 0),
+            ("off", "tasks/s off", 0),
+            ("scrape_ms", "one scrape ms", 1),
+            ("worst_ms", "slowest scrape ms", 1),
+            ("round_trips", "round trips", 0),
+        ),
+    ),
+    "publishing": (
+        "Events published and handled",
+        (("rate", "events (or calls) a second", 0), ("us", "µs each", 2), ("cpu_us", "CPU µs", 1)),
+    ),
 }
 INTRODUCTION = """\
 # Performance
@@ -138,13 +157,30 @@ def comparison_tables(saved: Saved) -> str:
             figures = row.get("figures", {})
             cells = [shown(figures[key], digits) if key in figures else "-" for key, _, digits in columns]
             rows.append((row_name, *cells, how(row)))
-        speed = shown(measure["machine_speed"], 1) if "machine_speed" in measure else "not noted"
-        taken = (
-            f"{measure['date']}, {measure['reps']} turns, {measure['sizes']} sizes, machine speed {speed}, "
-            f"taskq source {measure['source']}"
-        )
-        parts.append(f"## {title}\n\n{taken}\n\n" + table(("row", *(head for _, head, _ in columns), "how"), rows))
+        heads = ("row", *(head for _, head, _ in columns), "how")
+        parts.append(f"## {title}\n\n{runs_of(measure['rows'])}\n" + table(heads, rows))
     return "\n".join(parts)
+
+
+def runs_of(rows: Mapping[str, Saved]) -> str:
+    """When and how the rows of a measure were taken: a line for each run that they come from."""
+    runs: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        if "taken" in row:
+            contenders = runs.setdefault(taken_line(row["taken"]), [])
+            contenders += [name.split("/")[0]] if name.split("/")[0] not in contenders else []
+    if len(runs) == 1:
+        return next(iter(runs)) + "\n"
+    return "".join(f"* {', '.join(contenders)}: {line}\n" for line, contenders in runs.items())
+
+
+def taken_line(taken: Saved) -> str:
+    """One run of a measure."""
+    speed = shown(taken["machine_speed"], 1) if taken["machine_speed"] else "not noted"
+    return (
+        f"{taken['date']}, {taken['turns']} turns, {taken['sizes']} sizes, machine speed {speed}, "
+        f"taskq source {taken['source']}"
+    )
 
 
 def how(row: Saved) -> str:
@@ -181,14 +217,17 @@ def scaling_tables(saved: Saved, reasons: Mapping[str, str] | None = None, image
             continue
         grown = ", ".join(f"{figure} x {value:.2f}" for figure, value in curve["growth"].items())
         summary.append((curve["title"], grown, "yes" if curve["flat"] else "**no**", (reasons or {}).get(name, "")))
-        head = (curve["axis"], "wall µs", "worker CPU µs", "Redis CPU µs", "tasks/s")
+        head = (curve["axis"], "wall µs", "worker CPU µs", "Redis CPU µs", "tasks/s", "taken")
         rows = []
         for point in curve["points"]:
+            if "skipped" in point:
+                rows.append((f"{point['size']:,}", point["skipped"], "-", "-", "-", "-"))
+                continue
             figures = point["figures"]
             cells = (shown(figures[key]) if key in figures else "-" for key in ("us", "cpu_us", "redis_us"))
-            rows.append((f"{point['size']:,}", *cells, shown(figures["rate"], 0)))
-        taken = f"{curve['date']}, taskq source {curve['source']}"
-        tables.append(f"### {curve['title'].capitalize()}\n\n{taken}\n\n" + table(head, rows))
+            rows.append((f"{point['size']:,}", *cells, shown(figures["rate"], 0), point["taken"]["date"]))
+        codes = ", ".join(dict.fromkeys(point["taken"]["source"] for point in curve["points"] if "taken" in point))
+        tables.append(f"### {curve['title'].capitalize()}\n\ntaskq source {codes}\n\n" + table(head, rows))
     if summary:
         parts.append(table(("grows", "dearest over cheapest", "flat", "why not"), summary))
     return "\n".join([*parts, *tables])

@@ -30,7 +30,7 @@ def benchmarks(*arguments: str, output: Path) -> dict[str, Any]:
 
 
 def test_a_run_measures_taskq_and_the_bare_loops(tmp_path: Path) -> None:
-    measures = "throughput,enqueue,memory"
+    measures = "throughput,enqueue,memory,publishing"
     found = benchmarks("run", "--smoke", "--measures", measures, output=tmp_path / "run.json")
     assert found["machine"]["versions"]["redis-server"]
     assert set(found["measures"]) == set(measures.split(","))
@@ -54,6 +54,69 @@ def test_a_scaling_curve_has_a_cost_for_each_size(tmp_path: Path) -> None:
     for curve in found["measures"].values():
         assert len(curve["points"]) == 2
         assert set(curve["growth"]) == {"us", "redis_us"}
+
+
+def test_a_size_alone_joins_the_other_sizes_of_its_curve() -> None:
+    from benchmarks.scaling import study
+
+    def points(date: str, *sizes: int) -> list[dict[str, Any]]:
+        figures = {name: {"median": 10, "min": 9, "max": 11} for name in ("us", "redis_us")}
+        return [{"size": size, "taken": {"date": date}, "figures": figures} for size in sizes]
+
+    def curve(date: str, *sizes: int) -> dict[str, Any]:
+        return {"measures": {"keys": study.judged("keys", points(date, *sizes))}}
+
+    before = curve("then", 1, 50)
+    before["measures"]["worker_memory"] = {"points": []}
+    found = study.merged(before, curve("now", 200, 50))["measures"]
+    assert {p["size"]: p["taken"]["date"] for p in found["keys"]["points"]} == {1: "then", 50: "now", 200: "now"}
+    assert found["keys"]["flat"]
+    assert "worker_memory" in found
+
+
+def test_an_interrupted_run_keeps_its_samples(tmp_path: Path) -> None:
+    from benchmarks.bench import Bench, Rows, Trial
+    from benchmarks.sizes import SMOKE
+
+    kept: list[Rows] = []
+    rates = iter((1.0, 2.0))
+
+    def interrupted() -> dict[str, float]:
+        if len(kept) == 1:
+            raise KeyboardInterrupt
+        return {"rate": 3.0}
+
+    bench = Bench(SMOKE, 5, None, tmp_path, [])  # type: ignore[arg-type]  # no trial here needs Redis
+    trials = [Trial("a/x", "", lambda: {"rate": next(rates)}), Trial("b/x", "", interrupted)]
+    with pytest.raises(KeyboardInterrupt):
+        bench.take_in_turns(trials, kept.append)
+    assert [row["taken"]["turns"] for row in kept[-1].values()] == [2, 1]
+
+
+def test_rows_of_another_run_keep_their_figures_and_date() -> None:
+    from benchmarks import results
+
+    def run(date: str, *names: str) -> dict[str, Any]:
+        rows = {name: {"command": "", "taken": {"date": date}} for name in names}
+        return {
+            "contenders": {name.split("/")[0]: {} for name in names},
+            "absent": {},
+            "measures": {"m": {"rows": rows}},
+        }
+
+    new = run("now", "taskq/x", "taskq/new")
+    new["measures"]["m"]["rows"]["taskq/x"].pop("taken")  # interrupted before its first sample
+    rows = results.merged(run("then", "taskq/x", "taskq/gone", "rival/x"), new)["measures"]["m"]["rows"]
+    dates = {name: row["taken"]["date"] for name, row in rows.items()}
+    assert dates == {"taskq/x": "then", "rival/x": "then", "taskq/new": "now"}
+
+
+def test_a_median_of_many_pairs_has_a_narrow_interval() -> None:
+    from benchmarks.figures import median_interval
+
+    assert median_interval([0.9, 1.0, 1.1]) == (0.9, 1.1)
+    low, high = median_interval([0.9 + number / 1000 for number in range(200)])
+    assert 0.98 < low < 0.9995 < high < 1.02
 
 
 def test_the_report_judges_every_target() -> None:

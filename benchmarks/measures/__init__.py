@@ -13,6 +13,7 @@ from benchmarks.measures import (
     latency,
     memory,
     metrics,
+    publishing,
     round_trip,
     throughput,
     waiting,
@@ -31,4 +32,5 @@ MEASURES: dict[str, Callable[[Bench], Iterable[Trial]]] = {
     "metrics": metrics.trials,
     "window": window.trials,
     "dead_letters": dead_letters.trials,
+    "publishing": publishing.trials,
 }

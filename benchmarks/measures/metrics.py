@@ -1,5 +1,7 @@
 """What metrics cost: no-op tasks per second with and without ``--metrics-port``, and one scrape of ``taskq metrics``.
 
+The cost is far below what the machine's speed varies by within seconds, so it takes many short pairs: one worker with,
+one without, each time in the other order.
 The queues of the scrape hold messages, and every one has leases and a history, so that each is really read.
 """
 
@@ -12,9 +14,9 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, generate_latest
 
 from benchmarks.bench import Bench, Trial
-from benchmarks.contenders import Contender
+from benchmarks.contenders import Contender, Setup
 from benchmarks.figures import Sample
-from benchmarks.measures.throughput import contender_trial
+from benchmarks.measures.throughput import command_line
 from taskq.app import TaskQ
 from taskq.broker import scripts
 from taskq.broker.totals import HISTORY_MINUTES, Sums
@@ -24,15 +26,49 @@ from taskq.metrics import Exporter
 QUEUES = 100
 WORKERS = 20
 SCRAPES = 20
+PAIRS = 10
+"""In one turn."""
+SHORT = 4
+"""How much shorter a sample of a pair is than one of throughput."""
 
 
 def trials(bench: Bench) -> Iterator[Trial]:
     """The queues whose adapter has setups for it: taskq."""
     for contender in bench.contenders:
-        for setup in contender.setups_for("metrics"):
-            yield contender_trial(bench, contender, setup, results=False)
+        if setups := contender.setups_for("metrics"):
+            yield pairs_trial(bench, contender, *setups)
         if contender.own:
             yield scrape_trial(bench, contender)
+
+
+def pairs_trial(bench: Bench, contender: Contender, off: Setup, on: Setup) -> Trial:
+    """Both setups, again and again, on the same messages."""
+    count = max(int(off.rate * bench.sizes.throughput_seconds / SHORT), 100)
+    pairs: list[float] = []
+
+    def prepare() -> None:
+        bench.server.fresh()
+        contender.produce(bench.server.url, "fill", task="noop", count=count, page=contender.page)
+        bench.server.save(bench.snapshot("metrics"))
+
+    def rate(setup: Setup) -> float:
+        bench.server.fresh(bench.snapshot("metrics"))
+        with bench.workers(contender, setup) as workers:
+            done = workers.wait_for(count)
+        return done.ended / done.seconds
+
+    def take() -> Sample:
+        rates: dict[str, list[float]] = {off.name: [], on.name: []}
+        for number in range(PAIRS):
+            for setup in (off, on) if number % 2 else (on, off):
+                rates[setup.name].append(rate(setup))
+        found = [one / other for one, other in zip(rates[on.name], rates[off.name], strict=True)]
+        pairs.extend(round(ratio, 4) for ratio in found)
+        middle = {name: statistics.median(values) for name, values in rates.items()}
+        return {"ratio": statistics.median(found), "on": middle[on.name], "off": middle[off.name]}
+
+    command = f"{command_line(on)}, and without"
+    return Trial(f"{contender.name}/pairs", command, take, prepare, {"count": count, "pairs": pairs})
 
 
 def scrape_trial(bench: Bench, contender: Contender) -> Trial:

@@ -31,6 +31,7 @@ except ImportError:
     pack, unpack = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder().decode
 
 STREAM, GROUP, CONSUMER, BATCH = "bench", "group", "consumer", 100
+GROUPS = ("stock", "notification", "analytics")
 RESULT_TTL = 3600
 MESSAGE = {"id": "0123456789abcdef0123456789abcdef", "task": "app.noop", "args": [], "kwargs": {}}
 TASKS: dict[str, Callable[..., Any]] = {"app.noop": tally.hit}
@@ -74,6 +75,27 @@ def loop(count: int, codec: str) -> None:
         pipeline.xdel(STREAM, *entries)
         pipeline.execute()
         count -= len(entries)
+
+
+def fill_groups(count: int) -> None:
+    """As :func:`fill`, and every group of :data:`GROUPS` reads all of it."""
+    fill(count, "msgpack")
+    for group in GROUPS:
+        client.xgroup_create(STREAM, group, id="0")
+
+
+def loop_groups(count: int) -> None:
+    """As :func:`loop` for three groups in turn; what was read stays in the stream."""
+    left = dict.fromkeys(GROUPS, count)
+    while any(left.values()):
+        for group in GROUPS:
+            entries = []
+            for entry, fields in client.xreadgroup(group, CONSUMER, {STREAM: ">"}, count=BATCH)[0][1]:
+                message = unpack(fields[b"d"])
+                TASKS[message["task"]](*message["args"], **message["kwargs"])
+                entries.append(entry)
+            client.xack(STREAM, group, *entries)
+            left[group] -= len(entries)
 
 
 def loop_results(count: int) -> None:
@@ -194,6 +216,8 @@ def wake(count: int) -> None:
 OPERATIONS: dict[str, Callable[[float], Any]] = {
     "fill_json": lambda count: fill(int(count), "json"),
     "fill_msgpack": lambda count: fill(int(count), "msgpack"),
+    "fill_groups": lambda count: fill_groups(int(count)),
+    "loop_groups": lambda count: loop_groups(int(count)),
     "loop_json": lambda count: loop(int(count), "json"),
     "loop_msgpack": lambda count: loop(int(count), "msgpack"),
     "loop_results": lambda count: loop_results(int(count)),

@@ -1,19 +1,21 @@
 """The producer: runs in a queue's own environment, sends with the queue's own ``app.py``, prints one JSON line.
 
-``app.py`` has ``send(task, *args)``; where the queue offers it, ``send_many(task, calls)``; ``asend(task, *args)`` for
-concurrent senders; ``call(task)`` to send and wait for the result; ``open()`` and ``close()``. ``send`` and
-``send_many`` are either both ordinary or both async.
+The module named by ``--app`` (``app.py``) has ``send(task, *args)``; where the queue offers it, ``send_many(task,
+calls)``; ``asend(task, *args)`` for concurrent senders; ``call(task)`` to send and wait for the result; ``open()`` and
+``close()``. ``send`` and ``send_many`` are either both ordinary or both async.
 """
 
 import argparse
 import asyncio
+import importlib
 import inspect
 import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import app  # type: ignore[import-not-found]
+app: Any
+"""The module that sends."""
 
 SINGLES = 20
 """Single sends between two looks at the clock."""
@@ -140,6 +142,7 @@ OPERATIONS = {
 
 async def main() -> None:
     """Parse the command line, run one operation, print what it measured."""
+    global app
     parser = argparse.ArgumentParser()
     parser.add_argument("operation", choices=OPERATIONS)
     parser.add_argument("--task", default="noop")
@@ -148,7 +151,9 @@ async def main() -> None:
     parser.add_argument("--payload", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--interval", type=float, default=0.01)
+    parser.add_argument("--app", default="app", help="the module that sends")
     given = parser.parse_args()
+    app = importlib.import_module(given.app)
     if hasattr(app, "open"):
         await settled(app.open())
     measured = await OPERATIONS[given.operation](given)

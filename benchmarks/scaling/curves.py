@@ -16,6 +16,8 @@ from benchmarks.figures import Sample
 from taskq import TaskQ
 from taskq.broker.scripts import MAX_PER_CALL
 
+ONE_KEY = 5_000
+"""Messages of one ordering key in a sample: they run one by one."""
 PREPARER = HERE / "scaling" / "prepare.py"
 
 
@@ -27,6 +29,7 @@ class Scale:
     backlog: tuple[int, ...]
     delayed: tuple[int, ...]
     pending: tuple[int, ...]
+    keys: tuple[int, ...]
     workers: tuple[int, ...]
     payload: tuple[int, ...]
     run: int
@@ -45,6 +48,8 @@ class Curve:
     sample: Callable[[Study, int], Sample]
     flat: tuple[str, ...] = ("us", "redis_us")
     """The figures that must not change with the size."""
+    bytes_each: int = 0
+    """Memory of the machine for one more of it: Redis, its snapshot in the page cache, and a spare half."""
 
 
 @dataclass(slots=True)
@@ -143,6 +148,14 @@ def pending(study: Study, size: int) -> Sample:
     return study.drained(study.setup(), study.scale.run)
 
 
+def keys(study: Study, size: int) -> Sample:
+    """Run messages that share *size* ordering keys: with few keys most of them wait for one before them."""
+    study.bench.server.fresh()
+    count = max(min(study.scale.run, ONE_KEY * size), size)
+    study.prepare("keyed", count=count, keys=size)
+    return study.drained(study.setup(), count)
+
+
 def workers(study: Study, size: int) -> Sample:
     """Run messages with *size* worker processes. Few cores bound the wall time; Redis's share must not grow."""
     study.bench.server.fresh()
@@ -175,12 +188,13 @@ def worker_memory(study: Study) -> list[dict[str, float]]:
 
 
 CURVES: dict[str, Curve] = {
-    "backlog": Curve("messages in the queue", "messages", lambda s: s.backlog, backlog),
+    "backlog": Curve("messages in the queue", "messages", lambda s: s.backlog, backlog, bytes_each=600),
     "delayed": Curve("delayed messages, promoted and run", "messages", lambda s: s.delayed, delayed),
     "delayed_beside": Curve(
         "delayed messages beside those that run", "messages", lambda s: (0, *s.delayed), delayed_beside
     ),
     "pending": Curve("deliveries held by another worker", "deliveries", lambda s: s.pending, pending),
+    "keys": Curve("ordering keys", "keys", lambda s: s.keys, keys, bytes_each=2_000),
     "workers": Curve("worker processes", "processes", lambda s: s.workers, workers, flat=("redis_us",)),
     "payload": Curve("bytes of the argument", "bytes", lambda s: s.payload, payload),
 }

@@ -35,9 +35,10 @@ def draw_curves(curves: Mapping[str, Any], path: Path) -> Path:
     figure, axes = pyplot.subplots(rows, columns, figsize=(4.2 * columns, 3.2 * rows), squeeze=False)
     places = list(axes.flat)
     for place, curve in zip(places, curves.values(), strict=False):
-        sizes = [point["size"] for point in curve["points"]]
+        points = [point for point in curve["points"] if "figures" in point]
+        sizes = [point["size"] for point in points]
         for name, label in SERIES.items():
-            known = [point for point in curve["points"] if name in point["figures"]]
+            known = [point for point in points if name in point["figures"]]
             values = [point["figures"][name] for point in known]
             middle = [value["median"] for value in values]
             bars = [[v["median"] - v["min"] for v in values], [v["max"] - v["median"] for v in values]]

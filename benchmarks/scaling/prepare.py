@@ -23,6 +23,15 @@ def delayed(given: argparse.Namespace) -> None:
                 later.delay()
 
 
+def keyed(given: argparse.Namespace) -> None:
+    """``--count`` messages, each with one of ``--keys`` ordering keys in turn."""
+    calls = [noop.options(ordering_key=f"key-{number}") for number in range(given.keys)]
+    for start in range(0, given.count, 10 * PAGE):
+        with app.batch():
+            for number in range(start, min(start + 10 * PAGE, given.count)):
+                calls[number % given.keys].delay()
+
+
 def pending(given: argparse.Namespace) -> None:
     """Deliver ``--count`` of the queued messages to a worker that holds a lease, and nothing else."""
     keys = app.keys.queue(app.config.task_default_queue)
@@ -38,13 +47,14 @@ def pending(given: argparse.Namespace) -> None:
             left -= len(reply[0][1]) if reply else 0
 
 
-OPERATIONS = {"delayed": delayed, "pending": pending}
+OPERATIONS = {"delayed": delayed, "keyed": keyed, "pending": pending}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("operation", choices=OPERATIONS)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--seconds", type=int, default=0)
+    parser.add_argument("--keys", type=int, default=1)
     arguments = parser.parse_args()
     OPERATIONS[arguments.operation](arguments)
     app.close()

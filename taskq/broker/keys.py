@@ -45,6 +45,7 @@ key                          type    content                                    
 ``ns:queues``                set     names of the queues ever used, for views           kept
 ``ns:{t/}:events``           stream  events: ``m`` payload, ``n`` ordinal, ``k`` key    dropped by retention
 ``ns:{t/}:topic``            hash    total, limits, and the position of each group      kept (one per topic)
+``ns:{t/}:sent:<id>``        string  marks an event of an outbox as published           TTL
 ``ns:topics``                set     names of the topics ever used, for views           kept
 ===========================  ======  =================================================  ========================
 
@@ -212,7 +213,7 @@ class QueueKeys:
 class TopicKeys:
     """The keys of one topic."""
 
-    __slots__ = ("events", "producer_prefix", "published", "queue", "state", "topic")
+    __slots__ = ("events", "producer_prefix", "published", "queue", "sent_prefix", "state", "topic")
 
     def __init__(self, namespace: str, topic: str) -> None:
         prefix = f"{namespace}:{{{topic}/}}:".encode()
@@ -222,6 +223,7 @@ class TopicKeys:
         self.events = prefix + b"events"
         self.producer_prefix = prefix + b"producer:"
         self.published = prefix + b"published"
+        self.sent_prefix = prefix + b"sent:"
         self.state = prefix + b"topic"
 
     def producer(self, producer_id: bytes) -> bytes:

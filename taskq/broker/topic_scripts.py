@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 from taskq.broker.keys import QueueKeys, TopicKeys
-from taskq.broker.scripts import PRODUCER_TTL_MS, Arg, Call, load
+from taskq.broker.scripts import PRODUCER_TTL_MS, SENT_TTL_MS, Arg, Call, load
 from taskq.message import DEFAULT_PRIORITY
 
 PUBLISH = load("publish")
+RELAY_EVENTS = load("relay_events")
 DISPATCH = load("dispatch")
 SEEK = load("seek")
 REREAD = load("reread")
@@ -35,6 +36,17 @@ def publish(
         PUBLISH,
         (keys.producer(producer), keys.events, keys.state),
         (sequence, PRODUCER_TTL_MS, keys.published, *limits, *events),
+    )
+
+
+def relay_events(keys: TopicKeys, limits: tuple[int, int, int], events: Sequence[Arg]) -> Call:
+    """Events that were kept elsewhere, each once by its id; answers how many were new.
+
+    *limits* as for :func:`publish`; *events* are id, key (``""`` for none) and payload, for at most
+    :data:`taskq.broker.scripts.MAX_PER_CALL` events.
+    """
+    return Call(
+        RELAY_EVENTS, (keys.events, keys.state, keys.sent_prefix), (SENT_TTL_MS, keys.published, *limits, *events)
     )
 
 

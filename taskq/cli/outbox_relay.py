@@ -43,13 +43,14 @@ def outbox_relay(
     log_level: str,
     log_format: str,
 ) -> None:
-    """Send the messages that wait in a database's outbox.
+    """Send the messages and publish the events that wait in a database's outbox.
 
     \b
     TASKQ_DATABASE_URL=postgresql+psycopg://shop@db/shop taskq outbox-relay -A shop:app
 
-    The app only says where Redis is; TASKQ_BROKER_URL does as well. Run one relay, or several: each message is sent
-    once, and with one relay in order. Needs SQLAlchemy: pip install "taskq[sqlalchemy]".
+    The app only says where Redis is; TASKQ_BROKER_URL does as well. Run one relay, or several: each message and event
+    leaves once; events in the order in which they were written, messages too with one relay. Needs SQLAlchemy: pip
+    install "taskq[sqlalchemy]".
 
     \b
     exit codes  0 stopped, 1 the database cannot be used, 2 wrong usage, 69 no Redis

@@ -6,6 +6,7 @@ As :mod:`taskq.contrib.sqlalchemy`, for ``sqlite3``, ``psycopg`` and other drive
         if dbapi.once(connection):
             connection.execute("UPDATE account ...")
             dbapi.outbox.delay(connection, send_receipt, 42)
+            dbapi.outbox.publish(connection, payouts, {"account": 7})
 
 Every function works in the connection's open transaction; none begins, commits or rolls back. What writes the
 outbox is here, what empties it is ``taskq outbox-relay``, which needs SQLAlchemy where it runs.
@@ -20,11 +21,12 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from taskq.contrib.sql import processed, statements
 from taskq.contrib.sql.processed import Execute, Once
-from taskq.contrib.sql.rows import row_of
+from taskq.contrib.sql.rows import KeyOf, event_rows, row_of
 from taskq.durations import Duration
 from taskq.errors import ConfigError
 from taskq.result import Result
 from taskq.task import BaseTask, BoundOptions
+from taskq.topic import Topic
 
 __all__ = ["Once", "create_tables", "once", "outbox", "purge_processed"]
 
@@ -68,7 +70,7 @@ def once(
         TaskqError: outside a task, without *task_id*.
         ConfigError: a step or id that cannot be used, or a connection in autocommit mode.
     """
-    processed.refuse_autocommit(connection)
+    processed.refuse_autocommit(connection, "once()")
     return processed.mark(_execute_in(connection, paramstyle), step, task_id)
 
 
@@ -89,7 +91,7 @@ class Outbox:
     ) -> Result[R]:
         """Write the message of a call into the outbox, in the connection's transaction."""
         outgoing, result = call.prepared(*args, **kwargs)
-        _execute_in(connection)(statements.INSERT, row_of(outgoing, result))
+        _insert(connection, [row_of(outgoing, result)])
         return result
 
     def delay_many(
@@ -97,13 +99,30 @@ class Outbox:
     ) -> list[Result[R]]:
         """As :meth:`delay`, one message for each argument tuple."""
         prepared = [call.prepared(*args) for args in calls]
-        execute = _execute_in(connection)
-        for pair in prepared:
-            execute(statements.INSERT, row_of(*pair))
+        _insert(connection, [row_of(*pair) for pair in prepared])
         return [result for _, result in prepared]
+
+    def publish(self, connection: DBAPIConnection, topic: Topic, payload: Any, *, key: str | None = None) -> None:
+        """Write an event into the outbox, in the connection's transaction."""
+        _insert(connection, event_rows(topic, (payload,), lambda _: key))
+
+    def publish_many(
+        self, connection: DBAPIConnection, topic: Topic, payloads: Iterable[Any], *, key: KeyOf | None = None
+    ) -> int:
+        """As :meth:`publish`, one event for each payload; how many there were."""
+        rows = event_rows(topic, payloads, key)
+        _insert(connection, rows)
+        return len(rows)
 
 
 outbox = Outbox()
+
+
+def _insert(connection: DBAPIConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    processed.refuse_autocommit(connection, "the outbox")
+    execute = _execute_in(connection)
+    for row in rows:
+        execute(statements.INSERT, row)
 
 
 def _execute_in(connection: DBAPIConnection, paramstyle: str | None = None) -> Execute:

@@ -8,6 +8,7 @@ For SQLite and PostgreSQL; ``pip install "taskq[sqlalchemy]"``. ``docs/idempoten
             if once(session):                                   # the mark ...
                 session.execute(...)                            # ... and the effect are one transaction
                 outbox.delay(session, send_receipt, account)    # ... and so is the message that follows
+                outbox.publish(session, payouts, {"to": account})    # ... and the event
 
 Every function takes a ``Session``, a ``scoped_session`` or a ``Connection`` and works in its transaction; none
 begins, commits or rolls back. With an ``AsyncSession``: ``await session.run_sync(once)``.
@@ -29,10 +30,11 @@ except ImportError as error:
 from taskq.contrib.sql import processed, statements
 from taskq.contrib.sql.processed import Execute, Once
 from taskq.contrib.sql.relay import Backlog, OutboxRelay, create_tables
-from taskq.contrib.sql.rows import row_of
+from taskq.contrib.sql.rows import KeyOf, event_rows, row_of
 from taskq.durations import Duration
 from taskq.result import Result
 from taskq.task import BaseTask, BoundOptions
+from taskq.topic import Topic
 
 __all__ = ["Backlog", "Once", "OutboxRelay", "create_tables", "once", "outbox", "purge_processed"]
 
@@ -59,10 +61,7 @@ def once(session: Transactional, step: str = "", *, task_id: str | None = None) 
             PostgreSQL.
         sqlalchemy.exc.DBAPIError: the database refuses; let the task fail and be retried.
     """
-    execute = _execute_in(session)
-    connection = session if isinstance(session, Connection) else session.connection()
-    processed.refuse_autocommit(connection.connection.driver_connection)
-    return processed.mark(execute, step, task_id)
+    return processed.mark(_transaction_of(session, "once()"), step, task_id)
 
 
 def purge_processed(session: Transactional, older_than: Duration) -> int:
@@ -75,7 +74,7 @@ def purge_processed(session: Transactional, older_than: Duration) -> int:
 
 
 class Outbox:
-    """Messages that are sent if a transaction commits, and not if it rolls back. Use :data:`outbox`."""
+    """Messages and events that leave if a transaction commits, and not if it rolls back. Use :data:`outbox`."""
 
     def delay(
         self,
@@ -93,10 +92,11 @@ class Outbox:
 
         Raises:
             TypeError, SerializationError: as ``.delay()``.
+            ConfigError: a session in autocommit mode, or a database that is neither SQLite nor PostgreSQL.
             sqlalchemy.exc.DBAPIError: the database refuses.
         """
         outgoing, result = call.prepared(*args, **kwargs)
-        _execute_in(session)(statements.INSERT, row_of(outgoing, result))
+        _insert(session, [row_of(outgoing, result)])
         return result
 
     def delay_many(
@@ -104,12 +104,54 @@ class Outbox:
     ) -> list[Result[R]]:
         """As :meth:`delay`, one message for each argument tuple, in one statement."""
         prepared = [call.prepared(*args) for args in calls]
-        if prepared:
-            session.execute(text(statements.INSERT), [dict(row_of(*pair)) for pair in prepared])
+        _insert(session, [row_of(*pair) for pair in prepared])
         return [result for _, result in prepared]
+
+    def publish(self, session: Transactional, topic: Topic, payload: Any, *, key: str | None = None) -> None:
+        """Write an event into the outbox, in the session's transaction: every group of the topic will get it.
+
+        Args:
+            session: whose commit publishes it. ``taskq outbox-relay`` does the publishing.
+            topic: as ``app.topic("orders")`` returns it.
+            payload: plain data, as for ``app.publish``.
+            key: events of one key belong together; they are published in the order in which they were written.
+
+        Raises:
+            UnknownTopicError, ConfigError, SerializationError: as ``app.publish``; then nothing is written.
+            ConfigError: also as :meth:`delay`.
+            sqlalchemy.exc.DBAPIError: the database refuses.
+        """
+        _insert(session, event_rows(topic, (payload,), lambda _: key))
+
+    def publish_many(
+        self, session: Transactional, topic: Topic, payloads: Iterable[Any], *, key: KeyOf | None = None
+    ) -> int:
+        """As :meth:`publish`, one event for each payload, in one statement; how many there were.
+
+        Args:
+            session, topic, payloads: as above.
+            key: tells the key of a payload, such as ``lambda order: order["customer"]``.
+        """
+        rows = event_rows(topic, payloads, key)
+        _insert(session, rows)
+        return len(rows)
 
 
 outbox = Outbox()
+
+
+def _insert(session: Transactional, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
+        _transaction_of(session, "the outbox")
+        session.execute(text(statements.INSERT), [dict(row) for row in rows])
+
+
+def _transaction_of(session: Transactional, what: str) -> Execute:
+    """As :func:`_execute_in`, for *what* would be worth nothing if each statement committed by itself."""
+    execute = _execute_in(session)
+    connection = session if isinstance(session, Connection) else session.connection()
+    processed.refuse_autocommit(connection.connection.driver_connection, what)
+    return execute
 
 
 def _execute_in(session: Transactional) -> Execute:

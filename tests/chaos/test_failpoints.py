@@ -13,12 +13,14 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy
 from support.process import ROOT, Proc
 from support.wait import eventually
 
-from taskq import failpoints
+from taskq import Topic, failpoints
+from taskq.broker.keys import Keys
 from taskq.contrib.sqlalchemy import create_tables, outbox
 from taskq.failpoints import POINTS
 
@@ -237,12 +239,15 @@ def relaying(scene: Scene) -> None:
         for number in range(1, 11):
             scene.invoke(number)
             outbox.delay(connection, workload.work, number, workload.check_of(number))
+            outbox.publish(connection, Topic("outboxed"), number, key="one")
     for number in range(1, 11):
         scene.accepted(number)
     engine.dispose()
     relay = ("-m", "taskq", "outbox-relay", "-A", "chaos.workload:app", "--burst", "--page", "4")
     scene.died(scene.cluster.start(*relay, env=scene.armed | {"TASKQ_DATABASE_URL": url}))
     assert scene.cluster.start(*relay, env={"TASKQ_DATABASE_URL": url}).wait() == 0
+    events = scene.cluster.client.xrange(Keys(NAMESPACE).topic("outboxed").events)
+    assert [fields[b"m"] for _, fields in events] == [msgspec.msgpack.encode(number) for number in range(1, 11)]
     scene.worker()
 
 

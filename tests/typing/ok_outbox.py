@@ -9,6 +9,7 @@ from taskq.contrib import dbapi
 from taskq.contrib.sqlalchemy import Once, once, outbox
 
 app = TaskQ("typing")
+orders = app.topic("orders", retention="7d")
 
 
 @app.task
@@ -31,4 +32,7 @@ def shop(session: Session, connection: dbapi.DBAPIConnection) -> None:
     assert_type(outbox.delay(session, follow, 7, version=3), Result[None])
     assert_type(outbox.delay_many(session, send_receipt, [(1,), (2,)]), list[Result[str]])
     assert_type(dbapi.outbox.delay(connection, send_receipt, 42), Result[str])
+    assert_type(outbox.publish_many(session, orders, [1, 2], key=str), int)
+    outbox.publish(session, orders, {"id": 7}, key="customer-7")
+    dbapi.outbox.publish(connection, orders, {"id": 7})
     assert_type(send_receipt.options(idempotency_key="order-7").delay(7), Result[str])

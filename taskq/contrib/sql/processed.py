@@ -73,11 +73,12 @@ def mark(execute: Execute, step: str, task_id: str | None) -> Once:
     return Once(first, lambda: execute(statements.UNMARK, values))
 
 
-def refuse_autocommit(connection: Any) -> None:
-    """A mark that commits by itself, apart from its effects, would be worse than none.
+def refuse_autocommit(connection: Any, what: str) -> None:
+    """A mark or message that commits by itself, apart from its effects, would be worse than none.
 
     Args:
         connection: the driver's own.
+        what: needs the transaction, for the error.
 
     Raises:
         ConfigError: each of its statements would be a transaction.
@@ -90,7 +91,7 @@ def refuse_autocommit(connection: Any) -> None:
         # of libpq, 0 is idle; a driver that cannot be asked is believed
         is_open = getattr(getattr(connection, "info", None), "transaction_status", 1) != 0
     if alone and not is_open:
-        raise ConfigError("once() needs a transaction: the connection is in autocommit mode and none is open")
+        raise ConfigError(f"{what} needs a transaction: the connection is in autocommit mode and none is open")
 
 
 def purge(execute: Execute, older_than: Duration) -> int:

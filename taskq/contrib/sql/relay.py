@@ -1,9 +1,10 @@
 """The relay: publishes what committed transactions have left in the outbox.
 
 A row is read, published and deleted, in this order, so a relay that dies at any point loses none. What it published
-and did not delete comes again, and Redis knows its task id: nothing is published twice. Relays on PostgreSQL lock the
-rows they have in hand and pass over those of others; on SQLite two of them may publish the same row, of which one
-takes effect. Nothing is locked there while the relay talks to Redis, since that would lock out every writer.
+and did not delete comes again, and Redis knows its id: nothing is published twice. Relays on PostgreSQL lock the
+rows they have in hand and pass over those of others, and events are in the hands of one at a time; on SQLite two of
+them may publish the same row, of which one takes effect. Nothing is locked there while the relay talks to Redis, since
+that would lock out every writer.
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ from sqlalchemy.exc import DBAPIError
 
 from taskq import failpoints
 from taskq.app import TaskQ
-from taskq.broker import scripts
-from taskq.broker.scripts import MAX_PER_CALL, Arg
+from taskq.broker.scripts import MAX_PER_CALL
 from taskq.contrib.sql import statements
 from taskq.contrib.sql.processed import now_ms
+from taskq.contrib.sql.publisher import Publisher
 from taskq.durations import Duration, seconds
-from taskq.errors import BrokerError, ConfigError, DecodeError, TaskqError
-from taskq.message import decode
+from taskq.errors import BrokerError, ConfigError, TaskqError
 
 logger = logging.getLogger("taskq.outbox")
 
@@ -62,8 +62,8 @@ def create_tables(engine: Engine) -> None:
 class OutboxRelay:
     """Publishes the rows of one database's outbox. Run as many as you like; ``taskq outbox-relay`` is one.
 
-    With one relay at work, the messages of one queue and level leave in the order of their ids. With several, each
-    page does.
+    The events of one topic leave in the order of their ids. So do the messages of one queue and level with one relay
+    at work; with several, each page does.
 
     Args:
         engine: of the database.
@@ -86,7 +86,7 @@ class OutboxRelay:
         self._locks = engine.dialect.name == "postgresql"
         self._select = text(statements.SELECT_LOCKED if self._locks else statements.SELECT)
         self._delete = text(statements.DELETE).bindparams(bindparam("ids", expanding=True))
-        self._announced: set[str] = set()
+        self._publisher = Publisher(app)
 
     def create_tables(self) -> None:
         """Make taskq's tables where they are missing.
@@ -130,6 +130,9 @@ class OutboxRelay:
             sqlalchemy.exc.DBAPIError: the database cannot be used. What was published will not be published again.
         """
         with self._engine.connect() as connection:
+            if self._locks:
+                # whatever the user's engine says: in autocommit mode a lock ends with its statement
+                connection.execution_options(isolation_level="READ COMMITTED")
             rows = connection.execute(self._select, {"page": self._page}).all()
             if not self._locks:
                 connection.rollback()
@@ -170,29 +173,10 @@ class OutboxRelay:
                 stop.wait(pause)
 
     def _publish(self, rows: Sequence[Any]) -> None:
-        by_queue: dict[str, list[Arg]] = {}
-        for row in rows:
-            due = "" if row.due_ms is None else row.due_ms
-            level, data = _routed(row.level, bytes(row.data))
-            by_queue.setdefault(row.queue, []).extend((row.task_id, level, due, data))
-        broker, keys = self._app.sync_broker, self._app.keys
-        for queue, quads in by_queue.items():
-            if queue not in self._announced:
-                broker.execute("SADD", keys.queues, queue)
-                self._announced.add(queue)
-            broker.run(scripts.relay(keys.queue(queue), quads))
+        self._publisher.publish(rows)
 
     def _forget(self, connection: Connection, ids: list[int]) -> None:
         connection.execute(self._delete, {"ids": ids})
-
-
-def _routed(level: int, data: bytes) -> tuple[str, bytes]:
-    """Level and message as the script takes them; what cannot be read goes on, for the dead letter queue."""
-    try:
-        meta = decode(data).meta
-    except DecodeError:
-        meta = None
-    return scripts.routed(level, data, meta.ordering_key if meta else None)
 
 
 def _text(error: Exception) -> str:

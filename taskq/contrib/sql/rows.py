@@ -1,13 +1,36 @@
-"""The outbox's rows: a message as a transaction keeps it until the relay publishes it."""
+"""The outbox's rows: a message or an event as a transaction keeps it until the relay publishes it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
+from taskq import serialization
 from taskq.broker.producer import Outgoing
 from taskq.contrib.sql.processed import now_ms
+from taskq.errors import DecodeError, UnknownTopicError
+from taskq.message import new_id
 from taskq.result import Result
+from taskq.topic import Topic, check_key
+
+EVENT = -1
+"""The level of a row that is an event; its queue is the topic."""
+KeyOf = Callable[[Any], str | None]
+
+
+class Envelope(msgspec.Struct, array_like=True, frozen=True):
+    """The data of an event's row. The topic's limits are in it, so that the relay need not know the app's code."""
+
+    limits: tuple[int, int, int]
+    """Age in ms, number and bytes of the events that the topic keeps; 0: no limit."""
+    key: str
+    """Empty for none."""
+    payload: msgspec.Raw
+
+
+_decoder = msgspec.msgpack.Decoder(Envelope)
 
 
 def row_of(outgoing: Outgoing, result: Result[Any]) -> Mapping[str, Any]:
@@ -20,6 +43,52 @@ def row_of(outgoing: Outgoing, result: Result[Any]) -> Mapping[str, Any]:
         "due_ms": _due_ms(outgoing.due, now),
         "data": outgoing.data,
         "created_ms": now,
+    }
+
+
+def event_rows(topic: Topic, payloads: Iterable[Any], key: KeyOf | None) -> list[Mapping[str, Any]]:
+    """The values of :data:`statements.INSERT` for events, all of them checked.
+
+    Args:
+        topic: as ``app.topic(...)`` returns it.
+        payloads: one for each event.
+        key: tells the key of a payload.
+
+    Raises:
+        UnknownTopicError: no topic, but a name for instance.
+        ConfigError: a key that cannot be used.
+        SerializationError: a payload has no wire form.
+    """
+    if not isinstance(topic, Topic):
+        raise UnknownTopicError(
+            f"the outbox publishes to a topic that was declared, not to {topic!r}; "
+            "write orders = app.topic('orders', retention='7d'), then outbox.publish(session, orders, ...)"
+        )
+    return [_event_row(topic, payload, key(payload) if key is not None else None) for payload in payloads]
+
+
+def read_event(data: bytes) -> Envelope:
+    """What :func:`event_rows` has put into a row's data.
+
+    Raises:
+        DecodeError: it is something else.
+    """
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise DecodeError(f"no event of an outbox: {error}", data) from error
+
+
+def _event_row(topic: Topic, payload: Any, key: str | None) -> Mapping[str, Any]:
+    packed = msgspec.Raw(serialization.dumps(payload, f"an event of {topic.name}"))
+    envelope = Envelope(topic.limits, check_key(key) or "", packed)
+    return {
+        "task_id": new_id().hex(),
+        "queue": topic.name,
+        "level": EVENT,
+        "due_ms": None,
+        "data": msgspec.msgpack.encode(envelope),
+        "created_ms": now_ms(),
     }
 
 

@@ -4,12 +4,12 @@
 ``taskq_processed_message``   text       one row for each step that a transaction of a task has committed
  ``task_id``, ``step``        text       together the primary key: the second transaction finds it taken
  ``created_ms``               integer    epoch milliseconds, for :data:`PURGE`
-``taskq_outbox``              text       one row for each message that was not published yet
+``taskq_outbox``              text       one row for each message or event that was not published yet
  ``id``                       integer    rises; the relay publishes in its order
- ``task_id``                  text       of the message: the relay publishes each once
- ``queue``, ``level``         text, int  where it goes
+ ``task_id``                  text       of the message, or an event's own: the relay publishes each once
+ ``queue``, ``level``         text, int  where it goes; of an event its topic, and -1
  ``due_ms``                   integer    epoch milliseconds before which it must not start; NULL is at once
- ``data``                     binary     the message, see ``docs/wire-format.md``
+ ``data``                     binary     the message or event, see ``docs/wire-format.md``
  ``created_ms``               integer    epoch milliseconds, to see how far behind the relay is
 ============================  =========  ==================================================================
 """
@@ -71,8 +71,14 @@ PURGE = "DELETE FROM taskq_processed_message WHERE created_ms < :before"
 INSERT = """INSERT INTO taskq_outbox (task_id, queue, level, due_ms, data, created_ms)
 VALUES (:task_id, :queue, :level, :due_ms, :data, :created_ms)"""
 SELECT = "SELECT id, task_id, queue, level, due_ms, data FROM taskq_outbox ORDER BY id LIMIT :page"
-SELECT_LOCKED = f"{SELECT} FOR UPDATE SKIP LOCKED"
-"""As :data:`SELECT`, of the rows that no other relay has in hand. SQLite has no such locks."""
+SELECT_LOCKED = """SELECT id, task_id, queue, level, due_ms, data FROM taskq_outbox
+WHERE level >= 0 OR (SELECT pg_try_advisory_xact_lock(
+    hashtextextended('taskq_outbox', CAST(CAST('taskq_outbox' AS regclass) AS bigint))))
+ORDER BY id LIMIT :page FOR UPDATE SKIP LOCKED"""
+"""As :data:`SELECT`, of the rows that no other relay has in hand. SQLite has no such locks.
+
+Events are in the hands of one relay at a time, since a relay that passes over those of another would publish later
+events of a key before earlier ones. The lock is asked for once, when the first event is met."""
 DELETE = "DELETE FROM taskq_outbox WHERE id IN :ids"
 BACKLOG = "SELECT COUNT(*), MIN(created_ms) FROM taskq_outbox"
 

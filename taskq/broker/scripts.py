@@ -210,8 +210,8 @@ def wait(keys: QueueKeys, task_id: str, channel: bytes) -> Call:
     return Call(WAIT, (keys.result(task_id), keys.waiting), (task_id, channel, WAITING_TTL_MS))
 
 
-def replay(keys: QueueKeys, quads: Sequence[Arg], run: str | None = None, most: int | None = None) -> Call:
-    """Dead letters back into their queue; answers how many moved.
+def replay(keys: QueueKeys, fives: Sequence[Arg], run: str | None = None, most: int | None = None) -> Call:
+    """Dead letters back into their queue; answers how many moved. See ``lua/replay.lua`` for *fives*.
 
     *run* is where they are counted, *most* how many of one fingerprint that run may put back in all.
     """
@@ -219,7 +219,7 @@ def replay(keys: QueueKeys, quads: Sequence[Arg], run: str | None = None, most: 
     return Call(
         REPLAY,
         (keys.dead, keys.prefix, keys.levels, keys.result_prefix, *counted),
-        (keys.wake, str(DEFAULT_PRIORITY), "" if most is None else most, RUN_TTL_MS, *quads),
+        (keys.wake, str(DEFAULT_PRIORITY), "" if most is None else most, RUN_TTL_MS, *fives),
     )
 
 
@@ -228,10 +228,10 @@ def begin(keys: QueueKeys, run: str, now_ms: int, kept: int, fields: Sequence[Ar
     return Call(BEGIN, (keys.dead_run(run), keys.dead_runs), (run, now_ms, RUN_TTL_MS, kept, *fields))
 
 
-def discard(keys: QueueKeys, pairs: Sequence[Arg], run: str | None = None, *, with_results: bool = False) -> Call:
-    """Dead letters deleted, named by pairs of entry id and task id; answers how many. *run* is where they count."""
+def discard(keys: QueueKeys, triples: Sequence[Arg], run: str | None = None, *, with_results: bool = False) -> Call:
+    """Dead letters deleted, named by entry id, group and task id; answers how many. *run* is where they count."""
     counted = () if run is None else (keys.dead_run(run),)
-    return Call(DISCARD, (keys.dead, *counted), (keys.result_prefix if with_results else b"", RUN_TTL_MS, *pairs))
+    return Call(DISCARD, (keys.dead, *counted), (keys.result_prefix if with_results else b"", RUN_TTL_MS, *triples))
 
 
 def restore(keys: QueueKeys, sixes: Sequence[Arg]) -> Call:

@@ -109,25 +109,26 @@ class Replayer:
 
     def _to_its_queue(self, keys: QueueKeys, page: list[DeadLetter]) -> None:
         job = self._job
-        quads: list[Arg] = []
+        fives: list[Arg] = []
         for letter in page:
-            quads += (letter.entry, *routed(letter, revived(letter, job.run, job.change)), letter.task_id)
-        self._broker.run(scripts.replay(keys, quads, job.run, job.most))
+            message = revived(letter, job.run, job.change)
+            fives += (letter.entry, letter.group, *routed(letter, message), letter.task_id)
+        self._broker.run(scripts.replay(keys, fives, job.run, job.most))
 
     def _to_another(self, keys: QueueKeys, target: QueueKeys, page: list[DeadLetter]) -> None:
         """Two steps, since queues may live on different servers: a mark in the target makes the first happen once."""
         job = self._job
         quads: list[Arg] = []
-        pairs: list[Arg] = []
+        triples: list[Arg] = []
         for letter in page:
             level, message = routed(letter, revived(letter, job.run, job.change))
             quads += (identity(letter), level, "", message)
-            pairs += (letter.entry, letter.task_id)
+            triples += (letter.entry, letter.group, letter.task_id)
         self._broker.execute("SADD", self._keys.queues, target.queue)
         self._broker.run(scripts.relay(target, quads))
         if failpoints.ARMED:
             failpoints.hit("replay.sent")
-        self._broker.run(scripts.discard(keys, pairs, job.run, with_results=True))
+        self._broker.run(scripts.discard(keys, triples, job.run, with_results=True))
 
 
 def identity(letter: DeadLetter) -> str:

@@ -303,8 +303,8 @@ class DeadLetters(DeadLetterReader):
             raise UnknownTaskError(f"no dead letter is of task {task!r}; tasks that have some: {there}")
 
     def _discard(self, page: Sequence[DeadLetter]) -> int:
-        pairs = [part for letter in page for part in (letter.entry, letter.task_id)]
-        return int(self._broker.run(scripts.discard(self._keys.queue(page[0].queue), pairs)))
+        triples = [part for letter in page for part in (letter.entry, letter.group, "")]
+        return int(self._broker.run(scripts.discard(self._keys.queue(page[0].queue), triples)))
 
 
 def _missing(ids: Sequence[str]) -> DeadLetterNotFoundError:

@@ -29,10 +29,10 @@ def test_discard_deletes_once_and_counts_out(bench: Any) -> None:
     one, two, three = bury(bench, "a", "a", "b")
     bench.client.set(bench.keys.result("id"), b"F")
     for expected in (2, 0):
-        assert bench.run(scripts.discard(bench.keys, (one, "id", three, "id"))) == expected
+        assert bench.run(scripts.discard(bench.keys, (one, "a", "id", three, "b", "id"))) == expected
         assert bench.client.hgetall(bench.keys.dead_groups) == {b"n:a": b"1"}
     assert bench.client.exists(bench.keys.result("id"))
-    assert bench.run(scripts.discard(bench.keys, (two, "id"), RUN, with_results=True)) == 1
+    assert bench.run(scripts.discard(bench.keys, (two, "a", "id"), RUN, with_results=True)) == 1
     assert not bench.client.exists(bench.keys.result("id"), bench.keys.dead_groups)
     assert bench.client.hgetall(bench.keys.dead_run(RUN)) == {b"replayed:a": b"1"}
     assert bench.client.pttl(bench.keys.dead_run(RUN)) > 0
@@ -41,18 +41,18 @@ def test_discard_deletes_once_and_counts_out(bench: Any) -> None:
 def test_discard_needs_no_memory(bench: Any) -> None:
     entries = bury(bench, "a", "b")
     bench.fill_up()
-    assert bench.run(scripts.discard(bench.keys, [part for entry in entries for part in (entry, "id")])) == 2
+    assert bench.run(scripts.discard(bench.keys, [part for entry, group in zip(entries, "ab", strict=True) for part in (entry, group, "id")])) == 2
     assert left(bench) == []
 
 
 def test_replay_counts_in_its_run_and_keeps_to_its_limit(bench: Any) -> None:
     entries = bury(bench, "a", "a", "a", "b")
-    quads = [part for entry in entries for part in (entry, "5", b"again", "id")]
-    assert bench.run(scripts.replay(bench.keys, quads, RUN, 2)) == 3
+    fives = [part for entry, of in zip(entries, "aaab", strict=True) for part in (entry, of, "5", b"again", "id")]
+    assert bench.run(scripts.replay(bench.keys, fives, RUN, 2)) == 3
     assert bench.client.hgetall(bench.keys.dead_run(RUN)) == {b"replayed:a": b"2", b"replayed:b": b"1"}
-    assert bench.run(scripts.replay(bench.keys, quads, RUN, 2)) == 0
+    assert bench.run(scripts.replay(bench.keys, fives, RUN, 2)) == 0
     assert bench.client.hgetall(bench.keys.dead_groups) == {b"n:a": b"1"}
-    assert bench.run(scripts.replay(bench.keys, quads, "other")) == 1
+    assert bench.run(scripts.replay(bench.keys, fives, "other")) == 1
     assert not bench.client.exists(bench.keys.dead_groups)
     assert bench.client.pttl(bench.keys.dead_run(RUN)) > 0
 

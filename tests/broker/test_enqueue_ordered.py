@@ -112,7 +112,7 @@ def test_other_ways_into_the_queue(bench: Any) -> None:
     bench.client.zadd(bench.keys.delayed, {level.encode() + data.replace(b"a2", b"a3"): 1})
     assert bench.run(scripts.promote(bench.keys))[0] == 1
     dead = bench.client.xadd(bench.keys.dead, {"m": b"a4", "i": b""})
-    assert bench.run(scripts.replay(bench.keys, [dead, level, data.replace(b"a2", b"a4"), "t"])) == 1
+    assert bench.run(scripts.replay(bench.keys, [dead, "", level, data.replace(b"a2", b"a4"), "t"])) == 1
     assert bench.messages() == [b"a1"]
     waiting = bench.client.lrange(bench.keys.lane_prefix + b"a", 0, -1)
     assert waiting == [b"5a2\nx", b"5a3\nx", b"5a4\nx"]

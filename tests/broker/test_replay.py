@@ -14,18 +14,18 @@ def bury(bench: Any, *messages: bytes) -> list[bytes]:
     return [bench.client.xadd(bench.keys.dead, {"m": message, "i": b""}) for message in messages]
 
 
-def quad(entry: bytes, message: bytes = b"again", level: int = 5, task_id: str = "id") -> list[Any]:
-    return [entry, str(level), message, task_id]
+def five(entry: bytes, message: bytes = b"again", level: int = 5, task_id: str = "id") -> list[Any]:
+    return [entry, "", str(level), message, task_id]
 
 
-def replay(bench: Any, *quads: list[Any]) -> int:
-    return int(bench.run(scripts.replay(bench.keys, [part for each in quads for part in each])))
+def replay(bench: Any, *fives: list[Any]) -> int:
+    return int(bench.run(scripts.replay(bench.keys, [part for each in fives for part in each])))
 
 
 def test_it_moves_and_forgets_the_old_outcome(bench: Any) -> None:
     one, two = bury(bench, b"1", b"2")
     bench.client.set(bench.keys.result("id"), b"F...")
-    assert replay(bench, quad(one)) == 1
+    assert replay(bench, five(one)) == 1
     assert bench.messages() == [b"again"]
     assert [entry for entry, _ in bench.client.xrange(bench.keys.dead)] == [two]
     assert not bench.client.exists(bench.keys.result("id"))
@@ -33,23 +33,23 @@ def test_it_moves_and_forgets_the_old_outcome(bench: Any) -> None:
 
 def test_again_moves_nothing(bench: Any) -> None:
     (one,) = bury(bench, b"1")
-    replay(bench, quad(one))
+    replay(bench, five(one))
     bench.client.set(bench.keys.result("id"), b"S...")
     before = bench.snapshot()
-    assert replay(bench, quad(one)) == 0
+    assert replay(bench, five(one)) == 0
     assert bench.snapshot() == before
 
 
 def test_what_was_purged_is_passed_over(bench: Any) -> None:
     one, two, three = bury(bench, b"1", b"2", b"3")
     bench.client.xdel(bench.keys.dead, two)
-    assert replay(bench, quad(one, b"1"), quad(two, b"2"), quad(three, b"3")) == 2
+    assert replay(bench, five(one, b"1"), five(two, b"2"), five(three, b"3")) == 2
     assert bench.messages() == [b"1", b"3"]
 
 
 def test_the_level_is_kept_and_announced(bench: Any, ear: Any) -> None:
     one, two = bury(bench, b"1", b"2")
-    replay(bench, quad(one, b"1", 9), quad(two, b"2", 9))
+    replay(bench, five(one, b"1", 9), five(two, b"2", 9))
     assert bench.messages(9) == [b"1", b"2"]
     assert bench.client.smembers(bench.keys.levels) == {b"9"}
     assert ear.heard() == [b"levels"]
@@ -57,11 +57,11 @@ def test_the_level_is_kept_and_announced(bench: Any, ear: Any) -> None:
 
 def test_without_memory_nothing_is_lost(bench: Any) -> None:
     letters = bury(bench, b"1", b"2", b"3")
-    quads = [quad(entry, b"%d" % n) for n, entry in enumerate(letters)]
+    fives = [five(entry, b"%d" % n) for n, entry in enumerate(letters)]
     bench.fill_up()
     before = bench.snapshot()
     with pytest.raises(BrokerRefusedError, match="maxmemory"):
-        replay(bench, *quads)
+        replay(bench, *fives)
     assert bench.snapshot() == before
     bench.make_room()
-    assert replay(bench, *quads) == 3
+    assert replay(bench, *fives) == 3

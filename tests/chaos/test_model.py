@@ -308,9 +308,9 @@ class Queue(RuleBasedStateMachine):
     def replay(self, data: bytes) -> None:
         for entry, fields in self.client.xrange(self.keys.dead):
             if fields[b"m"] == data:
-                quad = (entry, "5", data, data.decode())
-                assert self._run(scripts.replay(self.keys, quad)) == 1
-                assert self._run(scripts.replay(self.keys, quad)) == 0
+                five = (entry, "", "5", data, data.decode())
+                assert self._run(scripts.replay(self.keys, five)) == 1
+                assert self._run(scripts.replay(self.keys, five)) == 0
                 self.messages[data].place = "queued"
                 self.messages[data].committed.clear()
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import cached_property
 
 import msgspec
 
@@ -88,22 +87,48 @@ def buried(data: bytes, task: str, evidence: Evidence) -> tuple[Arg, ...]:
     return data, pack_evidence(evidence), fingerprint_of(task, evidence), _encode(label)
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One message that failed for good."""
+class _Last(msgspec.Struct):
+    """What a history keeps of the evidence; the traceback is passed over."""
+
+    error_type: str = ""
+    error: str = ""
+    attempts: int = 0
+    worker: str = ""
+    died_at: int = 0
+
+
+_decode_last = msgspec.msgpack.Decoder(_Last).decode
+
+
+class DeadLetter(msgspec.Struct, frozen=True, dict=True):
+    """One message that failed for good. Its parts are decoded when they are asked for."""
 
     queue: str
     entry: str
     """Its id in the dead letter queue."""
     data: bytes = field(repr=False)
     """The message's bytes as they were."""
-    message: Message | None
-    """None when the bytes are no message (malformed)."""
-    evidence: Evidence
-    raw_evidence: bytes = field(default=b"", repr=False, compare=False)
+    raw_evidence: bytes = b""
     """The evidence's bytes as they are stored."""
     group: str = ""
     """The group that it is counted in; empty when in none."""
+
+    def __repr__(self) -> str:
+        told = f"queue={self.queue!r}, entry={self.entry!r}, message={self.message!r}, evidence={self.evidence!r}"
+        return f"DeadLetter({told}, group={self.group!r})"
+
+    @cached_property
+    def message(self) -> Message | None:
+        """None when the bytes are no message (malformed)."""
+        try:
+            return decode(self.data)
+        except DecodeError:
+            return None
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """How it failed; what cannot be read says so."""
+        return unpack_evidence(self.raw_evidence)
 
     @property
     def task_id(self) -> str:
@@ -128,7 +153,8 @@ class DeadLetter:
     @property
     def replays(self) -> int:
         """How many times it came back from here before."""
-        return self.message.meta.replays if self.message and self.message.meta else 0
+        message = self.message
+        return message.meta.replays if message and message.meta else 0
 
     @property
     def fingerprint(self) -> str:
@@ -136,19 +162,20 @@ class DeadLetter:
         return fingerprint_of(self.task, self.evidence)
 
     @property
+    def last_failure(self) -> Failure:
+        """What a history keeps of the failure that the evidence is about."""
+        try:
+            last: _Last | Evidence = _decode_last(self.raw_evidence)
+        except msgspec.DecodeError:
+            last = self.evidence
+        error = last.error[:LABEL_TEXT]
+        return Failure(self.replays, last.attempts, last.died_at, last.error_type, error, last.worker, final=True)
+
+    @property
     def failures(self) -> list[Failure]:
         """Every failed attempt that is remembered, oldest first; the last one is what the evidence is about."""
-        evidence, meta = self.evidence, self.message.meta if self.message else None
-        last = Failure(
-            self.replays,
-            evidence.attempts,
-            evidence.died_at,
-            evidence.error_type,
-            evidence.error[:LABEL_TEXT],
-            evidence.worker,
-            final=True,
-        )
-        return [*((meta.failures if meta else None) or ()), last]
+        meta = self.message.meta if self.message else None
+        return [*((meta.failures if meta else None) or ()), self.last_failure]
 
     @property
     def edits(self) -> list[Edit]:
@@ -159,12 +186,9 @@ class DeadLetter:
 
 def read_letter(queue: str, entry: bytes, fields: Sequence[bytes]) -> DeadLetter:
     """The dead letter in an entry of *queue*, whatever its bytes are."""
-    stored: dict[bytes, Any] = dict(zip(fields[::2], fields[1::2], strict=False))
-    data = stored.get(b"m", b"")
-    try:
-        message: Message | None = decode(data)
-    except DecodeError:
-        message = None
-    raw = stored.get(b"i", b"")
-    group = stored.get(b"g", b"").decode("ascii", "replace")
-    return DeadLetter(queue, entry.decode(), data, message, unpack_evidence(raw), raw, group)
+    if len(fields) == 6 and fields[0] == b"m" and fields[2] == b"i" and fields[4] == b"g":
+        _, data, _, evidence, _, group = fields
+    else:
+        stored = dict(zip(fields[::2], fields[1::2], strict=False))
+        data, evidence, group = (stored.get(name, b"") for name in (b"m", b"i", b"g"))
+    return DeadLetter(queue, entry.decode(), data, evidence, group.decode("ascii", "replace"))

@@ -17,7 +17,11 @@ from taskq.dlq.letter import DeadLetter, read_letter, unpack_label
 from taskq.errors import ConfigError
 
 PAGE = 500
-"""Entries in one read."""
+"""Most entries in one read."""
+FIRST_READ = 20
+"""Entries in the first read, which tells how large they are."""
+READ_BYTES = 1_000_000
+"""About so many bytes come with one read."""
 SCAN = 20_000
 """Most entries that one page looks at, unless told otherwise."""
 OTHER = "other"
@@ -125,7 +129,7 @@ def letters(
         after: begin behind this entry.
         newest_first: from the latest to the oldest.
         last: go no further than this entry.
-        size: entries in one read.
+        size: most entries in one read; fewer when they are large.
     """
     low, high = chosen.bounds
     if last is not None:
@@ -133,13 +137,18 @@ def letters(
     verb, start, end = ("XREVRANGE", high, low) if newest_first else ("XRANGE", low, high)
     if after is not None:
         start = b"(" + after.encode()
+    count = min(FIRST_READ, size)
     while True:
-        rows = execute(verb, keys.dead, start, end, "COUNT", size)
+        rows = execute(verb, keys.dead, start, end, "COUNT", count)
+        read = 1
         for entry, fields in rows:
-            yield read_letter(keys.queue, entry, fields)
-        if len(rows) < size:
+            letter = read_letter(keys.queue, entry, fields)
+            read += len(letter.data) + len(letter.raw_evidence)
+            yield letter
+        if len(rows) < count:
             return
         start = b"(" + rows[-1][0]
+        count = max(1, min(size, count * READ_BYTES // read))
 
 
 def at_entry(execute: Execute, keys: QueueKeys, entry: str) -> DeadLetter | None:

@@ -14,9 +14,10 @@ from taskq.dlq.letter import DeadLetter
 from taskq.dlq.pace import Pace
 from taskq.dlq.revive import NewArguments, revived, routed
 from taskq.dlq.runs import DONE, Runs
+from taskq.dlq.selection import pages
 
-PAGE = 500
-"""Most dead letters in one script call."""
+PAGE = 250
+"""Most dead letters in one script call: about a millisecond of Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,6 @@ class Replayer:
         self._job = job
         self._pace = Pace(rate, PAGE)
         self._progress = progress
-        self._pages: dict[str, list[DeadLetter]] = {}
         self._begun: set[str] = set()
         self._done = 0
 
@@ -73,13 +73,8 @@ class Replayer:
         Raises:
             BrokerError: Redis could not be asked, or has no memory; nothing is lost, and it may be repeated.
         """
-        for letter in letters:
-            page = self._pages.setdefault(letter.queue, [])
-            page.append(letter)
-            if len(page) >= self._pace.page:
-                self._send(self._pages.pop(letter.queue))
-        while self._pages:
-            self._send(self._pages.popitem()[1])
+        for page in pages(letters, self._pace.page):
+            self._send(page)
         return sum(Runs(self._broker, self._keys.queue(name)).replayed(self._job.run) for name in self._begun)
 
     def finish(self, state: str = DONE) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from taskq.broker import scripts
 from taskq.dlq.letter import DeadLetter
-from taskq.message import Edit, Meta, Replayed, encode, remembered
+from taskq.message import Edit, Message, Meta, Replayed, encode, remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +43,16 @@ def revived(letter: DeadLetter, run: str, change: NewArguments | None = None) ->
         unknown_since=0,
         due=0,
         replays=old.replays + 1,
-        failures=remembered(old.failures, letter.failures[-1]),
+        failures=remembered(old.failures, letter.last_failure),
         replayed=Replayed(run, letter.group),
     )
-    if change is None:
-        return encode(msgspec.structs.replace(message, meta=meta))
-    before = Edit(time.time_ns() // 1_000_000, change.actor, message.args, message.kwargs)
-    return encode(
-        msgspec.structs.replace(
-            message,
-            args=message.args if change.args is None else list(change.args),
-            kwargs=message.kwargs if change.kwargs is None else dict(change.kwargs),
-            meta=msgspec.structs.replace(meta, edits=remembered(old.edits, before)),
-        )
-    )
+    args, kwargs = message.args, message.kwargs
+    if change is not None:
+        before = Edit(time.time_ns() // 1_000_000, change.actor, args, kwargs)
+        meta.edits = remembered(old.edits, before)
+        args = args if change.args is None else list(change.args)
+        kwargs = kwargs if change.kwargs is None else dict(change.kwargs)
+    return encode(Message(message.version, message.id, message.task, args, kwargs, meta))
 
 
 def routed(letter: DeadLetter, message: bytes) -> tuple[str, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from taskq.broker.inspect import Execute
 from taskq.broker.keys import QueueKeys
@@ -11,6 +11,8 @@ from taskq.dlq.filters import Filter
 from taskq.dlq.letter import DeadLetter
 from taskq.message import ID_BYTES
 
+PAGE_BYTES = 1_000_000
+"""A page ends with the letter that brings its messages to so many bytes."""
 _SKEW_MS = 3_600_000
 """How far the clock of a sender may be ahead of Redis's."""
 
@@ -36,6 +38,25 @@ def selected(
         for letter in query.letters(execute, keys, chosen, last=last):
             if chosen.matches(letter):
                 yield letter
+
+
+def pages(letters: Iterable[DeadLetter], most: int) -> Iterator[list[DeadLetter]]:
+    """*letters* in pages of one queue each.
+
+    Args:
+        letters: queue by queue.
+        most: most letters in a page; :data:`PAGE_BYTES` bounds it too.
+    """
+    page: list[DeadLetter] = []
+    size = 0
+    for letter in letters:
+        if page and (len(page) >= most or size >= PAGE_BYTES or letter.queue != page[0].queue):
+            yield page
+            page, size = [], 0
+        page.append(letter)
+        size += len(letter.data)
+    if page:
+        yield page
 
 
 def _named(execute: Execute, queues: Sequence[QueueKeys], ids: Collection[str]) -> Iterator[DeadLetter]:

@@ -17,7 +17,7 @@ from taskq.dlq.letter import DeadLetter
 from taskq.dlq.reader import DeadLetterReader
 from taskq.dlq.replay import PAGE, Job, Replayer
 from taskq.dlq.revive import NewArguments
-from taskq.dlq.selection import selected
+from taskq.dlq.selection import pages, selected
 from taskq.errors import ConfigError, DeadLetterNotFoundError, ImportFormatError, UnknownTaskError
 from taskq.message import new_id
 
@@ -194,15 +194,11 @@ class DeadLetters(DeadLetterReader):
             return sum(1 for _ in letters)
         self._audit.record(actor, "dlq.purge", queue or "*", {"where": _told(chosen, ids)})
         total = 0
-        pages: dict[str, list[DeadLetter]] = {}
-        for letter in letters:
-            page = pages.setdefault(letter.queue, [])
-            page.append(letter)
-            if len(page) >= PAGE:
-                total += self._discard(pages.pop(letter.queue))
-                if progress is not None:
-                    progress(total)
-        return total + sum(map(self._discard, pages.values()))
+        for page in pages(letters, PAGE):
+            total += self._discard(page)
+            if progress is not None:
+                progress(total)
+        return total
 
     def export_to(self, path: str | Path, *, queue: str | None = None, **where: Unpack[Where]) -> int:
         """Write dead letters to a file, one JSON object a line, their bytes kept exactly. Returns how many.

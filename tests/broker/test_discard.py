@@ -41,7 +41,14 @@ def test_discard_deletes_once_and_counts_out(bench: Any) -> None:
 def test_discard_needs_no_memory(bench: Any) -> None:
     entries = bury(bench, "a", "b")
     bench.fill_up()
-    assert bench.run(scripts.discard(bench.keys, [part for entry, group in zip(entries, "ab", strict=True) for part in (entry, group, "id")])) == 2
+    assert (
+        bench.run(
+            scripts.discard(
+                bench.keys, [part for entry, group in zip(entries, "ab", strict=True) for part in (entry, group, "id")]
+            )
+        )
+        == 2
+    )
     assert left(bench) == []
 
 

@@ -65,3 +65,23 @@ def test_without_memory_nothing_is_lost(bench: Any) -> None:
     assert bench.snapshot() == before
     bench.make_room()
     assert replay(bench, *fives) == 3
+
+
+def test_levels_lanes_and_gaps_in_one_call(bench: Any) -> None:
+    one, two, three, four, five_, six = bury(bench, *(b"%d" % n for n in range(1, 7)))
+    bench.client.xdel(bench.keys.dead, three, five_)
+    in_lane = scripts.routed(5, b"lane", "a")[1]
+    fives = [
+        [one, "", "5", b"1", "a"],
+        [two, "", "9", b"2", "b"],
+        [three, "", "5", b"3", "c"],
+        [four, "", "F", in_lane, "d"],
+        [five_, "", "F", in_lane, "e"],
+        [six, "", "9", b"6", "f"],
+    ]
+    for name in "abcdef":
+        bench.client.set(bench.keys.result(name), b"F")
+    assert replay(bench, *fives) == 4
+    assert (bench.messages(5), bench.messages(9)) == ([b"1", b"lane"], [b"2", b"6"])
+    assert bench.client.xlen(bench.keys.dead) == 0
+    assert [name for name in "abcdef" if bench.client.exists(bench.keys.result(name))] == ["c", "e"]

@@ -11,7 +11,8 @@ from support.worker import running_worker
 
 from taskq import TaskFailedError, TaskQ
 from taskq.broker.keys import Keys
-from taskq.dlq import query
+from taskq.dlq import query, selection
+from taskq.dlq.filters import Filter
 from taskq.dlq.fingerprint import fingerprint
 from taskq.errors import ConfigError, UnknownOptionError, UnknownQueueError
 
@@ -168,3 +169,29 @@ def test_every_attempt_is_remembered(app: TaskQ) -> None:
     assert told == [(n, f"run {n}", False) for n in (1, 3, 4, 5, 6)] + [(7, "run 7", True)]
     assert all(failure.worker and failure.at and failure.error_type == "OSError" for failure in letter.failures)
     assert app.dlq.purge() == 1
+
+
+def test_large_letters_come_few_at_a_time(app: TaskQ, bury: Bury) -> None:
+    bury(*(f"t{n}" for n in range(60)), args=("x" * 100_000,))
+    counts = []
+
+    def execute(*command: Any) -> Any:
+        if command[0] == "XRANGE":
+            counts.append(command[-1])
+        return app.sync_broker.execute(*command)
+
+    keys = app.keys.queue("default")
+    assert ids(query.letters(execute, keys, Filter())) == [f"t{n}" for n in range(60)]
+    assert counts[0] == query.FIRST_READ
+    assert max(counts[1:]) == 9
+    found = list(selection.pages(app.dlq.list(), 250))
+    assert [len(page) for page in found] == [10] * 6
+    assert app.dlq.purge() == 60
+
+
+def test_a_page_is_of_one_queue(app: TaskQ, bury: Bury) -> None:
+    bury("a", "b", "c")
+    bury("d", queue="other")
+    found = list(selection.pages(app.dlq.list(), 2))
+    assert [ids(page) for page in found] == [["a", "b"], ["c"], ["d"]]
+    assert app.dlq.purge() == 4

@@ -106,7 +106,7 @@ class DeadLetter(msgspec.Struct, frozen=True, dict=True):
     queue: str
     entry: str
     """Its id in the dead letter queue."""
-    data: bytes = field(repr=False)
+    data: bytes
     """The message's bytes as they were."""
     raw_evidence: bytes = b""
     """The evidence's bytes as they are stored."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,18 +19,15 @@ from taskq.broker.scripts import Call
 from taskq.broker.topic_scripts import NEXT_ASLEEP, NEXT_FULL, NEXT_SEEK
 from taskq.errors import BrokerError
 from taskq.subscription import Subscription
+from taskq.worker.lookout import Lookout, sweep_wait
 
-logger = logging.getLogger("taskq.worker")
-
-SWEEP = 60.0
-"""Longest seconds between two looks: what makes up for a wake-up that was lost with its connection."""
 LEAST = 0.001
 """Seconds between two looks at least: under load, events collect meanwhile and are copied together."""
 FULL_LEAST, FULL_MOST = 0.002, 5.0
 """Seconds between two looks at a full queue: half of the time that it has been full, within these bounds."""
 
 
-class Dispatcher:
+class Dispatcher(Lookout):
     """Dispatches the events of one group.
 
     Args:
@@ -51,6 +46,7 @@ class Dispatcher:
         execute: Callable[..., Awaitable[Any]],
         trimmed: Callable[[str, int], None],
     ) -> None:
+        super().__init__(f"dispatcher of {subscription.queue}")
         self._keys = keys
         self._subscription = subscription
         self._topic = keys.topic(subscription.topic)
@@ -61,41 +57,14 @@ class Dispatcher:
         self._run = run
         self._execute = execute
         self._trimmed = trimmed
-        self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self._full_since = 0.0
         self.dry = False
         """Whether the last look found nothing more to copy."""
 
-    def start(self) -> None:
-        """Begin; the first look is at once."""
-        self._task = asyncio.create_task(self._loop())
-
     def wake(self) -> None:
         """Something was published: look now."""
         self.dry = False
-        self._woken.set()
-
-    async def stop(self) -> None:
-        """End."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _loop(self) -> None:
-        while True:
-            self._woken.clear()
-            try:
-                wait = await self._look()
-            except BrokerError as error:
-                logger.debug("dispatcher of %s: %s", self._subscription.queue, error)
-                wait = 1.0
-            try:
-                async with asyncio.timeout(wait):
-                    await self._woken.wait()
-            except TimeoutError:
-                if wait >= SWEEP / 2:
-                    await self._sweep()
+        super().wake()
 
     async def _look(self) -> float:
         """Copy what there is room for; seconds until the next look, unless woken."""
@@ -115,10 +84,10 @@ class Dispatcher:
         self._full_since = 0.0
         if what_next == NEXT_ASLEEP:
             await asyncio.sleep(LEAST if copied else 0)
-            return SWEEP * random.uniform(0.8, 1.2)
+            return sweep_wait()
         return 0.0
 
-    async def _sweep(self) -> None:
+    async def _rest(self) -> None:
         """Nothing was published for a while: have the topic drop what it need not keep."""
         with contextlib.suppress(BrokerError):
             await self._run(topic_scripts.trim(self._topic))

@@ -4,30 +4,23 @@ safe, and sees to it that one worker at a time does most of it.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.scripts import Call
-from taskq.errors import BrokerError
 from taskq.rate_limit import RateLimit
 from taskq.task import BaseTask
 from taskq.worker.link import QueueLink
+from taskq.worker.lookout import Lookout, sweep_wait
 
-logger = logging.getLogger("taskq.worker")
-
-SWEEP = 60.0
-"""Longest seconds between two looks: what makes up for a wake-up that was lost with its connection."""
 NO_LIMIT = RateLimit(1_000_000, 1)
 """Of a task that had a limit when its messages were parked, and has none any more."""
 
 
-class Unparker:
-    """Moves the parked messages of one queue.
+class Unparker(Lookout):
+    """Moves the parked messages of one queue; woken when something was parked.
 
     Args:
         link: the queue.
@@ -43,44 +36,15 @@ class Unparker:
         run: Callable[[Call], Awaitable[Any]],
         execute: Callable[..., Awaitable[Any]],
     ) -> None:
+        super().__init__(f"unparker of {link.queue}")
         self._link = link
         self._tasks = tasks
         self._run = run
         self._execute = execute
-        self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin; the first look is at once."""
-        self._task = asyncio.create_task(self._loop())
-
-    def wake(self) -> None:
-        """Something was parked: look now."""
-        self._woken.set()
-
-    async def stop(self) -> None:
-        """End."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _loop(self) -> None:
-        while True:
-            self._woken.clear()
-            try:
-                wait = await self._move_all()
-            except BrokerError as error:
-                logger.debug("unparker of %s: %s", self._link.queue, error)
-                wait = 1.0
-            try:
-                async with asyncio.timeout(wait):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass
-
-    async def _move_all(self) -> float:
+    async def _look(self) -> float:
         """Move what may be moved; seconds until the next look."""
-        wait = SWEEP * random.uniform(0.8, 1.2)
+        wait = sweep_wait()
         if self._link.paused:
             return wait
         for name in await self._execute("SMEMBERS", self._link.keys.limited):

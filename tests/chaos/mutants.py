@@ -127,7 +127,7 @@ def _no_xdel() -> None:
 
 
 def _promote_in_steps() -> None:
-    async def promote_due(self: Promoter) -> float:
+    async def look(self: Promoter) -> float:
         keys, run = self._link.keys, self._run.__self__.execute  # type: ignore[attr-defined]
         seconds, micros = await run("TIME")
         now = int(seconds) * 1000 + int(micros) // 1000
@@ -139,7 +139,7 @@ def _promote_in_steps() -> None:
                 await run("XADD", keys.stream_prefix + member[:1], "*", "m", member[1:])
         return 0.02
 
-    Promoter._promote_due = promote_due  # type: ignore[method-assign]
+    Promoter._look = look  # type: ignore[method-assign]
 
 
 def _retry_in_steps() -> None:

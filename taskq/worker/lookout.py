@@ -75,5 +75,5 @@ class Lookout(ABC):
             BrokerError: Redis could not be asked; the next look is soon.
         """
 
-    async def _rest(self) -> None:
+    async def _rest(self) -> None:  # noqa: B027 - most have nothing to do then
         """Nobody has called for a long while: what need not be done sooner."""

@@ -19,6 +19,7 @@ from taskq.broker.workers import WorkerRecord
 from taskq.errors import BrokerError, ConfigError
 from taskq.worker import control
 from taskq.worker.batch_runner import runner_of
+from taskq.worker.connection import WorkerConnection
 from taskq.worker.control import Control
 from taskq.worker.dispatcher import Dispatcher
 from taskq.worker.doorbell import Doorbell
@@ -96,9 +97,11 @@ class Worker:
         self._async = CoroutineExecutor(async_slots, self._runner, self._doorbell.ring, limits)
         self._isolation = self._isolation_for(self.options.app_path)
         self._intake = Intake(app, self._runner, self._sync, self._async, self._isolation)
+        self._connection = WorkerConnection(app.address, config)
         self._fetcher = Fetcher(
             app.address,
             config,
+            self._connection,
             self._links,
             bool(self.options.queues),
             self._intake,
@@ -107,14 +110,14 @@ class Worker:
             self._settled,
             self._tell_lease_lost,
         )
-        self._promoters = {link.queue: Promoter(link, self._fetcher.run_call) for link in self._links}
-        run, execute = self._fetcher.run_call, self._fetcher.execute
+        self._promoters = {link.queue: Promoter(link, self._connection.run_call) for link in self._links}
+        run, execute = self._connection.run_call, self._connection.execute
         self._unparkers = {link.queue: Unparker(link, app.tasks, run, execute) for link in self._links}
         self._dispatchers = self._dispatchers_of(app)
         self._retention = Retention(
             config,
             self._links,
-            self._fetcher.run_call,
+            self._connection.run_call,
             lambda queue, reason, count: app.hooks.emit("dlq_removed", queue, reason, count),
         )
         self._control = Control(
@@ -129,13 +132,13 @@ class Worker:
         self._handling: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._reporter = Reporter(
-            app.keys, self._links, config.lease_timeout, self._describe, lambda: self._fetcher.registered
+            app.keys, self._links, config.lease_timeout, self._describe, lambda: self._fetcher.standing.registered
         )
         self._keeper = LeaseKeeper(
             app.address,
             config,
             self._links,
-            lambda: self._fetcher.registered,
+            lambda: self._fetcher.standing.registered,
             self._keeper_lost,
             lambda queue, count: app.hooks.emit("recovered", queue, count),
             self._reporter.tick,
@@ -152,8 +155,8 @@ class Worker:
         try:
             if isinstance(self._sync, ProcessExecutor):
                 await self._sync.start()
-            await self._fetcher.execute("SADD", self.app.keys.queues, *self.queues)  # views show what has workers
-            await self._fetcher.register()
+            await self._connection.execute("SADD", self.app.keys.queues, *self.queues)  # views show what has workers
+            await self._fetcher.standing.register()
         except BaseException:
             self._close()
             raise
@@ -218,7 +221,7 @@ class Worker:
         """One dispatcher for each of our queues that gets the events of a topic."""
         return {
             link.queue: Dispatcher(
-                app.keys, subscription, self._fetcher.run_call, self._fetcher.execute, self._trimmed_unread
+                app.keys, subscription, self._connection.run_call, self._connection.execute, self._trimmed_unread
             )
             for link in self._links
             if (subscription := app.subscriptions.get(link.queue)) is not None
@@ -256,7 +259,7 @@ class Worker:
         with contextlib.suppress(BrokerError):
             for link in self._links:
                 # one script: counted stream by stream, a recovery could carry everything past our eyes
-                view = survey.view_of(link.queue, await self._fetcher.run_call(survey.count(link.keys)))
+                view = survey.view_of(link.queue, await self._connection.run_call(survey.count(link.keys)))
                 if view.stats.backlog and not link.paused:
                     return False
             return True
@@ -268,7 +271,7 @@ class Worker:
             failpoints.hit("drain.begin")
         fetcher = self._fetcher
         fetcher.drain()
-        fetcher.give_back((self._sync, self._async))
+        fetcher.releaser.give_back((self._sync, self._async))
         if failpoints.ARMED:
             failpoints.hit("drain.released")
         timeout = self.options.shutdown_timeout
@@ -309,9 +312,9 @@ class Worker:
     async def _leave(self) -> None:
         """Count what has ended since the last time, and take our record away."""
         try:
-            await self._fetcher.execute("DEL", self._reporter.record_key)
+            await self._connection.execute("DEL", self._reporter.record_key)
             for call in self._reporter.last_calls():
-                await self._fetcher.run_call(call)
+                await self._connection.run_call(call)
         except BrokerError as error:  # the record runs out by itself
             logger.debug("could not count what ended last: %s", error)
 
@@ -345,9 +348,9 @@ class Worker:
             case [control.PUBLISHED]:
                 self._dispatchers[link.queue].wake()
             case ["levels"]:
-                self._fetcher.refresh_levels()
+                self._fetcher.standing.refresh_levels()
             case ["paused"]:
-                self._fetcher.refresh_pauses()
+                self._fetcher.standing.refresh_pauses()
                 self._unparkers[link.queue].wake()
             case ["parked"]:
                 self._unparkers[link.queue].wake()

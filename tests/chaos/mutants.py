@@ -17,6 +17,7 @@ from taskq.broker.scripts import Script
 from taskq.broker.sync import SyncBroker
 from taskq.delivery import Delivery
 from taskq.errors import BrokerError
+from taskq.worker.arrivals import Arrivals
 from taskq.worker.executors import processes, threads
 from taskq.worker.fetcher import Fetcher
 from taskq.worker.intake import Intake
@@ -154,9 +155,9 @@ def _retry_in_steps() -> None:
         if later:
             _die_once()
         for wait, member in later:
-            seconds, micros = await self.execute("TIME")
+            seconds, micros = await self._connection.execute("TIME")
             due = int(seconds) * 1000 + int(micros) // 1000 + int(wait)
-            await self.execute("ZADD", link.keys.delayed, due, member)
+            await self._connection.execute("ZADD", link.keys.delayed, due, member)
 
     Fetcher._exchange = exchange  # type: ignore[method-assign]
 
@@ -190,11 +191,12 @@ def _result_outside() -> None:
 
 
 def _never_reclaims() -> None:
-    async def reclaim(self: Fetcher, link: QueueLink) -> None:
+    async def reclaim(self: Arrivals, link: QueueLink) -> bool:
         link.reclaim = False
         link.hot = True
+        return True
 
-    Fetcher._reclaim = reclaim  # type: ignore[method-assign]
+    Arrivals.reclaim = reclaim  # type: ignore[method-assign]
 
 
 def _fire_unchecked() -> None:

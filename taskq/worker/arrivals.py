@@ -1,0 +1,161 @@
+"""What becomes of entries that were read: looked up where that is needed, then started, refused or forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from taskq import failpoints
+from taskq.broker.keys import GROUP
+from taskq.broker.replies import is_nogroup
+from taskq.config import Config
+from taskq.delivery import Delivery
+from taskq.errors import BrokerError
+from taskq.worker import claims
+from taskq.worker.connection import WorkerConnection
+from taskq.worker.doorbell import Doorbell
+from taskq.worker.executors import finish
+from taskq.worker.intake import Intake, Rows
+from taskq.worker.link import QueueLink
+from taskq.worker.releaser import Releaser
+
+
+class Arrivals:
+    """Takes what was read from the queues.
+
+    Args:
+        connection: of the worker.
+        config: says how long an idempotency key is kept.
+        intake: makes deliveries of entries, and starts them.
+        releaser: gives back what comes from a queue that is paused meanwhile.
+        doorbell: rung when there is something to settle.
+        lease_lost: told the name whose lease Redis does not know.
+    """
+
+    def __init__(
+        self,
+        connection: WorkerConnection,
+        config: Config,
+        intake: Intake,
+        releaser: Releaser,
+        doorbell: Doorbell,
+        lease_lost: Callable[[bytes], None],
+    ) -> None:
+        self._connection = connection
+        self._config = config
+        self._intake = intake
+        self._releaser = releaser
+        self._doorbell = doorbell
+        self._lease_lost = lease_lost
+
+    async def accept(self, link: QueueLink, rows: Rows, *, old: bool = False) -> None:
+        """Start what was read, but for what is revoked, or whose work is done or under way.
+
+        Args:
+            link: the queue.
+            rows: its streams, and what was read of each.
+            old: whether it may have been ours for a while, so that it may be revoked whatever the queue said last.
+
+        Raises:
+            BrokerError: Redis could not be asked. What was not started will be ours again after the reconnect.
+        """
+        taken = self._intake.take(link, rows)
+        if link.paused:
+            taken = self._releaser.release(taken, link)
+        if (old or link.revocations) and taken:
+            consumer = link.consumer
+            await self._mark_revoked(link, taken)
+            if link.consumer != consumer:
+                return  # the lease was lost meanwhile: they belong to others now
+        if failpoints.ARMED:
+            failpoints.hit("accept.taken")
+        # the first test is for speed: most messages have no meta
+        keyed = [delivery for delivery in taken if delivery.message.meta is not None and claims.has_key(delivery)]
+        if keyed:
+            taken = [delivery for delivery in taken if not claims.has_key(delivery)]
+        self._intake.start(taken)
+        if keyed:
+            await self._claim_keys(link, keyed)
+        if link.ended:  # some were refused at once, and no executor will tell
+            self._doorbell.wake()
+        if failpoints.ARMED:
+            failpoints.hit("accept.started")
+
+    async def reclaim(self, link: QueueLink) -> bool:
+        """Take up entries that are ours but that we never saw, because the reply that carried them was lost.
+
+        Returns:
+            False when the queue does not know its consumer group any more, so that nothing is ours.
+
+        Raises:
+            BrokerError: as :meth:`accept`.
+        """
+        for stream in link.streams:
+            last: bytes = b"0"
+            while True:
+                try:
+                    reply = await self._connection.execute(
+                        "XREADGROUP", "GROUP", GROUP, link.consumer, "COUNT", 500, "STREAMS", stream, last
+                    )
+                except BrokerError as error:
+                    if not is_nogroup(error):
+                        raise
+                    return False
+                entries = reply[0][1] if reply else []
+                if not entries:
+                    break
+                if failpoints.ARMED:
+                    failpoints.hit("reclaim.read")
+                gone = [entry for entry, fields in entries if fields is None]
+                if gone:  # deleted under us; on Redis 6.2 they would stay pending for ever
+                    await self._connection.execute("XACK", stream, GROUP, *gone)
+                await self.accept(link, [(stream, entries)], old=True)
+                last = entries[-1][0]
+        if failpoints.ARMED:
+            failpoints.hit("reclaim.done")
+        link.reclaim = False
+        link.hot = True
+        return True
+
+    async def _mark_revoked(self, link: QueueLink, taken: list[Delivery]) -> None:
+        ids = [delivery.message.task_id for delivery in taken]
+        try:
+            scores = await self._connection.execute("ZMSCORE", link.keys.revoked, *ids)
+        except BrokerError:
+            _forget(link, taken)
+            raise
+        if failpoints.ARMED:
+            failpoints.hit("revoked.looked")
+        for delivery, score in zip(taken, scores, strict=True):
+            if score is not None:
+                delivery.cancelled = "revoked"
+
+    async def _claim_keys(self, link: QueueLink, keyed: list[Delivery]) -> None:
+        """Start those of *keyed* that get their idempotency key; the work of the others is done, or under way."""
+        consumer = link.consumer
+        try:
+            if failpoints.ARMED:
+                failpoints.hit("claim.send")
+            status, *answers = await self._connection.run_call(claims.claim_call(link, keyed, self._config))
+            if failpoints.ARMED:
+                failpoints.hit("claim.replied")
+        except BrokerError:
+            _forget(link, keyed)
+            raise
+        if status == 0:
+            self._lease_lost(consumer)
+        if link.consumer != consumer:
+            return  # they belong to others now
+        mine: list[Delivery] = []
+        for delivery, answer in zip(keyed, answers, strict=True):
+            refused = claims.refusal(delivery, answer)
+            if refused is None:
+                mine.append(delivery)
+            else:
+                finish(delivery, refused, 0.0)
+        self._intake.start(mine)
+
+
+def _forget(link: QueueLink, unchecked: list[Delivery]) -> None:
+    """They must not start unchecked; our pending list gives them back after the reconnect."""
+    for delivery in unchecked:
+        link.held.pop(delivery.key, None)

@@ -1,0 +1,61 @@
+"""The connection of a worker for all that does not block: opened when it is needed, and again after trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from taskq.broker.address import Address
+from taskq.broker.aio import AsyncConnection
+from taskq.broker.scripts import Call
+from taskq.config import Config
+
+logger = logging.getLogger("taskq.worker")
+
+
+class WorkerConnection:
+    """What all parts of a worker share, but for those that block or have a thread of their own.
+
+    Args:
+        address: where Redis is.
+        config: for timeouts.
+    """
+
+    def __init__(self, address: Address, config: Config) -> None:
+        self._address = address
+        self._config = config
+        self._connection: AsyncConnection | None = None
+        self._opening = asyncio.Lock()
+
+    async def run_call(self, call: Call) -> Any:
+        """Run a script.
+
+        Raises:
+            BrokerError: Redis cannot be reached, or refuses.
+        """
+        connection = await self._open()
+        return await connection.run(call, self._config.broker_deadline)
+
+    async def execute(self, *command: Any) -> Any:
+        """Run a command; raises as :meth:`run_call`."""
+        connection = await self._open()
+        return await connection.execute(*command, timeout=self._config.broker_deadline)
+
+    def close(self) -> None:
+        """Close it; the next call opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def _open(self) -> AsyncConnection:
+        connection = self._connection
+        if connection is not None and connection.is_open:
+            return connection
+        async with self._opening:
+            if self._connection is None or not self._connection.is_open:
+                again = self._connection is not None
+                timeout = self._config.broker_connection_timeout
+                self._connection = await AsyncConnection.open(self._address, timeout, "taskq-worker")
+                if again:
+                    logger.info("connected to Redis again")
+            return self._connection

@@ -1,0 +1,86 @@
+"""Gives back what this worker holds and has not started, uncharged, so that it runs elsewhere or later."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from taskq import failpoints
+from taskq.broker import scripts
+from taskq.delivery import Delivery
+from taskq.errors import BrokerError
+from taskq.worker.connection import WorkerConnection
+from taskq.worker.doorbell import Doorbell
+from taskq.worker.executors import Executor, finish
+from taskq.worker.intake import Intake
+from taskq.worker.link import QueueLink
+from taskq.worker.outcomes import released
+
+
+class Releaser:
+    """Gives deliveries back.
+
+    Args:
+        connection: of the worker.
+        links: the queues.
+        intake: knows where deliveries wait before an executor has them.
+        doorbell: rung when there is something to settle.
+    """
+
+    def __init__(
+        self, connection: WorkerConnection, links: Sequence[QueueLink], intake: Intake, doorbell: Doorbell
+    ) -> None:
+        self._connection = connection
+        self._links = links
+        self._intake = intake
+        self._doorbell = doorbell
+
+    def give_back(self, executors: Sequence[Executor], only: QueueLink | None = None) -> None:
+        """Release what *executors* have not started, of all queues or of *only* one.
+
+        What was settled before it runs stays: nobody else has it.
+        """
+        intake = self._intake
+        if others := self.release(intake.quarantine.take_waiting(), only):
+            intake.quarantine.add(others)
+        if intake.batches is not None:
+            self.release(intake.batches.take_waiting(only), None)
+        if intake.gate is not None:
+            self.release(intake.gate.take_waiting(only), None)
+        for executor in executors:
+            if others := self.release(executor.take_waiting(), only):
+                executor.submit(others)
+        self._doorbell.wake()
+
+    def release(self, waiting: Sequence[Delivery], only: QueueLink | None) -> list[Delivery]:
+        """Release *waiting*; those that stay."""
+        kept: list[Delivery] = []
+        for delivery in waiting:
+            first = delivery if delivery.members is None else delivery.members[0]
+            if delivery.settled or (only is not None and first.link is not only):
+                kept.append(delivery)
+            else:
+                finish(delivery, released(delivery), 0.0)
+        return kept
+
+    async def hand_back(self, reader: int | None) -> None:
+        """Give back all that is still ours, also what runs, and the leases with it.
+
+        Args:
+            reader: the server's number of the connection that read our queues, if there was one.
+
+        Raises:
+            BrokerError: Redis cannot be reached; the leases will run out instead.
+        """
+        if reader is not None:
+            # closed on our side is not yet closed on Redis's: a read still blocked there would take what we hand back
+            with contextlib.suppress(BrokerError):  # it is gone already, or the ACL forbids it
+                await self._connection.execute("CLIENT", "KILL", "ID", reader)
+        for link in self._links:
+            more = 1
+            while more:
+                call = scripts.recover(link.keys, link.streams, link.consumer, 0)
+                moved, more, _, _ = await self._connection.run_call(call)
+                if failpoints.ARMED:
+                    failpoints.hit("handback.page")
+                more = more and moved

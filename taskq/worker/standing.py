@@ -1,0 +1,147 @@
+"""How this worker stands with its queues: whether it has its leases, which levels there are, what is paused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from taskq import failpoints
+from taskq.broker import scripts
+from taskq.config import Config
+from taskq.errors import BrokerError
+from taskq.worker.connection import WorkerConnection
+from taskq.worker.doorbell import Doorbell
+from taskq.worker.link import QueueLink
+
+PAUSED_LOOK_EVERY = 5.0
+"""Seconds between looks at a paused queue: what makes up for a wake-up that was lost."""
+
+
+class Standing:
+    """Keeps up with what Redis says of our queues besides their messages.
+
+    Args:
+        connection: of the worker.
+        config: says how long a lease is.
+        links: the queues.
+        doorbell: rung when there is something to look at.
+        restart_reading: called when other streams are to be read than the read under way asked for.
+        interrupt_reading: ends the read under way, because it reads what is paused, or not what was resumed.
+        give_back: gives back what was not started of a queue.
+    """
+
+    def __init__(
+        self,
+        connection: WorkerConnection,
+        config: Config,
+        links: Sequence[QueueLink],
+        doorbell: Doorbell,
+        restart_reading: Callable[[], None],
+        interrupt_reading: Callable[[], Awaitable[None]],
+        give_back: Callable[[QueueLink], None],
+    ) -> None:
+        self._connection = connection
+        self._lease_ms = round(config.lease_timeout * 1000)
+        self._links = links
+        self._doorbell = doorbell
+        self._restart_reading = restart_reading
+        self._interrupt_reading = interrupt_reading
+        self._give_back = give_back
+        self._levels_stale = False
+        self._pauses_stale = False
+        self.pauses_seen = 0.0
+        """``time.monotonic()`` of when it was last known what is paused."""
+        self.registered = False
+        """Whether every queue's lease stands under our present name."""
+
+    async def register(self) -> None:
+        """Take out the leases under our present name.
+
+        Raises:
+            BrokerError: Redis cannot be reached, or refuses.
+        """
+        for link in self._links:
+            link.set_levels(await self._levels(link))
+            link.revocations = True
+            if failpoints.ARMED:
+                failpoints.hit("register.levels")
+            call = scripts.register(link.keys, link.consumer, self._lease_ms, link.streams)
+            await self._connection.run_call(call)
+            if failpoints.ARMED:
+                failpoints.hit("register.queue")
+            link.hot = True
+        self.registered = True
+        if failpoints.ARMED:
+            failpoints.hit("register.done")
+
+    def refresh_levels(self) -> None:
+        """A priority level may have come into use: look, and read it from now on."""
+        self._levels_stale = True
+        self._doorbell.wake()
+
+    def refresh_pauses(self) -> None:
+        """A queue may have been paused or resumed: look."""
+        self._pauses_stale = True
+        self._doorbell.wake()
+
+    async def bring_up_to_date(self) -> None:
+        """Look at what may have changed, and register where that is needed.
+
+        Raises:
+            BrokerError: Redis could not be asked; the next call asks again.
+        """
+        if self._levels_stale:
+            await self._look_at_levels()
+        if not self.registered:
+            await self.register()
+        if self._pauses_stale or (self.any_paused() and time.monotonic() - self.pauses_seen > PAUSED_LOOK_EVERY):
+            await self._look_at_pauses()
+
+    def any_paused(self) -> bool:
+        """Whether one of the queues is paused, as far as we know."""
+        return any(link.paused for link in self._links)
+
+    def note_pause(self, link: QueueLink, paused: bool) -> bool:
+        """Note whether a queue is paused; whether that is news."""
+        if link.paused == paused:
+            return False
+        link.paused = paused
+        if paused:
+            self.pauses_seen = time.monotonic()
+            self._give_back(link)
+        else:
+            link.hot = True
+        self._doorbell.wake()
+        return True
+
+    async def _look_at_levels(self) -> None:
+        self._levels_stale = False
+        try:
+            for link in self._links:
+                before = link.streams
+                link.set_levels(await self._levels(link))
+                if link.streams != before:
+                    if failpoints.ARMED:
+                        failpoints.hit("levels.changed")
+                    self.registered = False
+        except BrokerError:
+            self._levels_stale = True
+            raise
+        if not self.registered:
+            self._restart_reading()
+
+    async def _look_at_pauses(self) -> None:
+        self._pauses_stale = False
+        try:
+            found = await self._connection.execute("MGET", *(link.keys.paused for link in self._links))
+            self.pauses_seen = time.monotonic()
+            news = [self.note_pause(link, since is not None) for link, since in zip(self._links, found, strict=True)]
+            if any(news):
+                await self._interrupt_reading()
+        except BrokerError:
+            self._pauses_stale = True
+            raise
+
+    async def _levels(self, link: QueueLink) -> list[int]:
+        extra = await self._connection.execute("SMEMBERS", link.keys.levels)
+        return [int(level) for level in extra]

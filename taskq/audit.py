@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ import msgspec
 from taskq import serialization
 from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
-from taskq.errors import DecodeError
+from taskq.checks import check_count, shown
+from taskq.errors import ConfigError, DecodeError
 
+_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}\Z")
 MOST = 10_000
 """About how many records are kept."""
 TTL_MS = 90 * 86_400_000
@@ -69,7 +72,16 @@ class Audit:
         self._broker.execute("PEXPIRE", self._key, TTL_MS)
 
     def read(self, limit: int = 100, *, before: str | None = None) -> list[AuditRecord]:
-        """The latest *limit* records, newest first; *before* is the id of the last one of the page before."""
+        """The latest *limit* records, newest first; *before* is the id of the last one of the page before.
+
+        Raises:
+            ConfigError: no number from 0 to 10,000, or no id of a record.
+        """
+        check_count(limit, "limit")
+        if before is not None and not (isinstance(before, str) and _ID.match(before)):
+            raise ConfigError(f"before must be the id of a record, not {shown(before)}")
+        if not limit:
+            return []
         end = "+" if before is None else f"({before}"
         found: list[AuditRecord] = []
         seen: set[bytes] = set()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from taskq.checks import shown
 from taskq.delivery import Delivery
 from taskq.durations import Duration, seconds
 from taskq.errors import ConfigError
@@ -13,6 +14,10 @@ from taskq.transaction import Transaction
 
 MAX_SIZE = 2000
 """Most calls in one batch: a worker process holds at most 5,000 messages in all."""
+
+
+MAX_WAIT = 86400.0
+"""Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,13 @@ class Batch:
 
     def __post_init__(self) -> None:
         if not isinstance(self.size, int) or isinstance(self.size, bool) or not 1 <= self.size <= MAX_SIZE:
-            raise ConfigError(f"Batch: size must be a whole number from 1 to {MAX_SIZE}, not {self.size!r}")
+            raise ConfigError(f"Batch: size must be a whole number from 1 to {MAX_SIZE}, not {shown(self.size)}")
         if self.by is not None and not callable(self.by):
-            raise ConfigError(f"Batch: by must be a function of the call's arguments, not {self.by!r}")
-        object.__setattr__(self, "wait", seconds(self.wait, "Batch: wait"))
+            raise ConfigError(f"Batch: by must be a function of the call's arguments, not {shown(self.by)}")
+        wait = seconds(self.wait, "Batch: wait")
+        if wait > MAX_WAIT:
+            raise ConfigError(f"Batch: wait must be at most a day, not {shown(self.wait)}: a worker holds the calls")
+        object.__setattr__(self, "wait", wait)
 
 
 class BatchItem:
@@ -102,5 +110,5 @@ class BatchItem:
             ConfigError: *error* is no exception.
         """
         if not isinstance(error, BaseException):
-            raise ConfigError(f"item.fail() takes an exception, such as ValueError('no such row'), not {error!r}")
+            raise ConfigError(f"item.fail() takes an exception, such as ValueError('no such row'), not {shown(error)}")
         self.error = error

@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from taskq.checks import check_count, shown
 from taskq.durations import seconds
 from taskq.errors import ConfigError, UnknownOptionError
 
+MAX_COUNT = 10**9
+"""Of any setting that counts something."""
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}\Z")
 
 
@@ -27,7 +30,7 @@ def check_name(value: object, what: str) -> str:
         ConfigError: anything else; braces and colons would let one queue write into another's keys.
     """
     if not isinstance(value, str) or not _NAME.match(value):
-        raise ConfigError(f"{what} must be 1 to 100 of A-Z a-z 0-9 _ - . and not {value!r}")
+        raise ConfigError(f"{what} must be 1 to 100 of A-Z a-z 0-9 _ - . and not {shown(value)}")
     return value
 
 
@@ -170,7 +173,7 @@ def check_priority(value: object) -> int:
         ConfigError: anything else.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
-        raise ConfigError(f"priority must be a whole number from 0 (last) to 9 (first), not {value!r}")
+        raise ConfigError(f"priority must be a whole number from 0 (last) to 9 (first), not {shown(value)}")
     return value
 
 
@@ -183,14 +186,12 @@ def _convert(spec: dataclasses.Field[Any], value: Any, what: str) -> Any:
             return seconds(value, what)
         case "count":
             least = spec.metadata["least"]
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(f"{what} must be a whole number of {least} or more, not {value!r}")
-            return value
+            return check_count(value, what, least, MAX_COUNT)
         case "priority":
             return check_priority(value)
         case "pool":
             if value not in POOLS:
-                raise ConfigError(f"{what} must be one of {', '.join(POOLS)}, not {value!r}")
+                raise ConfigError(f"{what} must be one of {', '.join(POOLS)}, not {shown(value)}")
             return value
         case "mapping":
             if not isinstance(value, Mapping):
@@ -198,7 +199,8 @@ def _convert(spec: dataclasses.Field[Any], value: Any, what: str) -> Any:
             return value
     wanted: type = bool if isinstance(spec.default, bool) else str
     if not isinstance(value, wanted):
-        raise ConfigError(f"{what} must be {wanted.__name__}, not {value!r}")
+        word = "True or False" if wanted is bool else "text"
+        raise ConfigError(f"{what} must be {word}, not {type(value).__name__}")  # a URL has a password
     return value
 
 

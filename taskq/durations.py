@@ -7,9 +7,12 @@ import re
 from datetime import timedelta
 from typing import TypeAlias
 
+from taskq.checks import shown
 from taskq.errors import ConfigError
 
 Duration: TypeAlias = float | timedelta | str
+LONGEST = 36500 * 86400.0
+"""Seconds: what ends later ends never, and calendars end with the year 9999."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*\Z")
@@ -23,22 +26,21 @@ def seconds(value: Duration, what: str = "duration") -> float:
         what: the name of the setting, for the error text.
 
     Raises:
-        ConfigError: not a duration, negative, or not finite.
+        ConfigError: not a duration, negative, or longer than 36500 days.
     """
     if isinstance(value, timedelta):
         result = value.total_seconds()
     elif isinstance(value, str):
         match = _TEXT.match(value)
         if not match:
-            raise ConfigError(f"{what}: {value!r} is no duration; write seconds or '90s', '5m', '1h', '7d'")
+            raise ConfigError(f"{what}: {shown(value)} is no duration; write seconds or '90s', '5m', '1h', '7d'")
         result = float(match[1]) * _UNITS[match[2] or "s"]
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         result = _as_float(value)
     else:
-        raise ConfigError(f"{what}: {value!r} is no duration; write seconds, a timedelta or '5m'")
-    # as milliseconds it must be finite too
-    if not math.isfinite(result * 1000) or result < 0:
-        raise ConfigError(f"{what}: {value!r} must be zero or more, and finite")
+        raise ConfigError(f"{what}: {shown(value)} is no duration; write seconds, a timedelta or '5m'")
+    if not 0 <= result <= LONGEST:  # no number is within these bounds where it is not one
+        raise ConfigError(f"{what}: {shown(value)} is out of range; write 0 to 36500 days")
     return result
 
 

@@ -217,6 +217,8 @@ class Retry(TaskControl):
         eta: datetime | None = None,
         max_retries: int | None = None,
     ) -> None:
+        if not isinstance(reason, (str, BaseException)):
+            raise ConfigError(f"Retry: reason must be text or an exception, not {type(reason).__name__}")
         super().__init__(str(reason))
         if countdown is not None and eta is not None:
             raise ConfigError("Retry takes countdown or eta, not both")

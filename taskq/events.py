@@ -10,10 +10,14 @@ from taskq.broker import topic_scripts, topics
 from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
 from taskq.broker.topics import PAGE, GroupStats, TopicStats
+from taskq.checks import check_count, shown
 from taskq.errors import ConfigError, UnknownTopicError
 from taskq.reader import EventReader
 from taskq.subscription import check_group, check_start
 from taskq.topic import Event, Topic, check_instant, epoch_ms
+
+MAX_LAST = 100_000
+"""Most events that :meth:`EventStreams.last` reads at once."""
 
 
 class EventStreams:
@@ -59,7 +63,7 @@ class EventStreams:
             topic: its name.
             after: the id of the event before the first wanted.
             start, end: only events published from *start* on and before *end*.
-            size: events in a page.
+            size: events in a page, at most 10,000.
 
         Raises:
             UnknownTopicError: neither the app nor Redis knows the topic.
@@ -69,11 +73,16 @@ class EventStreams:
         if start is not None:
             after = _before(start, "start")
         until = "+" if end is None else _before(end, "end")
+        check_count(size, "size", 1)
         return topics.pages(self._broker.execute, self._keys.topic(topic), check_event_id(after), until, size)
 
     def last(self, topic: str, count: int, *, end: datetime | None = None) -> list[Event]:
-        """The newest *count* events of *topic* (published before *end*), oldest first. Raises as :meth:`pages`."""
+        """The newest *count* events (at most 100,000) of *topic*, published before *end*, oldest first.
+
+        Raises as :meth:`pages`.
+        """
         self._check(topic)
+        check_count(count, "count", 0, MAX_LAST)
         until = "+" if end is None else _before(end, "end")
         return topics.newest(self._broker.execute, self._keys.topic(topic), count, until)
 
@@ -147,8 +156,10 @@ class EventStreams:
         return EventReader(self._broker, self._keys.topic(topic), check_group(group), check_start(start))
 
     def _check(self, topic: str) -> None:
-        if topic not in self._declared and not self._broker.execute("SISMEMBER", self._keys.topics, topic):
-            raise UnknownTopicError(f"topic {topic!r} is neither declared nor known to Redis in this namespace")
+        named = isinstance(topic, str) and topic.isprintable()  # else Redis cannot be asked
+        if named and (topic in self._declared or self._broker.execute("SISMEMBER", self._keys.topics, topic)):
+            return
+        raise UnknownTopicError(f"topic {shown(topic)} is neither declared nor known to Redis in this namespace")
 
 
 def check_event_id(value: str) -> str:
@@ -157,13 +168,13 @@ def check_event_id(value: str) -> str:
     Raises:
         ConfigError: it has not.
     """
-    ms, _, sequence = value.partition("-")
+    ms, _, sequence = value.partition("-") if isinstance(value, str) else ("", "", "")
     if (
         not (ms.isascii() and ms.isdigit() and sequence.isascii() and sequence.isdigit())
         or len(value) > 40
         or max(int(ms), int(sequence)) >= 2**64
     ):
-        raise ConfigError(f"an event's id looks like '1765000000000-0', not {value!r}")
+        raise ConfigError(f"an event's id looks like '1765000000000-0', not {shown(value)}")
     return value
 
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from taskq.errors import TaskqError
+from taskq.checks import check_function, shown
+from taskq.errors import ConfigError, TaskqError
 
 logger = logging.getLogger("taskq.hooks")
 
@@ -79,9 +80,11 @@ class Hooks:
         """Call *listener* whenever *name* happens.
 
         Raises:
-            KeyError: there is no such hook.
+            ConfigError: there is no such hook, or *listener* is no function.
         """
-        self._listeners[name].append(listener)
+        if not isinstance(name, str) or name not in NAMES:
+            raise ConfigError(f"there is no hook {shown(name)}; there are {', '.join(NAMES)}")
+        self._listeners[name].append(check_function(listener, "a listener"))
 
     def has_listeners(self, name: str) -> bool:
         """Whether anybody listens, so that the hot path can skip building arguments."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import msgspec
 
+from taskq.checks import shown
 from taskq.errors import ConfigError, DecodeError
 from taskq.serialization import pack_special, unpack_special, unserializable
 
@@ -192,7 +193,7 @@ def check_id(task_id: object, what: str = "task_id") -> str:
         ConfigError: empty, too long, or with characters that do not print.
     """
     if not isinstance(task_id, str) or not 0 < len(task_id) <= MAX_ID_LENGTH or not task_id.isprintable():
-        raise ConfigError(f"{what} must be 1 to {MAX_ID_LENGTH} printable characters, not {task_id!r}")
+        raise ConfigError(f"{what} must be 1 to {MAX_ID_LENGTH} printable characters, not {shown(task_id)}")
     return task_id
 
 

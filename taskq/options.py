@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from taskq.batch import Batch
+from taskq.checks import check_flag, shown
 from taskq.config import check_name, check_priority
 from taskq.durations import Duration, milliseconds, seconds
 from taskq.errors import ConfigError, UnknownOptionError
@@ -151,7 +152,7 @@ class TaskOptions:
             when_unavailable=_fallback(settings.get("when_unavailable"), config.spool_path is not None, name),
             at_most_once=at_most_once,
             retry_policy=RetryPolicy.build(**{k: settings[k] for k in _RETRY_SETTINGS if k in settings}),
-            ignore_result=bool(settings.get("ignore_result", config.task_ignore_result)),
+            ignore_result=_flag(settings, "ignore_result", config.task_ignore_result, f"task {name}: "),
             result_ttl_ms=max(milliseconds(settings.get("result_expires", config.result_expires)), 1),
             failure_ttl_ms=max(milliseconds(settings.get("failure_expires", config.failure_expires)), 1),
             soft_time_limit=duration("soft_time_limit", config.task_soft_time_limit),
@@ -166,12 +167,12 @@ class TaskOptions:
 def _dlq_replay(value: object, name: str) -> bool | str | None:
     if value is None or isinstance(value, (bool, str)):
         return value
-    raise ConfigError(f"task {name}: dlq_replay must be True, False or a cron line, not {value!r}")
+    raise ConfigError(f"task {name}: dlq_replay must be True, False or a cron line, not {shown(value)}")
 
 
 def _batch(value: object, at_most_once: bool, name: str) -> Batch | None:
     if value is not None and not isinstance(value, Batch):
-        raise ConfigError(f"task {name}: write batch=Batch(size=..., wait=...), not {value!r}")
+        raise ConfigError(f"task {name}: write batch=Batch(size=..., wait=...), not {shown(value)}")
     if value is not None and at_most_once:
         raise ConfigError(f"task {name}: a batch task cannot have delivery='at_most_once'")
     return value
@@ -185,12 +186,17 @@ def _rate_limit(settings: Mapping[str, Any], name: str) -> RateLimit | None:
     return RateLimit.parse(settings["rate_limit"], f"task {name}: rate_limit")
 
 
+def _flag(settings: Mapping[str, Any], key: str, default: bool, where: str = "") -> bool:
+    value = settings.get(key)
+    return default if value is None else check_flag(value, f"{where}{key}")
+
+
 DELIVERIES = ("at_least_once", "at_most_once")
 
 
 def _at_most_once(value: object, name: str) -> bool:
     if value not in DELIVERIES:
-        raise ConfigError(f"task {name}: delivery must be one of {', '.join(DELIVERIES)}, not {value!r}")
+        raise ConfigError(f"task {name}: delivery must be one of {', '.join(DELIVERIES)}, not {shown(value)}")
     return value == DELIVERIES[1]
 
 
@@ -201,7 +207,7 @@ def _fallback(value: str | None, has_spool: bool, name: str) -> str:
     if value is None:
         return "spool" if has_spool else "raise"
     if value not in FALLBACKS:
-        raise ConfigError(f"task {name}: when_unavailable must be one of {', '.join(FALLBACKS)}, not {value!r}")
+        raise ConfigError(f"task {name}: when_unavailable must be one of {', '.join(FALLBACKS)}, not {shown(value)}")
     if value == "spool" and not has_spool:
         raise ConfigError(f"task {name}: when_unavailable='spool' needs the setting spool_path")
     return value
@@ -250,7 +256,7 @@ def call_plan(
             raise UnknownOptionError(key, CallSettings.__annotations__, where)
     given: dict[str, Any] = {key: value for key, value in settings.items() if value is not None}
     level = check_priority(given.get("priority", priority))
-    ignored = bool(given.get("ignore_result", ignore_result))
+    ignored = _flag(given, "ignore_result", ignore_result)
     extra = _extra_meta(given, where)
     if level != Meta().priority:
         extra["priority"] = level
@@ -290,7 +296,7 @@ def _extra_meta(given: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _headers(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise ConfigError(f"headers must be a mapping whose names are text, such as {{'tenant': 7}}, not {value!r}")
+        raise ConfigError(f"headers must be a mapping of text to values, such as {{'tenant': 7}}, not {shown(value)}")
     return dict(value)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from taskq.checks import shown
 from taskq.durations import seconds
 from taskq.errors import ConfigError
 
-_TEXT = re.compile(r"\s*(\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|h|d)\s*\Z")
+_TEXT = re.compile(r"\s*(\d{1,9})\s*/\s*(\d{1,9}(?:\.\d{1,9})?)?\s*(ms|s|m|h|d)\s*\Z")
 MAX_COUNT = 1_000_000
 SHORTEST, LONGEST = 0.01, 7 * 86400.0
 """Windows in seconds. Shorter ones say more about the network than about the work."""
@@ -33,10 +34,10 @@ class RateLimit:
         """
         match = _TEXT.match(value) if isinstance(value, str) else None
         if match is None:
-            raise ConfigError(f"{what}: {value!r} is no rate; write '100/s', '10/2s', '600/m' or '5000/h'")
+            raise ConfigError(f"{what}: {shown(value)} is no rate; write '100/s', '10/2s', '600/m' or '5000/h'")
         count, window = int(match[1]), seconds(f"{match[2] or 1}{match[3]}", what)
         if not 1 <= count <= MAX_COUNT:
-            raise ConfigError(f"{what}: {value!r} must allow 1 to {MAX_COUNT:,} starts in its window")
+            raise ConfigError(f"{what}: {shown(value)} must allow 1 to {MAX_COUNT:,} starts in its window")
         if not SHORTEST <= window <= LONGEST:
-            raise ConfigError(f"{what}: the window of {value!r} must be from 10 ms to 7 days")
+            raise ConfigError(f"{what}: the window of {shown(value)} must be from 10 ms to 7 days")
         return cls(count, round(window * 1000))

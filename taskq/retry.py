@@ -25,6 +25,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
+from taskq.checks import check_flag, shown
 from taskq.durations import seconds
 from taskq.errors import ConfigError, Retry, UnknownOptionError
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 LONGEST_WAIT: Final = 366 * 86400.0
 """Seconds. No wait is longer, whatever the policy says; tenacity's own maximum is 146 billion years."""
 
+MOST_RETRIES: Final = 10**9
 _LARGEST_EXPONENT: Final = 1000
 """``2.0 ** 1024`` overflows, and every maximum is reached long before."""
 
@@ -257,8 +259,10 @@ def _as_flag(answer: object) -> bool:
 def _check_max_retries(value: object, what: str) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(f"{what}: write 0 (never), a positive whole number or None (no limit), not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RETRIES:
+        raise ConfigError(
+            f"{what}: write 0 (never), a whole number up to 10**9, or None (no limit), not {shown(value)}"
+        )
     return value
 
 
@@ -266,17 +270,11 @@ def _check_backoff(value: Any, what: str) -> float:
     return float(value) if isinstance(value, bool) else seconds(value, what)
 
 
-def _check_flag(value: object, what: str) -> bool:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{what}: write True or False, not {value!r}")
-    return value
-
-
 def _check_exceptions(value: object, what: str) -> ExceptionTypes:
     found = tuple(value) if isinstance(value, Iterable) and not isinstance(value, type) else (value,)
     for item in found:
         if not (isinstance(item, type) and issubclass(item, BaseException)):
-            raise ConfigError(f"{what}: write an exception class or a tuple of them, not {item!r}")
+            raise ConfigError(f"{what}: write an exception class or a tuple of them, not {shown(item)}")
     return found
 
 
@@ -284,7 +282,7 @@ def _check_strategy(value: Any, what: str) -> Any:
     if value is None:
         return None
     if isinstance(value, type) or not callable(value):
-        raise ConfigError(f"{what}: write a tenacity object such as {_EXAMPLES[what]}, not {value!r}")
+        raise ConfigError(f"{what}: write a tenacity object such as {_EXAMPLES[what]}, not {shown(value)}")
     if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
         raise ConfigError(f"{what}: {value!r} is async; write an ordinary function or tenacity object")
     return value
@@ -300,7 +298,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "max_retries": _check_max_retries,
     "retry_backoff": _check_backoff,
     "retry_backoff_max": seconds,
-    "retry_jitter": _check_flag,
+    "retry_jitter": lambda value, what: check_flag(value, f"{what}: it"),
     "autoretry_for": _check_exceptions,
     "dont_autoretry_for": _check_exceptions,
     "wait": _check_strategy,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from taskq.checks import shown
 from taskq.config import check_name
 from taskq.errors import ConfigError
 from taskq.topic import check_instant, epoch_ms, queue_of
@@ -50,7 +51,7 @@ def check_start(value: object, what: str = "start") -> str:
         return value
     if isinstance(value, datetime):
         return str(max(epoch_ms(check_instant(value, what)), 0))
-    raise ConfigError(f"{what} must be 'earliest', 'latest' or a timezone-aware datetime, not {value!r}")
+    raise ConfigError(f"{what} must be 'earliest', 'latest' or a timezone-aware datetime, not {shown(value)}")
 
 
 def check_group(group: object) -> str:

@@ -22,8 +22,9 @@ from typing import (
 from taskq.batch import Batch, BatchItem
 from taskq.broker.producer import Outgoing
 from taskq.broker.scripts import MAX_PER_CALL
+from taskq.checks import check_function, check_items, named, positional
 from taskq.context import Context
-from taskq.errors import ConfigError
+from taskq.errors import ArgumentsError, ConfigError
 from taskq.message import WIRE_VERSION, Message, Meta, encode, new_id, wire_id
 from taskq.options import CallPlan, CallSettings, TaskOptions, TaskSettings, call_plan
 from taskq.result import Result
@@ -68,7 +69,7 @@ class BaseTask(Generic[P, R]):
         When this returns, the message is accepted: it will run, or its end will be recorded.
 
         Raises:
-            TypeError: the arguments do not fit the function.
+            ArgumentsError: the arguments do not fit the function; it is a TypeError too.
             SerializationError: an argument has no wire form.
             BrokerError: Redis did not accept it within ``broker_deadline``. After BrokerUnavailableError the
                 message may or may not have been accepted, but it never exists twice.
@@ -95,7 +96,7 @@ class BaseTask(Generic[P, R]):
         **settings: Unpack[CallSettings],
     ) -> Result[R]:
         """Send with arguments as sequence and mapping, as in Celery; prefer the typed ``.options(...).delay(...)``."""
-        return self._send(tuple(args), dict(kwargs or {}), _call_plan(self, settings))
+        return self._send(positional(args), named(kwargs), _call_plan(self, settings))
 
     async def aapply_async(
         self,
@@ -104,13 +105,13 @@ class BaseTask(Generic[P, R]):
         **settings: Unpack[CallSettings],
     ) -> Result[R]:
         """As :meth:`apply_async`, without blocking the event loop."""
-        return await self._asend(tuple(args), dict(kwargs or {}), _call_plan(self, settings))
+        return await self._asend(positional(args), named(kwargs), _call_plan(self, settings))
 
     def delay_many(self, calls: Iterable[Sequence[Any]]) -> list[Result[R]]:
         """Send one message per argument tuple, a thousand to a round trip.
 
         Raises:
-            TypeError, SerializationError: a tuple does not fit; then nothing is sent.
+            ConfigError, SerializationError: a tuple does not fit; then nothing is sent.
             BrokerError: Redis did not accept a page in time; pages before it were accepted.
         """
         outgoing, results = self._prepare_many(calls)
@@ -134,11 +135,13 @@ class BaseTask(Generic[P, R]):
             How many were sent.
 
         Raises:
-            TypeError, SerializationError: a tuple does not fit; pages before it were accepted.
+            ConfigError, SerializationError: a tuple does not fit; pages before it were accepted.
             BrokerError: Redis did not accept a page in time; pages before it were accepted.
         """
+        if progress is not None:
+            check_function(progress, "progress")
         sent = 0
-        rest = iter(calls)
+        rest = iter(check_items(calls, "calls"))
         while page := list(itertools.islice(rest, MAX_PER_CALL)):
             self.app.send(self._prepare_many(page)[0])
             sent += len(page)
@@ -150,15 +153,15 @@ class BaseTask(Generic[P, R]):
         """The message of a call and its handle, without sending it: for what keeps messages itself, as an outbox does.
 
         Raises:
-            TypeError, SerializationError: as :meth:`delay`.
+            ArgumentsError, SerializationError: as :meth:`delay`.
         """
         return self._prepare(args, kwargs, self._plan)
 
     def _prepare_many(self, calls: Iterable[Sequence[Any]]) -> tuple[list[Outgoing], list[Result[R]]]:
         outgoing: list[Outgoing] = []
         results: list[Result[R]] = []
-        for args in calls:
-            message, result = self._prepare(tuple(args), {}, self._plan)
+        for args in check_items(calls, "calls"):
+            message, result = self._prepare(positional(args, "each call"), {}, self._plan)
             outgoing.append(message)
             results.append(result)
         return outgoing, results
@@ -177,12 +180,18 @@ class BaseTask(Generic[P, R]):
         """Whether the task can be called so.
 
         Raises:
-            TypeError: the arguments do not fit.
+            ArgumentsError: the arguments do not fit.
         """
-        self._check(*args, **kwargs)
+        self._fits(positional(args), named(kwargs))
+
+    def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        try:
+            self._check(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentsError(f"{self.name} does not take these arguments: {error}") from None
 
     def _prepare(self, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan) -> tuple[Outgoing, Result[R]]:
-        self._check(*args, **kwargs)
+        self._fits(args, kwargs)
         return prepare(self.app, self.name, args, kwargs, plan)
 
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import msgspec
 
+from taskq.checks import check_count, shown
 from taskq.config import check_name
 from taskq.durations import Duration, milliseconds
 from taskq.errors import ConfigError
 
 DEFAULT_RETENTION = "7d"
 MAX_KEY_LENGTH = 200
+MAX_LIMIT = 10**15
+"""Of events and bytes: what Lua, which has doubles alone, counts exactly."""
 
 Wire = Sequence[Any]
 """An event as the argument of a subscriber's message: id, ordinal, key, payload."""
@@ -62,8 +65,8 @@ class Topic(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         check_name(self.name, "a topic's name")
         for what, value in (("max_events", self.max_events), ("max_bytes", self.max_bytes)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ConfigError(f"topic {self.name!r}: {what} must be a whole number of 1 or more, not {value!r}")
+            if value is not None:
+                check_count(value, f"topic {self.name!r}: {what}", 1, MAX_LIMIT)
         if self.retention is not None and milliseconds(self.retention, f"topic {self.name!r}: retention") < 1:
             raise ConfigError(f"topic {self.name!r}: retention must be longer than nothing; write for example '7d'")
 
@@ -94,7 +97,7 @@ def check_key(key: object) -> str | None:
     """
     if key is None or (isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH and key.isprintable()):
         return key
-    raise ConfigError(f"key must be 1 to {MAX_KEY_LENGTH} printable characters, or None; not {key!r}")
+    raise ConfigError(f"key must be 1 to {MAX_KEY_LENGTH} printable characters, or None; not {shown(key)}")
 
 
 def check_instant(value: object, what: str) -> datetime:
@@ -105,7 +108,7 @@ def check_instant(value: object, what: str) -> datetime:
             the years 1 to 9999 of UTC.
     """
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise ConfigError(f"{what} must be a timezone-aware datetime such as datetime.now(UTC), not {value!r}")
+        raise ConfigError(f"{what} must be a timezone-aware datetime such as datetime.now(UTC), not {shown(value)}")
     try:
         return value.astimezone(UTC)
     except OverflowError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from taskq.checks import check_text, shown
 from taskq.errors import ConfigError
 
 Value = bytes | str | int | float
@@ -39,11 +40,11 @@ class Transaction:
         Raises:
             ConfigError: a command that blocks or steers a connection, or an argument that is no text or number.
         """
-        if command.upper() in _BLOCKING:
+        if check_text(command, "ctx.tx: a command").upper() in _BLOCKING:
             raise ConfigError(f"ctx.tx cannot run {command.upper()}: only commands that read or write keys at once")
         for value in args:
             if not isinstance(value, (bytes, str, int, float)) or isinstance(value, bool):
-                raise ConfigError(f"ctx.tx: {value!r} must be text, bytes or a number")
+                raise ConfigError(f"ctx.tx: {shown(value)} must be text, bytes or a number")
         self.commands.append((command, *args))
 
     def publish(self, topic: str, payload: Any, *, key: str | None = None) -> None:

@@ -12,8 +12,10 @@ from taskq.app.queueing import Queueing
 from taskq.app.scheduling import Scheduling
 from taskq.audit import Audit
 from taskq.broadcast import BroadcastHandlers
+from taskq.checks import check_text, named, positional, shown, texts
+from taskq.config import check_queue
 from taskq.dlq import DeadLetters, periodic
-from taskq.errors import ArgumentsError, ConfigError, UnknownTaskError
+from taskq.errors import UnknownTaskError
 from taskq.events import EventStreams
 from taskq.hooks import Hooks
 from taskq.jobs import Job
@@ -46,8 +48,8 @@ class TaskQ(Scheduling, Queueing):
         self, name: str, broker_url: str | None = None, *, include: Iterable[str] = (), **settings: Any
     ) -> None:
         super().__init__({**settings, "broker_url": broker_url})
-        self.name = name
-        self.include = tuple(include)
+        self.name = check_text(name, "the name of an app")
+        self.include = texts(include, "include")
         self.tasks: dict[str, BaseTask[Any, Any]] = {}
         self.periodic_entries: dict[str, PeriodicEntry] = {}
         self.batch_jobs: dict[str, Job] = {}
@@ -97,9 +99,7 @@ class TaskQ(Scheduling, Queueing):
         Raises:
             ConfigError, SerializationError, BrokerError: as ``.delay()``.
         """
-        if not isinstance(name, str) or not name:
-            raise ConfigError(f"write the name of a task, such as 'shop.add', not {name!r}")
-        known = self.tasks.get(name)
+        known = self.tasks.get(check_text(name, "the name of a task"))
         if known is not None:
             return known.apply_async(args, kwargs, **settings)
         config = self.config
@@ -110,7 +110,7 @@ class TaskQ(Scheduling, Queueing):
             priority=config.task_default_priority,
             fallback="spool" if config.spool_path else "raise",
         )
-        outgoing, result = prepare(self, name, tuple(args), dict(kwargs or {}), plan)
+        outgoing, result = prepare(self, name, positional(args), named(kwargs), plan)
         self.send((outgoing,))
         return result
 
@@ -120,8 +120,11 @@ class TaskQ(Scheduling, Queueing):
         Args:
             task_id: its id.
             queue: where it was sent; without it every known queue is asked.
+
+        Raises:
+            ConfigError: no task id, or no name of a queue.
         """
-        return Result(self, check_id(task_id), queue)
+        return Result(self, check_id(task_id), None if queue is None else check_queue(queue))
 
     def get_task(self, name: str) -> BaseTask[Any, Any]:
         """The task of that name.
@@ -129,12 +132,9 @@ class TaskQ(Scheduling, Queueing):
         Raises:
             UnknownTaskError: there is none.
         """
-        try:
+        if isinstance(name, str) and name in self.tasks:
             return self.tasks[name]
-        except KeyError:
-            raise UnknownTaskError(
-                f"task {name!r} is not registered; known are {', '.join(sorted(self.tasks))}"
-            ) from None
+        raise UnknownTaskError(f"task {shown(name)} is not registered; known are {', '.join(sorted(self.tasks))}")
 
     @cached_property
     def dlq(self) -> DeadLetters:
@@ -173,10 +173,7 @@ class TaskQ(Scheduling, Queueing):
         """Raise when a task does not take these arguments; an app without tasks cannot tell."""
         if all(known.startswith("taskq.") for known in self.tasks):
             return
-        try:
-            self.get_task(name).check_call(args, kwargs)
-        except TypeError as error:
-            raise ArgumentsError(f"{name} does not take these arguments: {error}") from None
+        self.get_task(name).check_call(args, kwargs)
 
     def _register_builtins(self) -> None:
         periodic.install(self)

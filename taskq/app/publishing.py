@@ -12,6 +12,7 @@ from taskq import serialization
 from taskq.app.sending import Sending
 from taskq.broadcast import BroadcastHandlers
 from taskq.broker.producer import OutgoingEvent
+from taskq.checks import check_flag, check_function, check_items, check_text, shown
 from taskq.config import check_name
 from taskq.errors import ConfigError, UnknownTopicError
 from taskq.subscription import Subscription, check_group, check_settings, check_start
@@ -133,14 +134,16 @@ class Publishing(Sending, ABC):
         self._declared(topic)
         where = f"a subscriber of {topic}"
         checked, begin = check_settings(settings, where), check_start(start)
+        check_flag(ordered, f"{where}: ordered")
         queue = f"{topic}/{check_group(group)}"
         if ordered and checked.get("delivery") == "at_most_once":
             raise ConfigError(f'{where}: ordered=True needs delivery="at_least_once", which ends when the handler does')
 
         def decorate(function: Any) -> Any:
             if not callable(function) or isinstance(function, (type, BaseTask)):
-                raise ConfigError(f"@app.subscriber wants a function of an event, not {function!r}")
-            subscription = Subscription(topic, group, name or queue, begin, ordered)
+                raise ConfigError(f"@app.subscriber wants a function of an event, not {shown(function)}")
+            task_name = queue if name is None else check_text(name, "the name of a subscriber")
+            subscription = Subscription(topic, group, task_name, begin, ordered)
             known = self.subscriptions.get(queue)
             if known is not None and known != subscription:
                 raise ConfigError(f"group {group!r} of topic {topic!r} has a subscriber; give this one another group")
@@ -193,7 +196,7 @@ class Publishing(Sending, ABC):
 
         def decorate(handler: H) -> H:
             if not callable(handler):
-                raise ConfigError(f"@app.on_broadcast wants a function of the payload, not {handler!r}")
+                raise ConfigError(f"@app.on_broadcast wants a function of the payload, not {shown(handler)}")
             self.broadcasts.add(name, handler)
             return handler
 
@@ -214,7 +217,7 @@ class Publishing(Sending, ABC):
         except (KeyError, TypeError):
             known = ", ".join(sorted(self.topics)) or "none"
             raise UnknownTopicError(
-                f"topic {topic!r} is not declared (declared are: {known}); write app.topic({topic!r}, retention='7d')"
+                f"topic {shown(topic)} is not declared (declared are: {known}); write app.topic(name, retention='7d')"
             ) from None
 
     def _event(self, topic: str, payload: Any, key: str | None) -> OutgoingEvent:
@@ -225,11 +228,13 @@ class Publishing(Sending, ABC):
     def _events(self, topic: str, payloads: Iterable[Any], key: KeyOf | None) -> list[OutgoingEvent]:
         declared, keys = self._declared(topic), self.keys.topic(topic)
         limits, what = declared.limits, f"an event of {topic}"
+        if key is not None:
+            check_function(key, "key, which tells the key of each payload,")
         return [
             OutgoingEvent(
                 keys, limits, check_key(key(each)) or "" if key is not None else "", serialization.dumps(each, what)
             )
-            for each in payloads
+            for each in check_items(payloads, "payloads")
         ]
 
     @abstractmethod

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskq.checks import check_flag, check_text, shown
 from taskq.errors import ConfigError
 from taskq.options import TaskOptions
 from taskq.task import AsyncTask, BaseTask, Task
@@ -32,10 +33,11 @@ def make_task(
         ConfigError: not a function, a bad setting, or the name is taken by another function.
     """
     if not callable(function) or isinstance(function, (type, BaseTask)):
-        raise ConfigError(f"@app.task wants a function, not {function!r}")
+        raise ConfigError(f"@app.task wants a function, not {shown(function)}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise ConfigError(f"{function.__qualname__} is a generator; a task is an ordinary or async function")
-    task_name = name or default_name(function)
+    check_flag(bind, "bind")
+    task_name = default_name(function) if name is None else check_text(name, "the name of a task")
     known = app.tasks.get(task_name)
     if known is not None and not _same_source(known.function, function):
         raise ConfigError(f"the task name {task_name!r} is taken by {known.function!r}; give name= to one of them")

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from taskq.app.publishing import Publishing
 from taskq.app.registering import default_name
+from taskq.checks import check_function, check_text, named, shown
 from taskq.durations import Duration
 from taskq.errors import ConfigError, ScheduleError
 from taskq.jobs import Job, Jobs, Window
@@ -66,15 +67,16 @@ class Scheduling(Publishing):
         """
 
         def decorate(function: Any) -> Any:
+            check_function(function, "a periodic task")
             task = function if isinstance(function, BaseTask) else self.task(function)
-            entry_name = name or task.name
+            entry_name = task.name if name is None else name
             self.add_periodic(
                 PeriodicEntry(
                     name=entry_name,
                     task=task.name,
                     schedule=schedule,
-                    args=tuple(args),
-                    kwargs=dict(kwargs or {}),
+                    args=args,
+                    kwargs=named(kwargs),
                     options=options,
                     catch_up=catch_up,
                     max_catch_up=max_catch_up,
@@ -117,12 +119,14 @@ class Scheduling(Publishing):
             ConfigError: a window, page or setting that cannot be used.
         """
         self._declared(source)
-        check_job(window, page, name or "")
+        if name is not None:
+            check_text(name, "the name of a batch job")
+        check_job(window, page, name)
         if settings.get("batch") is not None or settings.get("delivery", "at_least_once") != "at_least_once":
             raise ConfigError("a batch job commits with its success: it cannot be a batch task, nor at_most_once")
 
         def decorate(function: Callable[[Window], Any]) -> BaseTask[[], Any]:
-            job_name = name or default_name(function)
+            job_name = name or default_name(check_function(function, "a batch job"))
             queue = settings.get("queue", self.config.task_default_queue)
             zone = getattr(schedule, "zone", None) or ZoneInfo(self.config.timezone)
             job = Job(job_name, queue, source, window, page, zone)
@@ -150,7 +154,10 @@ class Scheduling(Publishing):
 
         Raises:
             ScheduleError: its name is taken.
+            ConfigError: *entry* is none.
         """
+        if not isinstance(entry, PeriodicEntry):
+            raise ConfigError(f"add_periodic takes a PeriodicEntry, not {shown(entry)}")
         if entry.name in self.periodic_entries and self.periodic_entries[entry.name] != entry:
             raise ScheduleError(f"the schedule name {entry.name!r} is taken; give name= to one of them")
         self.periodic_entries[entry.name] = entry

@@ -6,8 +6,12 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, TypedDict
 
+from taskq.checks import shown
 from taskq.dlq.letter import DeadLetter
 from taskq.errors import ConfigError, UnknownOptionError
+from taskq.topic import check_instant
+
+_KINDS = {str: "text", datetime: "a timezone-aware datetime"}
 
 
 class Where(TypedDict, total=False):
@@ -51,9 +55,9 @@ class Filter:
                 raise UnknownOptionError(name, Where.__annotations__, "a choice of dead letters")
             wanted = datetime if name in ("since", "until") else str
             if value is not None and not isinstance(value, wanted):
-                raise ConfigError(f"{name} must be a {wanted.__name__}, not {value!r}")
-            if isinstance(value, datetime) and value.tzinfo is None:
-                raise ConfigError(f"{name} must be timezone-aware: datetime(..., tzinfo=...)")
+                raise ConfigError(f"{name} must be {_KINDS[wanted]}, not {shown(value)}")
+            if isinstance(value, datetime):
+                check_instant(value, name)
         return cls(**where)
 
     @property

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 import time
 
+from taskq.checks import shown
 from taskq.errors import ConfigError
 
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/\s*(s|m|h|d))?\s*\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SLOWEST, FASTEST = 0.99 / 86400, 1_000_000.0
+"""A second; the slowest is one a day, as a float has it."""
 _SLICE = 0.1
 """Seconds of a rate that may go at once."""
 
@@ -17,16 +20,16 @@ def per_second(rate: float | str) -> float:
     """A rate as a number a second: ``100``, ``"100/s"``, ``"30/m"``.
 
     Raises:
-        ConfigError: not a rate, or not above zero.
+        ConfigError: not a rate, or out of range.
     """
     if isinstance(rate, str) and (match := _RATE.match(rate)):
         value = float(match[1]) / _SECONDS[match[2] or "s"]
     elif isinstance(rate, (int, float)) and not isinstance(rate, bool):
-        value = float(rate)
+        value = float(min(rate, 2 * FASTEST))  # an int may be beyond what a float can hold
     else:
-        raise ConfigError(f"rate: {rate!r} is no rate; write '100/s', '30/m' or '5/h'")
-    if not 0 < value < float("inf"):
-        raise ConfigError(f"rate must be above zero, not {rate!r}")
+        raise ConfigError(f"rate: {shown(rate)} is no rate; write '100/s', '30/m' or '5/h'")
+    if not SLOWEST <= value <= FASTEST:
+        raise ConfigError(f"rate: {shown(rate)} is out of range; write one from 1/d to 1000000/s")
     return value
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from taskq.broker.inspect import Execute
 from taskq.broker.keys import QueueKeys
+from taskq.checks import shown
 from taskq.dlq.filters import Filter
 from taskq.dlq.letter import DeadLetter, read_letter, unpack_label
 from taskq.errors import ConfigError
@@ -166,7 +167,11 @@ def last_entry(execute: Execute, keys: QueueKeys) -> str | None:
 def is_entry(name: str) -> bool:
     """Whether *name* is an entry id rather than a task id."""
     ms, dash, number = name.partition("-")
-    return bool(dash) and ms.isdecimal() and number.isdecimal() and max(int(ms), int(number)) < 2**64
+    return bool(dash) and _small(ms) and _small(number)
+
+
+def _small(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= 20 and int(text) < 2**64
 
 
 def groups(execute: Execute, queues: Sequence[QueueKeys]) -> list[Group]:
@@ -207,10 +212,10 @@ def _position(queues: Sequence[QueueKeys], after: str | None) -> tuple[int, str 
     """Which queue to begin with, and behind which entry."""
     if after is None:
         return 0, None
-    queue, _, entry = after.rpartition("@")
+    queue, _, entry = after.rpartition("@") if isinstance(after, str) else ("", "", "")
     names = [keys.queue for keys in queues]
     if queue not in names or not is_entry(entry):
-        raise ConfigError(f"after must be what the page before gave as its next, not {after!r}")
+        raise ConfigError(f"after must be what the page before gave as its next, not {shown(after)}")
     return names.index(queue), entry
 
 

@@ -8,6 +8,8 @@ from typing import Unpack
 
 from taskq.broker.keys import Keys, QueueKeys
 from taskq.broker.sync import SyncBroker
+from taskq.checks import check_count
+from taskq.config import check_queue
 from taskq.dlq import query
 from taskq.dlq.filters import Filter, Where
 from taskq.dlq.letter import DeadLetter
@@ -15,6 +17,10 @@ from taskq.dlq.query import Group, Page
 from taskq.dlq.runs import Run, read_runs
 from taskq.dlq.selection import selected
 from taskq.errors import UnknownQueueError
+from taskq.message import check_id
+
+MAX_LETTERS = 1_000_000
+"""Most dead letters that one read returns or looks at."""
 
 
 class DeadLetterReader:
@@ -37,7 +43,7 @@ class DeadLetterReader:
         Raises:
             UnknownQueueError: neither this app nor Redis knows it.
         """
-        keys = self._keys.queue(queue)
+        keys = self._keys.queue(check_queue(queue))
         execute = self._broker.execute
         if queue not in (known := self._queues()) and not execute("EXISTS", keys.dead, keys.consumers):
             raise UnknownQueueError(f"there is no queue {queue!r}; known are {', '.join(known)}")
@@ -51,12 +57,13 @@ class DeadLetterReader:
 
         Args:
             queue: only of this queue.
-            limit: most to return.
+            limit: most to return, up to a million.
             **where: which are meant, see :class:`Where`.
 
         Raises:
             ConfigError: *where* cannot be used.
         """
+        check_count(limit, "limit", 0, MAX_LETTERS)
         found: list[DeadLetter] = []
         after: str | None = None
         while len(found) < limit:
@@ -91,6 +98,8 @@ class DeadLetterReader:
             ConfigError: *where* or *after* cannot be used.
         """
         chosen = Filter.build(where)
+        check_count(limit, "limit", 0, MAX_LETTERS)
+        check_count(scan, "scan", 1, MAX_LETTERS)
         return query.page(
             self._broker.execute,
             self._of(queue),
@@ -106,11 +115,17 @@ class DeadLetterReader:
         return query.groups(self._broker.execute, self._of(queue))
 
     def get(self, task_or_entry_id: str, queue: str | None = None) -> DeadLetter | None:
-        """The dead letter of a task id or entry id, or None. An entry id is found at once, a task id is searched."""
-        return next(selected(self._broker.execute, self._of(queue), Filter(), (task_or_entry_id,)), None)
+        """The dead letter of a task id or entry id, or None. An entry id is found at once, a task id is searched.
+
+        Raises:
+            ConfigError: neither can be one.
+        """
+        name = check_id(task_or_entry_id, "an id of a dead letter")
+        return next(selected(self._broker.execute, self._of(queue), Filter(), (name,)), None)
 
     def runs(self, queue: str | None = None, *, limit: int = 20) -> Sequence[Run]:
         """The latest replays and how their messages ended, newest first; kept for 30 days, 100 of each queue."""
+        check_count(limit, "limit", 0, MAX_LETTERS)
         known = {name: self._keys.queue(name) for name in self._queues()}
         return read_runs(self._broker, self._of(queue), known, limit)
 
@@ -142,4 +157,4 @@ class DeadLetterReader:
         return await asyncio.to_thread(lambda: self.runs(queue, limit=limit))
 
     def _of(self, queue: str | None) -> Sequence[QueueKeys]:
-        return [self._keys.queue(name) for name in ([queue] if queue else self._queues())]
+        return [self._keys.queue(name) for name in (self._queues() if queue is None else [check_queue(queue)])]

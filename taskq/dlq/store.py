@@ -7,10 +7,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
+from taskq import serialization
 from taskq.audit import Audit, this_user
 from taskq.broker import scripts
 from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
+from taskq.checks import check_count, check_function, check_text, named, positional, texts
+from taskq.config import MAX_COUNT, check_queue
 from taskq.dlq import transfer
 from taskq.dlq.filters import Filter, Where
 from taskq.dlq.letter import DeadLetter
@@ -21,6 +24,8 @@ from taskq.dlq.selection import pages, selected
 from taskq.errors import ConfigError, DeadLetterNotFoundError, ImportFormatError, UnknownTaskError
 from taskq.message import new_id
 
+MAX_ACTOR = 200
+"""Characters."""
 CheckArguments = Callable[[str, Sequence[Any], Mapping[str, Any]], None]
 Progress = Callable[[int], object]
 """Told after each page how many dead letters were dealt with so far."""
@@ -102,10 +107,15 @@ class DeadLetters(DeadLetterReader):
             DeadLetterNotFoundError, UnknownQueueError, UnknownTaskError, ConfigError: nothing was replayed.
             BrokerError: Redis could not be asked, or has no memory; nothing is lost.
         """
+        ids = None if ids is None else texts(ids, "ids")
         chosen = self._checked(ids, queue, where, skip_missing=skip_missing, replay=True)
         if to is not None:
             self.check_queue(to)
-        job = Job(new_id().hex(), actor or this_user(), _told(chosen, ids), to)
+        if progress is not None:
+            check_function(progress, "progress")
+        if max_replays is not None:
+            check_count(max_replays, "max_replays", 0, MAX_COUNT)
+        job = Job(new_id().hex(), _actor(actor), _told(chosen, ids), to)
         replayer = Replayer(self._broker, self._keys, job, rate=rate, progress=progress)
 
         def meant() -> Iterator[DeadLetter]:
@@ -154,10 +164,11 @@ class DeadLetters(DeadLetterReader):
             raise ConfigError(f"dead letter {letter.entry} is no message: it has no arguments to edit")
         if to is not None:
             self.check_queue(to)
-        change = NewArguments(args, kwargs, actor or this_user())
-        after_args = letter.message.args if args is None else args
-        after_kwargs = letter.message.kwargs if kwargs is None else kwargs
+        after_args = letter.message.args if args is None else positional(args)
+        after_kwargs = letter.message.kwargs if kwargs is None else named(kwargs)
+        change = NewArguments(args, kwargs, _actor(actor))
         self._check_arguments(letter.task, after_args, after_kwargs)
+        serialization.dumps((after_args, after_kwargs), f"an argument of {letter.task}")
         job = Job(new_id().hex(), change.actor, f"edit of {letter.task_id}", to, change=change)
         detail = {
             "run": job.run,
@@ -188,7 +199,11 @@ class DeadLetters(DeadLetterReader):
             DeadLetterNotFoundError, UnknownQueueError, ConfigError: nothing was deleted.
             BrokerError: Redis could not be asked.
         """
+        ids = None if ids is None else texts(ids, "ids")
         chosen = self._checked(ids, queue, where, skip_missing=skip_missing)
+        if progress is not None:
+            check_function(progress, "progress")
+        actor = _actor(actor)
         letters = selected(self._broker.execute, self._of(queue), chosen, ids)
         if dry_run:
             return sum(1 for _ in letters)
@@ -226,6 +241,9 @@ class DeadLetters(DeadLetterReader):
             ImportFormatError: a line is no exported dead letter; nothing was imported.
             OSError: the file cannot be read.
         """
+        actor = _actor(actor)
+        if queue is not None:
+            check_queue(queue)
         with Path(path).open(encoding="utf-8") as file:
             try:
                 for line in transfer.read_lines(file, queue):
@@ -301,6 +319,11 @@ class DeadLetters(DeadLetterReader):
     def _discard(self, page: Sequence[DeadLetter]) -> int:
         triples = [part for letter in page for part in (letter.entry, letter.group, "")]
         return int(self._broker.run(scripts.discard(self._keys.queue(page[0].queue), triples)))
+
+
+def _actor(given: str | None) -> str:
+    """Who acts: as given, or the user of this process."""
+    return this_user() if given is None else check_text(given, "actor", MAX_ACTOR)
 
 
 def _missing(ids: Sequence[str]) -> DeadLetterNotFoundError:

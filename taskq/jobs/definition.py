@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskq.broker import job_scripts
 from taskq.broker.job_scripts import Holder
+from taskq.checks import check_count, shown
 from taskq.context import current_delivery
 from taskq.errors import BrokerError, ConfigError, JobSupersededError, Retry, TaskqError
 from taskq.jobs.window import Window
@@ -53,16 +54,16 @@ class Job:
         return _ms(begin), _ms(end)
 
 
-def check(window: object, page: object, name: str) -> None:
+def check(window: object, page: object, name: str | None) -> None:
     """Whether a job can have these.
 
     Raises:
         ConfigError: an unknown window, a page that is no number or too large.
     """
+    where = "a batch job" if name is None else f"batch job {name}"
     if window not in WINDOWS:
-        raise ConfigError(f"batch job {name}: window must be one of {', '.join(WINDOWS)}, not {window!r}")
-    if not isinstance(page, int) or isinstance(page, bool) or not 1 <= page <= MAX_PAGE:
-        raise ConfigError(f"batch job {name}: page must be a whole number from 1 to {MAX_PAGE:,}, not {page!r}")
+        raise ConfigError(f"{where}: window must be one of {', '.join(WINDOWS)}, not {shown(window)}")
+    check_count(page, f"{where}: page", 1, MAX_PAGE)
 
 
 def previous_day(fire_time: datetime, zone: tzinfo) -> tuple[datetime, datetime]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from taskq import serialization
 from taskq.broker.keys import Keys
+from taskq.checks import shown
 from taskq.errors import DecodeError, UnknownTaskError
 from taskq.jobs.definition import Job
 from taskq.topic import check_instant
@@ -109,11 +110,10 @@ class Jobs:
         return self._send(name, f"{name}@{at.isoformat()}Z")
 
     def _job(self, name: str) -> Job:
-        try:
+        if isinstance(name, str) and name in self._known:
             return self._known[name]
-        except KeyError:
-            known = ", ".join(sorted(self._known)) or "none"
-            raise UnknownTaskError(f"there is no batch job {name!r}; known are: {known}") from None
+        known = ", ".join(sorted(self._known)) or "none"
+        raise UnknownTaskError(f"there is no batch job {shown(name)}; known are: {known}")
 
 
 def _progress(job: Job, record: Mapping[str, bytes]) -> JobProgress:

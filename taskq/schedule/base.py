@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, runtime_checkable
 
+from taskq.checks import shown
 from taskq.errors import ScheduleError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,7 +50,7 @@ def utc(instant: object) -> datetime:
         ScheduleError: no datetime, one without a time zone, or one that UTC's calendar does not have.
     """
     if not isinstance(instant, datetime):
-        raise ScheduleError(f"{instant!r} is no datetime")
+        raise ScheduleError(f"{shown(instant)} is no datetime")
     if instant.utcoffset() is None:
         raise ScheduleError(f"{instant!r} has no time zone; write datetime(..., tzinfo=UTC)")
     try:

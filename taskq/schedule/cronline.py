@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
+from taskq.checks import shown
 from taskq.errors import ScheduleError
 
 CronField: TypeAlias = int | str | Iterable[int | str]
@@ -41,10 +42,10 @@ def field_text(value: CronField, name: str) -> str:
     if isinstance(value, Iterable) and not isinstance(value, str):
         # sets have no order, and equal schedules must compare equal; by length first puts 9 before 10
         text = ",".join(sorted({field_text(item, name) for item in value}, key=lambda item: (len(item), item)))
-    elif isinstance(value, (int, str)) and not isinstance(value, bool):
+    elif isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 100):
         text = "".join(str(value).split())
     else:
-        raise ScheduleError(f"crontab {name}: write a number, text such as '*/5' or several of these, not {value!r}")
+        raise ScheduleError(f"crontab {name}: write a number, text such as '*/5' or several, not {shown(value)}")
     if not text:
         raise ScheduleError(f"crontab {name} is empty; write '*' for any")
     return _FULL_NAMES.sub(lambda name: name[0][:3], text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
+from taskq.checks import shown
 from taskq.errors import ScheduleError
 from taskq.schedule.base import SECOND, utc
 from taskq.schedule.cronline import CronField, check_fields, croniter_line, field_text, fields_of
@@ -112,7 +113,7 @@ def cron(expression: str, tz: str | tzinfo | None = None) -> Cron:
         ScheduleError: the line cannot be read or never fires, or the zone is unknown.
     """
     if not isinstance(expression, str):
-        raise ScheduleError(f"a cron line is text such as '0 2 * * *', not {expression!r}")
+        raise ScheduleError(f"a cron line is text such as '0 2 * * *', not {shown(expression)}")
     return Cron(" ".join(expression.split()), zone_of(tz))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from taskq.checks import shown
 from taskq.durations import Duration, seconds
 from taskq.errors import ConfigError, ScheduleError
 from taskq.schedule.base import EPOCH, SECOND, utc
@@ -54,7 +55,7 @@ def every(interval: Duration) -> Every:
     except ConfigError as error:
         raise ScheduleError(str(error)) from None
     if not SHORTEST_INTERVAL <= length <= LONGEST_INTERVAL:
-        raise ScheduleError(f"every: {interval!r} is out of range; write 0.1 seconds to 36500 days")
+        raise ScheduleError(f"every: {shown(interval)} is out of range; write 0.1 seconds to 36500 days")
     return Every(timedelta(seconds=length))
 
 

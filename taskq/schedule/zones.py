@@ -9,6 +9,7 @@ import difflib
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, available_timezones
 
+from taskq.checks import shown
 from taskq.errors import ScheduleError
 from taskq.schedule.base import SECOND
 
@@ -32,7 +33,7 @@ def zone_of(tz: object) -> tzinfo:
         return UTC if name == "UTC" else _named_zone(name)
     if isinstance(tz, tzinfo):
         return tz
-    raise ScheduleError(f"tz: write a name such as 'Europe/Berlin' or a tzinfo, not {tz!r}")
+    raise ScheduleError(f"tz: write a name such as 'Europe/Berlin' or a tzinfo, not {shown(tz)}")
 
 
 def _named_zone(name: str) -> ZoneInfo:

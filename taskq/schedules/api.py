@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from taskq.broker import schedule_scripts, scripts
+from taskq.checks import check_count, shown
 from taskq.durations import Duration, milliseconds
-from taskq.errors import ScheduleError
+from taskq.errors import ConfigError, ScheduleError
 from taskq.result import Result
 from taskq.schedule import Schedule, fire_times
 from taskq.schedule.base import EPOCH, utc
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from taskq.app import TaskQ
 
 MAX_BACKFILL = 10_000
+MAX_FIRES = 10_000
+"""Most fire times that are listed at once."""
 _SOON = 1_000_000
 """Most fire times that are counted before a backfill is refused."""
 
@@ -74,8 +77,8 @@ class Schedules:
             name=name,
             task=task,
             schedule=schedule,
-            args=tuple(args),
-            kwargs=dict(kwargs or {}),
+            args=args,
+            kwargs={} if kwargs is None else kwargs,
             options=options,
             catch_up=catch_up,
             max_catch_up=max_catch_up,
@@ -103,7 +106,7 @@ class Schedules:
             ScheduleError: there is none, or a beat has it in its code (take it out of there, or pause it).
         """
         snapshot = self._registry.load()
-        one = snapshot.registered.get(name)
+        one = snapshot.registered.get(name) if isinstance(name, str) else None
         if one is None:
             raise self._unknown(name, snapshot)
         if info(one, State(), None, now_ms=snapshot.now_ms, beats=["any"]).has_beat and one.confirmed_ms:
@@ -170,7 +173,7 @@ class Schedules:
         """
         definition = self._find(name).definition
         schedule = self._schedule_of(definition)
-        start, end, limit = utc(start), utc(end), min(limit, MAX_BACKFILL)
+        start, end, limit = utc(start), utc(end), _count(limit, "limit", MAX_BACKFILL)
         if not EPOCH < start <= end:
             raise ScheduleError(f"{start} to {end} is no time to fill: write a start after 1970, and then the end")
         times = fire_times(schedule, instant(milliseconds_of(start) - 1), end, limit + 1)
@@ -216,8 +219,9 @@ class Schedules:
         """What became of its last fire times, newest first; ``schedule_history`` says how many are kept.
 
         Raises:
-            ScheduleError: there is no such schedule.
+            ScheduleError: there is no such schedule, or *limit* is no number from 0 to 10,000.
         """
+        _count(limit, "limit", MAX_FIRES)
         definition = self._find(name, register=False).definition
         stream = self._app.keys.queue(definition.queue).fires(name)
         return fires(self._app.sync_broker.execute("XRANGE", stream, "-", "+"), limit)
@@ -227,12 +231,13 @@ class Schedules:
 
         Args:
             name: of the schedule.
-            count: at most so many.
+            count: at most so many; up to 10,000.
             after: from here on; default now.
 
         Raises:
             ScheduleError: there is no such schedule, or its fire times are not known here.
         """
+        _count(count, "count", MAX_FIRES)
         schedule = self._schedule_of(self._find(name, register=False).definition)
         begin = instant(self._now_ms()) if after is None else utc(after)
         return fire_times(schedule, begin, datetime.max.replace(tzinfo=UTC), count)
@@ -255,6 +260,8 @@ class Schedules:
     def _find(self, name: str, *, register: bool = True) -> Registered:
         """The definition that stands; one that only this app's code has is registered, if asked."""
         snapshot = self._registry.load()
+        if not isinstance(name, str):
+            raise self._unknown(name, snapshot)
         if (known := snapshot.registered.get(name)) is not None:
             return known
         if (entry := self._app.periodic_entries.get(name)) is None:
@@ -299,4 +306,11 @@ class Schedules:
 
     def _unknown(self, name: str, snapshot: Snapshot) -> ScheduleError:
         known = ", ".join(sorted({*snapshot.registered, *self._app.periodic_entries})) or "none"
-        return ScheduleError(f"there is no schedule {name!r}; known are: {known}")
+        return ScheduleError(f"there is no schedule {shown(name)}; known are: {known}")
+
+
+def _count(value: object, what: str, most: int) -> int:
+    try:
+        return check_count(value, what, 0, most)
+    except ConfigError as error:
+        raise ScheduleError(str(error)) from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from taskq.checks import named, positional, shown
 from taskq.durations import Duration, seconds
 from taskq.errors import ConfigError, ScheduleError
 from taskq.message import MAX_ID_LENGTH
@@ -59,26 +60,32 @@ class PeriodicEntry:
     """Where it is defined: ``code``, ``config`` or ``runtime``."""
 
     def __post_init__(self) -> None:
-        where = f"schedule {self.name!r}"
+        where = f"schedule {shown(self.name)}"
         if not isinstance(self.name, str) or not 0 < len(self.name) <= _LONGEST_NAME or not self.name.isprintable():
             raise ScheduleError(f"{where}: a name has 1 to {_LONGEST_NAME} printable characters")
         if not callable(getattr(self.schedule, "next_after", None)):
             raise ScheduleError(f"{where}: write cron('...'), every(...) or at(...)")
+        try:
+            object.__setattr__(self, "args", positional(self.args))
+            object.__setattr__(self, "kwargs", named(self.kwargs))
+            object.__setattr__(self, "options", named(self.options, "options"))
+        except ConfigError as error:
+            raise ScheduleError(f"{where}: {error}") from None
         _check_choice(where, "catch_up", self.catch_up, CATCH_UP)
         _check_choice(where, "overlap", self.overlap, OVERLAP)
         _check_count(where, "max_catch_up", self.max_catch_up, MAX_CATCH_UP)
         _check_count(where, "max_held", self.max_held, MAX_HELD)
         if not isinstance(self.task, str) or not self.task.strip():
-            raise ScheduleError(f"{where}: task must be the name of a task, such as 'shop.clean_up', not {self.task!r}")
+            raise ScheduleError(f"{where}: task must be a task's name, such as 'shop.clean_up', not {shown(self.task)}")
         try:
             jitter = seconds(self.jitter, "jitter")
         except ConfigError as error:
             raise ScheduleError(f"{where}: {error}") from None
         if jitter > MAX_JITTER:
-            raise ScheduleError(f"{where}: jitter: {self.jitter!r} is out of range; write 0 to 36500 days")
+            raise ScheduleError(f"{where}: jitter: {shown(self.jitter)} is out of range; write 0 to 36500 days")
         for what, bound in (("start", self.start), ("end", self.end)):
             if bound is not None and (not isinstance(bound, datetime) or bound.utcoffset() is None):
-                raise ScheduleError(f"{where}: {what} must be a timezone-aware datetime, not {bound!r}")
+                raise ScheduleError(f"{where}: {what} must be a timezone-aware datetime, not {shown(bound)}")
             if bound is not None:
                 utc(bound)
         if self.start is not None and self.end is not None and self.start > self.end:
@@ -125,16 +132,14 @@ def configured_entry(name: str, definition: Mapping[str, Any], zone: str) -> Per
         schedule = cron(schedule, tz=zone)
     elif not hasattr(schedule, "next_after"):
         schedule = every(schedule)
-    given["args"], given["kwargs"] = tuple(given.get("args", ())), dict(given.get("kwargs", {}))
-    given["options"] = dict(given.get("options", {}))
     return PeriodicEntry(name=name, schedule=schedule, source="config", **given)
 
 
 def _check_choice(where: str, what: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ScheduleError(f"{where}: {what} must be one of {', '.join(choices)}, not {value!r}")
+        raise ScheduleError(f"{where}: {what} must be one of {', '.join(choices)}, not {shown(value)}")
 
 
 def _check_count(where: str, what: str, value: object, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise ScheduleError(f"{where}: {what} must be a whole number from 1 to {most}, not {value!r}")
+        raise ScheduleError(f"{where}: {what} must be a whole number from 1 to {most}, not {shown(value)}")

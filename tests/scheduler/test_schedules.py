@@ -130,7 +130,7 @@ def test_a_schedule_that_is_over_is_forgotten_in_the_end(
         ({"max_catch_up": 10_000}, "from 1 to 1000"),
         ({"jitter": "soon"}, "jitter"),
         ({"jitter": "999999999999999d"}, "36500 days"),
-        ({"task": ""}, "name of a task"),
+        ({"task": ""}, "a task.s name"),
         ({"start": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=10)))}, "out of range"),
         ({"countdown": 5}, "each fire time has its own"),
         ({"prioritty": 5}, "did you mean 'priority'"),

@@ -68,7 +68,7 @@ def test_what_is_no_duration_is_refused_by_name(value: Any, read: Any) -> None:
         read(value, "time_limit")
 
 
-@given(st.integers(0, 10**9), st.sampled_from([("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)]))
+@given(st.integers(0, 876_000), st.sampled_from([("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)]))
 def test_text_and_number_mean_the_same(number: int, unit: tuple[str, int]) -> None:
     name, length = unit
     assert milliseconds(f"{number}{name}") == number * length

@@ -23,8 +23,7 @@ from support.process import Proc
 from support.programs import ServerBinary
 from support.wait import eventually, wait_for_line
 
-from taskq import embedded
-from taskq.embedded import EmbeddedRedis, find_server
+from taskq.embedded import EmbeddedRedis, endpoint, find_server
 from taskq.errors import BrokerUnavailableError, ConfigError
 
 Start = Callable[..., EmbeddedRedis]
@@ -32,7 +31,6 @@ Start = Callable[..., EmbeddedRedis]
 # Starts a server in the way that a test asks for, tells about it, and waits to be killed.
 OWNER = """
 import os, signal, subprocess, sys, threading
-from taskq import embedded
 from taskq.embedded import EmbeddedRedis
 
 server = EmbeddedRedis(sys.argv[1] or None)
@@ -147,7 +145,7 @@ def test_takes_another_port_if_the_first_is_taken_meanwhile(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         wanted = iter([taken.getsockname()[1], 0])
-        monkeypatch.setattr(embedded, "_free_port", lambda choose=embedded._free_port: next(wanted) or choose())
+        monkeypatch.setattr(endpoint, "free_port", lambda choose=endpoint.free_port: next(wanted) or choose())
         server = private_redis()
         assert server.port != taken.getsockname()[1]
         assert next(wanted, None) is None

@@ -12,7 +12,8 @@ from taskq import failpoints
 from taskq.broker.address import Address
 from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import Keys
-from taskq.broker.producer import AsyncProducer, Outgoing, Sendable, announcement, pages, send_sync
+from taskq.broker.producer import AsyncProducer, Outgoing, Sendable, announcement, once_plan, pages, send_sync
+from taskq.broker.scripts import MAX_PER_CALL
 from taskq.broker.sync import SyncBroker
 from taskq.config import Config
 from taskq.errors import BrokerUnavailableError
@@ -69,6 +70,25 @@ class Sender:
             send_sync(self.broker, page, None if page[0].fallback == "raise" else self._undelivered)
             if failpoints.ARMED:
                 failpoints.hit("send.accepted")
+
+    def send_once(self, messages: Sequence[Outgoing]) -> int:
+        """Send messages that have ids of the user's, a thousand to a round trip; how many were new.
+
+        They are not spooled or dropped, whatever their tasks say: sending them again is safe.
+
+        Raises:
+            BrokerError: a page was not accepted in time.
+        """
+        new = 0
+        by_queue: dict[str, list[Outgoing]] = {}
+        for message in messages:
+            by_queue.setdefault(message.keys.queue, []).append(message)
+        for queue, group in by_queue.items():
+            if queue not in self._announced:
+                self._announce(group[0])
+            for start in range(0, len(group), MAX_PER_CALL):
+                new += self.broker.run(once_plan(group[start : start + MAX_PER_CALL]))
+        return new
 
     async def asend(self, message: Sendable) -> None:
         """Send one message from the running event loop. Raises as :meth:`send`."""

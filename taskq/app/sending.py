@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from taskq.app.connections import Connected
-from taskq.broker.producer import Sendable
+from taskq.broker.producer import Outgoing, Sendable
 from taskq.collector import Collector, collecting
 from taskq.hooks import Hooks
 
@@ -40,6 +40,17 @@ class Sending(Connected):
             return
         with self.hooks.sending([message.keys.queue for message in messages]):
             self.sender.send(messages)
+
+    def send_once(self, messages: Sequence[Outgoing]) -> int:
+        """Send prepared messages that all have ids of the user's, at once; how many were not sent before.
+
+        Raises:
+            BrokerError: Redis did not accept a page in time.
+        """
+        if not self.hooks.has_listeners("sent"):
+            return self.sender.send_once(messages)
+        with self.hooks.sending([message.keys.queue for message in messages]):
+            return self.sender.send_once(messages)
 
     async def asend(self, message: Sendable) -> None:
         """Send one prepared message from the running event loop.

@@ -100,6 +100,15 @@ def plan(page: Sequence[Any]) -> Planned:
     return lambda producer, sequence: scripts.delay(first.keys, producer, sequence, members, first.unique_id)
 
 
+def once_plan(page: Sequence[Outgoing]) -> Call:
+    """The call for messages of one queue that have ids of the user's: each is sent once, whoever sends it."""
+    quads: list[scripts.Arg] = []
+    for message in page:
+        level, data = scripts.routed(message.level, message.data, message.ordering_key)
+        quads += (message.unique_id or "", level, message.due or "", data)
+    return scripts.relay(page[0].keys, quads)
+
+
 def _plan_events(first: OutgoingEvent, page: Sequence[OutgoingEvent]) -> Planned:
     events: list[scripts.Arg] = []
     for event in page:

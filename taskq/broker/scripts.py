@@ -255,10 +255,10 @@ def claim(keys: QueueKeys, consumer: bytes, ttl_ms: int, claims: Sequence[tuple[
 
 
 def relay(keys: QueueKeys, quads: Sequence[Arg]) -> Call:
-    """Messages that were kept elsewhere, each once by its task id; answers how many were new.
+    """Messages with ids that may come again, each once by its task id; answers how many were new.
 
-    *quads* are task id, level (it and the message as :func:`routed` gives them), due (epoch ms, or ``""`` for at
-    once) and message, for at most :data:`MAX_PER_CALL`.
+    *quads* are task id, level (it and the message as :func:`routed` gives them), due (epoch ms, ``+ms`` from now, or
+    ``""`` for at once) and message, for at most :data:`MAX_PER_CALL`.
     """
     return Call(
         RELAY,

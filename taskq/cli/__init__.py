@@ -12,6 +12,7 @@ COMMANDS = {
     "demo": "taskq.cli.demo",
     "queues": "taskq.cli.queues",
     "tasks": "taskq.cli.tasks",
+    "call": "taskq.cli.call",
     "workers": "taskq.cli.workers",
     "pause": "taskq.cli.pause",
     "resume": "taskq.cli.pause",
@@ -54,6 +55,7 @@ def main(ctx: click.Context, app: str | None) -> None:
     taskq worker -A shop:app                run tasks
     taskq beat -A shop:app                  send scheduled tasks (as many beats as you like)
     taskq queues -b redis://localhost:6379  what waits, runs, failed (tasks, workers: more of it)
+    taskq call shop.add -a '[1, 2]'         send a call, or one for each line of a file
     taskq schedule list                     what fires when; pause, run, add schedules
     taskq pause emails                      stop a queue for a while
     taskq dlq replay -A shop:app            run dead letters again

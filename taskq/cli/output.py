@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -31,6 +32,22 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, num
     for row in rows:
         table.add_row(*(Text(printable(str(value), keep="")) for value in row))
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], object] | None]:
+    """A progress bar on stderr, where a person looks at it: gives what is to be told how much is done, or None."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def print_json(value: object) -> None:

@@ -1,9 +1,11 @@
-"""Stopping a command that runs until it is told to end."""
+"""What a command does when it is told to end."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -21,3 +23,26 @@ def stop_on_signal() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
     return stop
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let the block come to its end before Ctrl-C raises ``KeyboardInterrupt``; a second one raises it at once.
+
+    To be used in the main thread.
+    """
+    heard = False
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(number: int, _: FrameType | None) -> None:
+        nonlocal heard
+        heard = True
+        signal.signal(number, before)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        raise KeyboardInterrupt

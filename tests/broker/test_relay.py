@@ -47,6 +47,13 @@ def test_what_is_due_later_is_put_aside(bench: Any, ear: Any) -> None:
     assert 0 < bench.client.pttl(bench.keys.sent("three")) <= scripts.SENT_TTL_MS
 
 
+def test_a_countdown_is_counted_on_redis_clock(bench: Any) -> None:
+    before = bench.now_ms()
+    assert relay(bench, ("one", 5, "+60000", b"a"), ("two", 5, "+0", b"b")) == 2
+    assert before + 60_000 <= bench.delayed()[b"5a"] <= bench.now_ms() + 60_000
+    assert bench.messages() == [b"b"]
+
+
 def test_a_later_head_is_not_announced(bench: Any, ear: Any) -> None:
     due = bench.now_ms() + 60_000
     relay(bench, ("one", 5, due, b"a"))

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 delayed  2 levels  3 what the queue's keys begin with  4 prefix of the marks of used task ids
 -- ARGV  1 TTL ms of a mark, counted from the message's time   2 wake channel   3 default level
---       4.. quads: task id, level digit, due epoch ms ('' at once), message
+--       4.. quads: task id, level digit, due epoch ms ('+ms' from now, '' at once), message
 -- Returns how many were new.
 -- include lane
 local time = redis.call('TIME')
@@ -12,6 +12,7 @@ local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 local earliest, new, used = nil, 0, {}
 for i = 4, #ARGV, 4 do
   local sent, level, due = KEYS[4] .. ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  if string.sub(ARGV[i + 2], 1, 1) == '+' then due = now + due end
   if redis.call('EXISTS', sent) == 0 then
     -- the message before its mark: an error between the two makes it come again, not go missing
     if due and due > now then

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,14 +15,14 @@ from taskq.cli.dlq.options import (
     skip_missing_option,
     where_options,
 )
-from taskq.cli.output import print_json, print_table
+from taskq.cli.output import print_json, print_table, progress_bar
 from taskq.cli.session import json_option, passing_app
+from taskq.cli.values import json_value
 from taskq.redaction import restore
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
     from taskq.dlq import Run
-    from taskq.dlq.store import Progress
 
 _RUN_COLUMNS = ("id", "queue", "started", "by", "which", "state", "replayed", "succeeded", "again", "failed", "other")
 _NUMBERS = ("replayed", "succeeded", "again", "failed", "other")
@@ -70,7 +67,7 @@ def replay(
     """
     check_choice(ids, queue, where, everything)
     total = None if ids or where else app.dlq.count(queue)
-    with _bar("replaying", total) as progress:
+    with progress_bar("replaying", total) as progress:
         count = app.dlq.replay(
             ids or None,
             queue=queue,
@@ -106,7 +103,7 @@ def edit(
     taskq dlq edit -A shop:app 1740830400000-0 --args '[42, "ann@example.com"]'
     taskq dlq edit -A shop:app 1740830400000-0 --kwargs '{"amount": 10}'
     """
-    args, kwargs = _json(args_text, "--args", list), _json(kwargs_text, "--kwargs", dict)
+    args, kwargs = json_value(args_text, "--args", list), json_value(kwargs_text, "--kwargs", dict)
     if args is None and kwargs is None:
         raise click.UsageError("with which arguments? Give --args, --kwargs or both")
     app.load()
@@ -151,7 +148,7 @@ def purge(
     if not (yes or dry_run):
         click.confirm(f"Delete {_what(ids, queue, where)} for good?", abort=True)
     total = None if ids or where else app.dlq.count(queue)
-    with _bar("purging", total) as progress:
+    with progress_bar("purging", total) as progress:
         count = app.dlq.purge(
             ids or None, queue=queue, dry_run=dry_run, skip_missing=skip_missing, progress=progress, **where
         )
@@ -179,34 +176,6 @@ def runs(app: TaskQ, queue: str | None, limit: int, as_json: bool) -> None:
         print_table(_RUN_COLUMNS, [_run_row(run) for run in found], numbers=_NUMBERS)
     else:
         click.echo("no replays")
-
-
-@contextmanager
-def _bar(what: str, total: int | None) -> Iterator[Progress | None]:
-    """A progress bar on stderr, where a person looks at it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
-
-
-def _json(text: str | None, option: str, kind: type[Any]) -> Any:
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{option} is not JSON: {error}") from None
-    if not isinstance(value, kind):
-        raise click.BadParameter(f"{option} must be a JSON {'array' if kind is list else 'object'}")
-    return value
 
 
 def _what(ids: tuple[str, ...], queue: str | None, where: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from taskq.cli.callfile import CallFile
 from taskq.cli.output import print_json, progress_bar
 from taskq.cli.session import app_options, exit_code, json_option, open_app, reporting_errors
 from taskq.cli.values import duration_or_instant_value, duration_value, instant_value, json_value
-from taskq.errors import BrokerUnavailableError, ConfigError, TaskqError
+from taskq.errors import BrokerUnavailableError, ConfigError, SerializationError, TaskqError
 
 if TYPE_CHECKING:
     from taskq.broker.producer import Outgoing
@@ -114,8 +114,8 @@ def _send_one(
 ) -> None:
     try:
         outgoing, result = task.options(**settings).prepared(*args, **kwargs)
-    except TypeError as error:
-        raise ConfigError(f"{task.name} cannot be called so: {error}") from None
+    except SerializationError as error:
+        raise ConfigError(str(error)) from None
     new = 0 if dry_run else _sent(task, outgoing)
     if as_json:
         print_json({"task": task.name, "task_id": result.id, "sent": new, "dry_run": dry_run})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskq.broker.scripts import MAX_PER_CALL
 from taskq.cli.signals import uninterrupted
-from taskq.errors import ConfigError, SerializationError
+from taskq.errors import ArgumentsError, ConfigError, SerializationError
 from taskq.message import MAX_ID_LENGTH, check_id
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class CallFile:
                 bound = self._task.options(**self._settings, task_id=f"{self._id_prefix}-{number}")
             try:
                 yield bound.prepared(*args, **kwargs)[0]
-            except (TypeError, SerializationError) as error:
+            except (ArgumentsError, SerializationError) as error:
                 raise self._error(number, str(error)) from None
 
     def _arguments(self, number: int, line: bytes) -> tuple[list[Any], dict[str, Any]]:

@@ -118,6 +118,7 @@ def test_later(run: Run, redis_client: Any, namespace: str) -> None:
     [
         (("add",), "missing 1 required positional argument: 'x'"),
         (("add", "-k", '{"z": 1}'), "unexpected keyword argument 'z'"),
+        (("add", "-a", f"[{2**70}]"), "cannot be serialized"),
         (("add", "-a", "{}"), "--args must be a JSON array"),
         (("add", "-k", "{"), "--kwargs is not JSON"),
         (("add", "-a", "[1]", "--countdown", "soon"), "no duration"),

@@ -80,7 +80,7 @@ def namespace() -> str:
 def connect(url: str) -> Any:
     """Return a plain client: bytes in and out, no retry, no waiting for ever."""
     # Any: the annotations of redis-py say "maybe awaitable" for every reply.
-    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=10, protocol=2)
+    return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=30, protocol=2)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ signal.pause()
 
 @contextlib.contextmanager
 def client_of(server: EmbeddedRedis) -> Iterator[Any]:
-    with redis.Redis.from_url(server.url, retry=Retry(NoBackoff(), 0), socket_timeout=5) as client:
+    with redis.Redis.from_url(server.url, retry=Retry(NoBackoff(), 0), socket_timeout=30) as client:
         yield client
 
 

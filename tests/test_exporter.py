@@ -43,7 +43,7 @@ def app(redis_url: str, namespace: str) -> Iterator[TaskQ]:
 
 
 def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=30) as response:
         text: str = response.read().decode()
         return text
 

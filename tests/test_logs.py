@@ -73,8 +73,8 @@ def test_each_line_of_a_task_names_it(app: TaskQ, log: io.StringIO, pool: str) -
 
     with running_worker(app, pool=pool, concurrency=1):
         paid, shipped = pay.delay(), ship.delay()
-        shipped.get(timeout=10)
-        paid.get(timeout=10, propagate=False)
+        shipped.get(timeout=30)
+        paid.get(timeout=30, propagate=False)
     found = [line for line in lines(log.getvalue()) if line["logger"].startswith("taskq.task")]
     shipping = next(line for line in found if line["message"] == "shipping")
     assert {name: shipping[name] for name in logs.FIELDS} == {
@@ -159,7 +159,7 @@ def test_structlog_gets_the_task(app: TaskQ) -> None:
 
     with running_worker(app):
         result = pay.delay()
-        result.get(timeout=10)
+        result.get(timeout=30)
     log.info("outside")
     expected = {"task_id": result.id, "task": "pay", "queue": "default", "attempt": 1}
     assert seen == [{"event": "paying", "order": 7, **expected}, {"event": "outside"}]

@@ -42,7 +42,7 @@ def value(registry: CollectorRegistry, name: str, *, ns: str = "taskq", **labels
 
 
 def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as response:
+    with urllib.request.urlopen(url, timeout=30) as response:
         text: str = response.read().decode()
         return text
 
@@ -138,7 +138,7 @@ def test_what_a_real_worker_ran_is_told(app: TaskQ, registry: CollectorRegistry,
         countdown=0.05, headers={"traceparent": "00-" + "a" * 32 + "-" + "b" * 16 + "-01"}
     )
     with running_worker(app, queues=["default"]):
-        late.delay().get(timeout=10)
+        late.delay().get(timeout=30)
         labels = {"ns": namespace, "task": "shop.pay", "queue": "default"}
         eventually(lambda: value(registry, "taskq_task_punctuality_seconds_count", **labels) == 1)
         eventually(lambda: value(registry, "taskq_broker_roundtrip_seconds_count", ns=namespace))

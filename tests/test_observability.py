@@ -46,7 +46,7 @@ def test_a_trace_goes_on_in_the_worker(app: TaskQ) -> None:
     task = app.task(shop["traced"](pay), name="shop.pay")
     with running_worker(app), shop["tracer"].start_as_current_span("checkout"):
         result = task.options(headers=shop["trace_headers"]()).delay(42)
-        assert result.get(timeout=10) == 42
+        assert result.get(timeout=30) == 42
     spans = {span.name: span for span in exporter.get_finished_spans()}
     assert spans["shop.pay"].parent.span_id == spans["checkout"].context.span_id
     assert spans["shop.pay"].kind is trace.SpanKind.CONSUMER
@@ -73,7 +73,7 @@ def test_sentry_gets_dead_letters_with_their_task(app: TaskQ) -> None:
     try:
         with running_worker(app):
             result = pay.delay(Secret(CARD))
-            result.get(timeout=10, propagate=False)
+            result.get(timeout=30, propagate=False)
         away = TaskQ("away", broker_url="redis://127.0.0.1:1/0", broker_deadline=0.1)
         try:
             away.send_task("pay", [Secret(CARD)], queue="pay")

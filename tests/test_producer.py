@@ -194,7 +194,7 @@ def send_async(app: TaskQ) -> None:
 
 
 def read_result(app: TaskQ) -> None:
-    app.result("x", queue="default").get(timeout=5)
+    app.result("x", queue="default").get(timeout=30)
 
 
 either_way = pytest.mark.parametrize("use", [send_sync, send_async, read_result])
@@ -242,7 +242,7 @@ def test_what_is_no_redis_is_said(make_app: MakeApp, use: Callable[[TaskQ], None
         with pytest.raises(BrokerError):
             use(app)
         listener.shutdown(socket.SHUT_RDWR)
-    thread.join(10)
+    thread.join(30)
 
 
 @pytest.mark.parametrize("login", [f":{SECRET}-wrong@", f"nobody:{SECRET}@", ""])

@@ -130,7 +130,7 @@ def bench(servers: Callable[[ServerBinary], EmbeddedRedis], server_binary: Serve
     import redis
 
     server = servers(server_binary)
-    with redis.Redis.from_url(server.url, protocol=2, socket_timeout=10) as client:
+    with redis.Redis.from_url(server.url, protocol=2, socket_timeout=30) as client:
         made = Bench(client, server.url)
         try:
             yield made
@@ -146,13 +146,13 @@ class Ear:
     def __init__(self, pubsub: Any, channel: bytes) -> None:
         self._pubsub = pubsub
         pubsub.subscribe(channel)
-        assert pubsub.get_message(timeout=5)["type"] == "subscribe"
+        assert pubsub.get_message(timeout=30)["type"] == "subscribe"
 
     def heard(self) -> list[bytes]:
         """All so far; a PING marks the end, so that nothing is missed and nothing waited for."""
         self._pubsub.ping()
         found = []
-        while (message := self._pubsub.get_message(timeout=5)) and message["type"] != "pong":
+        while (message := self._pubsub.get_message(timeout=30)) and message["type"] != "pong":
             found.append(message["data"])
         return found
 

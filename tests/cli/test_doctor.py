@@ -46,7 +46,7 @@ def test_a_healthy_redis(private_redis: Callable[..., EmbeddedRedis]) -> None:
         return x + y
 
     with running_worker(app):
-        assert add.delay(1, 2).get(timeout=10) == 3
+        assert add.delay(1, 2).get(timeout=30) == 3
         code, found = doctor(server.url)
         text = CliRunner().invoke(main, ["doctor", "-b", server.url]).output
     app.close()

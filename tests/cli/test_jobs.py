@@ -42,7 +42,7 @@ def test_jobs_are_listed_shown_and_run(
     app = load_app("jobshop:app")
     app.publish_many("orders", range(7))
     with running_worker(app):
-        assert app.result(run("run", "settle").strip()).get(timeout=10) == 7
+        assert app.result(run("run", "settle").strip()).get(timeout=30) == 7
     shown = json.loads(run("show", "settle", "--json"))
     assert (shown["status"], shown["done"], shown["total"], shown["percent"], shown["result"]) == ("done", 7, 7, 100, 7)
     assert "settle" in run("list")

@@ -46,7 +46,7 @@ def test_beats_fire_until_they_are_stopped(
     for beat in beats:
         wait_for_line(beat, "schedule shop.tick: every 200ms|schedule shop.tick: every 0.2")
         beat.signal(number)
-    assert [beat.wait(5) for beat in beats] == [ExitCode.OK, ExitCode.OK]
+    assert [beat.wait(30) for beat in beats] == [ExitCode.OK, ExitCode.OK]
     fired = [line for beat in beats for line in beat.output().splitlines() if "fired shop.tick@" in line]
     assert len({line.partition("fired ")[2] for line in fired}) == len(fired) == redis_client.xlen(stream)
     redis_client.delete(stream)
@@ -76,7 +76,7 @@ def test_a_beat_tells_how_it_is_and_what_it_fired(
 
     def get(url: str) -> str:
         try:
-            with urllib.request.urlopen(url, timeout=5) as response:
+            with urllib.request.urlopen(url, timeout=30) as response:
                 text: str = response.read().decode()
                 return text
         except urllib.error.HTTPError as error:
@@ -93,12 +93,12 @@ def test_a_beat_tells_how_it_is_and_what_it_fired(
 def test_metrics_are_served_until_stopped(spawn: Spawn, environment: dict[str, str]) -> None:
     exporter = spawn("-m", "taskq", "metrics", "--port", "0", env=environment)
     url = wait_for_line(exporter, r"on (http://127\.0\.0\.1:\d+/metrics)")[1]
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=30) as response:
         text = response.read().decode()
     assert f'taskq_queue_lag{{ns="{environment["TASKQ_NAMESPACE"]}",queue="default"}} 0.0' in text
     assert "taskq_up{" in text
     exporter.signal(signal.SIGTERM)
-    assert exporter.wait(5) == ExitCode.OK
+    assert exporter.wait(30) == ExitCode.OK
 
 
 def test_metrics_on_a_port_in_use(spawn: Spawn, environment: dict[str, str]) -> None:

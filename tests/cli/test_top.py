@@ -165,7 +165,7 @@ def test_in_a_terminal(app: TaskQ, terminal: Terminal) -> None:
     try:
         with running_worker(app, queues=["pay"], concurrency=1):
             doomed = pay.delay(True)
-            doomed.get(timeout=10, propagate=False)
+            doomed.get(timeout=30, propagate=False)
             running = pay.delay(False)
             terminal.shows("pay", "shop.pay", running.id[:12], "1/1 busy", "q quit")
             terminal.press("\x1b[B")  # down: "default" comes first
@@ -182,8 +182,8 @@ def test_in_a_terminal(app: TaskQ, terminal: Terminal) -> None:
             terminal.press("\t")
             terminal.shows("memory")
             go.set()
-            waiting.get(timeout=10)
-            running.get(timeout=10)
+            waiting.get(timeout=30)
+            running.get(timeout=30)
             eventually(lambda: app.dlq.count() == 1)
         terminal.press("q")
         assert terminal.wait() == 0

@@ -80,9 +80,9 @@ def test_messages_in_each_state(app: TaskQ, taskq: Any, table: Any, go: threadin
         taskq("tasks", "revoke", low.id, later.id)
         assert taskq("tasks", "show", low.id)["state"] == "REVOKED"
         go.set()
-        assert runs.get(timeout=10) == 1
+        assert runs.get(timeout=30) == 1
         app.resume("pay")
-        high.get(timeout=10)
+        high.get(timeout=30)
         eventually(lambda: low.ready())
         assert taskq("tasks", "show", runs.id) == {
             "id": runs.id, "queue": "pay", "state": "SUCCESS", "attempt": 1, "result": 1

@@ -52,7 +52,7 @@ def test_a_message_that_runs_again_has_its_effect_once(app: TaskQ, engine: Engin
 
     result = pay.delay()
     with running_worker(app):
-        result.get(timeout=10)
+        result.get(timeout=30)
     assert answers == [True, False, False]
     assert effects(engine) == 1
     assert marks(engine) == [(result.id, "")]
@@ -69,7 +69,7 @@ def test_what_was_rolled_back_is_done_again(app: TaskQ, engine: Engine) -> None:
 
     result = pay.delay()
     with running_worker(app):
-        result.get(timeout=10)
+        result.get(timeout=30)
     assert effects(engine) == 1
 
 
@@ -85,7 +85,7 @@ def test_steps_are_done_apart(app: TaskQ, engine: Engine) -> None:
 
     result = pay.delay()
     with running_worker(app):
-        result.get(timeout=10)
+        result.get(timeout=30)
     assert effects(engine) == 2
     assert marks(engine) == [(result.id, "credit"), (result.id, "debit")]
 
@@ -100,7 +100,7 @@ def test_two_messages_are_two(app: TaskQ, engine: Engine) -> None:
     results = [pay.delay(), pay.delay()]
     with running_worker(app):
         for result in results:
-            result.get(timeout=10)
+            result.get(timeout=30)
     assert effects(engine) == 2
 
 
@@ -167,10 +167,10 @@ def test_a_concurrent_transaction_waits_for_the_first(engine: Engine, ending: st
     with engine.connect() as connection:
         assert once(connection, task_id="a")
         thread.start()
-        assert asked.wait(10)
+        assert asked.wait(30)
         assert answers == [], "it must wait"
         getattr(connection, ending)()
-    thread.join(10)
+    thread.join(30)
     assert answers == [ending == "rollback"]
     assert effects(engine) == 1
 

@@ -69,7 +69,7 @@ def test_a_commit_sends_it(app: TaskQ, engine: Engine, ran: list[Any]) -> None:
     assert relay.run_once() == 1
     assert relay.run_once() == 0
     with running_worker(app):
-        assert result.get(timeout=10) == 7
+        assert result.get(timeout=30) == 7
     assert ran == [7]
     assert relay.backlog().oldest_age is None
 
@@ -142,7 +142,7 @@ def test_delayed_messages_wait_from_the_time_of_writing(
     assert before + 600 <= dues[0] <= after + 600
     assert before + 3_600_000 <= dues[1] <= after + 3_600_000
     with running_worker(app):
-        assert late.get(timeout=10) == "late"
+        assert late.get(timeout=30) == "late"
     assert ran == ["long due", "late"]
     redis_client.delete(f"{namespace}:{{default}}:delayed")
 
@@ -202,7 +202,7 @@ def test_once_and_outbox_in_one_transaction(app: TaskQ, engine: Engine, ran: lis
 
     result = pay.delay()
     with running_worker(app):
-        result.get(timeout=10)
+        result.get(timeout=30)
         assert OutboxRelay(engine, app).run_once() == 1
         eventually(lambda: ran == ["paid"])
 
@@ -218,7 +218,7 @@ def test_rows_wait_while_redis_is_down(
     assert rows(engine) == 1
     OutboxRelay(engine, app).run_once()
     with running_worker(app):
-        assert result.get(timeout=10) == 7
+        assert result.get(timeout=30) == 7
 
 
 def test_no_trouble_ends_a_relay(app: TaskQ, engine: Engine, ran: list[Any], caplog: pytest.LogCaptureFixture) -> None:
@@ -233,10 +233,10 @@ def test_no_trouble_ends_a_relay(app: TaskQ, engine: Engine, ran: list[Any], cap
             connection.execute(text("ALTER TABLE hidden RENAME TO taskq_outbox"))
             result = outbox.delay(connection, app.tasks["note"], 7)
         with running_worker(app):
-            assert result.get(timeout=10) == 7
+            assert result.get(timeout=30) == 7
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(30)
     assert "SELECT" not in caplog.text, "statements and parameters are not for the log"
 
 

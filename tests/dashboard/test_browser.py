@@ -145,7 +145,7 @@ def test_the_overview_follows_redis_within_a_second_or_two(shared_browser: Any, 
     page.wait_for_selector(".u-legend")
     app.send_task("shop.add", [3, 4])
     waiting = page.locator("tr:has-text('default') td[data-label=Waiting]")
-    eventually(lambda: waiting.inner_text() == "2", 10)
+    eventually(lambda: waiting.inner_text() == "2")
     page.close()
     app.purge("default")
 

@@ -137,5 +137,5 @@ def cost_of_open_pages(address: str, redis_url: str, seconds: float = 10) -> tup
                 break
     stop.set()
     for each in tabs:
-        each.join(5)
+        each.join(30)
     return sent / seconds, inner / seconds

@@ -47,10 +47,10 @@ def test_a_replay_leaves_a_record_of_how_it_ended(app: TaskQ) -> None:
         results = [divide.delay(by) for by in (0, 7, 1)]
         for result in results:
             with pytest.raises(TaskFailedError):
-                result.get(timeout=10)
+                result.get(timeout=30)
         assert app.dlq.replay([results[0].id], actor="ann") == 1
         app.dlq.edit(results[1].id, [3], actor="bob")
-        assert results[1].get(timeout=10) == 1 / 3
+        assert results[1].get(timeout=30) == 1 / 3
         eventually(lambda: len(app.dlq.list()) == 2 and app.dlq.runs()[1].total.ended == 1)
     edit, replay = app.dlq.runs()
     assert (replay.actor, replay.where, replay.state) == ("ann", results[0].id, "done")
@@ -72,7 +72,7 @@ def test_the_history_survives_replays_and_edits(app: TaskQ) -> None:
     with running_worker(app):
         result = fail.delay("one")
         with pytest.raises(TaskFailedError):
-            result.get(timeout=10)
+            result.get(timeout=30)
         app.dlq.edit(result.id, ["two"], actor="ann")
         eventually(lambda: result.status is TaskState.FAILURE)
         app.dlq.replay()

@@ -51,6 +51,6 @@ def test_nothing_goes_unasked(app: Any, bury: Bury) -> None:
         return "pong"
 
     with running_worker(app):
-        assert ping.delay().get(timeout=10) == "pong"
+        assert ping.delay().get(timeout=30) == "pong"
     assert (app.dlq.count(), removed) == (2, [])
     assert app.dlq.purge() == 2

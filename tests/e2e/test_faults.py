@@ -194,7 +194,7 @@ def test_sigterm_waits_for_what_runs(shop: Shop) -> None:
     eventually(lambda: shop.effects() == ["begin 1"], timeout=20)
     shop.stop(worker)
     assert shop.effects() == ["begin 1", f"end 1 {worker.pid}"]
-    assert result.get(timeout=5) == worker.pid
+    assert result.get(timeout=30) == worker.pid
 
 
 def test_a_second_sigterm_hands_back_at_once(shop: Shop) -> None:
@@ -249,7 +249,7 @@ def test_a_worker_paused_beyond_its_lease_commits_nothing_of_what_was_taken_over
     shop.stop(first)
     shop.stop(second)
     assert shop.app.sync_broker.execute("GET", shop.app.keys.queue("default").result(result.id)) == stored
-    assert result.get(timeout=5) == committed
+    assert result.get(timeout=30) == committed
     assert Counter(line.split()[0] + line.split()[1] for line in shop.effects() if line.split()[1] == "1") == {
         "begin1": 2,
         "end1": 2,

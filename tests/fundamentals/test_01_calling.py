@@ -25,8 +25,8 @@ def test_delay_sends_it_to_a_worker(app: TaskQ) -> None:
         return a + b
 
     with running_worker(app):
-        assert add.delay(2).get(timeout=10) == 3
-        assert add.delay(2, b=3).get(timeout=10) == 5
+        assert add.delay(2).get(timeout=30) == 3
+        assert add.delay(2, b=3).get(timeout=30) == 5
 
 
 def test_messages_sent_before_the_worker_starts_wait_for_it(app: TaskQ) -> None:
@@ -36,7 +36,7 @@ def test_messages_sent_before_the_worker_starts_wait_for_it(app: TaskQ) -> None:
 
     results = [double.delay(x) for x in range(10)]
     with running_worker(app):
-        assert [result.get(timeout=10) for result in results] == [2 * x for x in range(10)]
+        assert [result.get(timeout=30) for result in results] == [2 * x for x in range(10)]
 
 
 def test_apply_async_is_the_untyped_form(app: TaskQ) -> None:
@@ -45,7 +45,7 @@ def test_apply_async_is_the_untyped_form(app: TaskQ) -> None:
         return a + b
 
     with running_worker(app):
-        assert add.apply_async((2,), {"b": 3}).get(timeout=10) == 5
+        assert add.apply_async((2,), {"b": 3}).get(timeout=30) == 5
 
 
 def test_async_code_sends_with_adelay(app: TaskQ) -> None:
@@ -73,7 +73,7 @@ def test_many_messages_leave_together(app: TaskQ) -> None:
 
     with running_worker(app):
         results = add.delay_many([(1,), (2, 2)])
-        assert [result.get(timeout=10) for result in results] == [2, 4]
+        assert [result.get(timeout=30) for result in results] == [2, 4]
         assert run_async(app, program()) == [2, 4]
 
 
@@ -84,8 +84,8 @@ def test_a_task_can_be_sent_by_name_without_its_code(app: TaskQ, make_app: type[
 
     elsewhere = make_app()
     with running_worker(app):
-        assert elsewhere.send_task("shop.add", (2,), {"b": 5}).get(timeout=10) == 7
-        assert app.send_task("shop.add", (2,)).get(timeout=10) == 3
+        assert elsewhere.send_task("shop.add", (2,), {"b": 5}).get(timeout=30) == 7
+        assert app.send_task("shop.add", (2,)).get(timeout=30) == 3
 
 
 def test_any_number_of_calls_is_sent_page_by_page(app: TaskQ) -> None:

@@ -18,7 +18,7 @@ def test_status_follows_the_message(app: TaskQ) -> None:
     assert result.status is TaskState.PENDING
     assert not result.ready()
     with running_worker(app):
-        assert result.get(timeout=10) == "pong"
+        assert result.get(timeout=30) == "pong"
     assert result.status is TaskState.SUCCESS
     assert result.ready()
     assert result.successful()
@@ -34,7 +34,7 @@ def test_a_failure_is_raised_where_it_is_waited_for(app: TaskQ) -> None:
     with running_worker(app):
         result = divide.delay(1, 0)
         with pytest.raises(TaskFailedError, match="ZeroDivisionError: division by zero") as caught:
-            result.get(timeout=10)
+            result.get(timeout=30)
     assert caught.value.task_id == result.id
     assert caught.value.error_type == "ZeroDivisionError"
     assert result.status is TaskState.FAILURE
@@ -54,9 +54,9 @@ def test_a_result_can_be_found_by_its_id(app: TaskQ, make_app: type[TaskQ]) -> N
 
     with running_worker(app):
         task_id = ping.delay().id
-        assert app.result(task_id).get(timeout=10) == "pong"
-        assert make_app().result(task_id).get(timeout=10) == "pong"
-        assert make_app().result(task_id, queue="mail").get(timeout=10) == "pong"
+        assert app.result(task_id).get(timeout=30) == "pong"
+        assert make_app().result(task_id).get(timeout=30) == "pong"
+        assert make_app().result(task_id, queue="mail").get(timeout=30) == "pong"
 
 
 def test_waiting_ends_at_the_timeout(app: TaskQ) -> None:
@@ -70,7 +70,7 @@ def test_waiting_ends_at_the_timeout(app: TaskQ) -> None:
     with pytest.raises(TimeoutError):
         run_async(app, result.aget(timeout=0.05))
     with running_worker(app):
-        assert result.get(timeout=10) == "pong"
+        assert result.get(timeout=30) == "pong"
 
 
 def test_an_unknown_id_has_no_trace(app: TaskQ) -> None:
@@ -86,7 +86,7 @@ def test_forget_deletes_the_outcome(app: TaskQ) -> None:
 
     with running_worker(app):
         result = ping.delay()
-        result.get(timeout=10)
+        result.get(timeout=30)
         result.forget()
         assert result.status is TaskState.UNKNOWN
 
@@ -102,9 +102,9 @@ def test_ignored_results_are_not_stored(app: TaskQ) -> None:
     with running_worker(app):
         result = note.delay(1)
         with pytest.raises(TaskqError, match="ignore_result"):
-            result.get(timeout=10)
+            result.get(timeout=30)
         eventually(lambda: done == [1])
-        assert note.options(ignore_result=False).delay(2).get(timeout=10) == 2
+        assert note.options(ignore_result=False).delay(2).get(timeout=30) == 2
     assert result.status is TaskState.UNKNOWN
 
 
@@ -115,7 +115,7 @@ def test_results_expire(app: TaskQ, redis_client: object) -> None:
 
     with running_worker(app):
         result = ping.delay()
-        result.get(timeout=10)
+        result.get(timeout=30)
     ttl = redis_client.pttl(app.keys.queue("default").result(result.id))  # type: ignore[attr-defined]
     assert 60_000 < ttl <= 120_000
 

@@ -21,7 +21,7 @@ def test_async_and_ordinary_tasks_share_a_worker(app: TaskQ) -> None:
 
     with running_worker(app):
         results = [task.delay(x) for x in range(5) for task in (fetch, compute)]
-        assert [result.get(timeout=10) for result in results] == [y for x in range(5) for y in (x + 1, x + 2)]
+        assert [result.get(timeout=30) for result in results] == [y for x in range(5) for y in (x + 1, x + 2)]
 
 
 def test_calling_an_async_task_gives_its_coroutine(app: TaskQ) -> None:
@@ -44,4 +44,4 @@ def test_async_tasks_run_side_by_side(app: TaskQ) -> None:
 
     with running_worker(app):
         results = [meet.delay(20) for _ in range(20)]
-        assert [result.get(timeout=10) for result in results] == [20] * 20
+        assert [result.get(timeout=30) for result in results] == [20] * 20

@@ -20,7 +20,7 @@ def test_countdown_waits_that_long(app: TaskQ) -> None:
         sent = time.time()
         result = now.options(countdown=0.3).delay()
         assert result.status is TaskState.SCHEDULED
-        assert result.get(timeout=10) >= sent + 0.29
+        assert result.get(timeout=30) >= sent + 0.29
 
 
 def test_eta_is_an_instant(app: TaskQ) -> None:
@@ -30,7 +30,7 @@ def test_eta_is_an_instant(app: TaskQ) -> None:
 
     with running_worker(app):
         due = datetime.now(UTC) + timedelta(seconds=0.3)
-        assert now.options(eta=due).delay().get(timeout=10) >= due.timestamp() - 0.01
+        assert now.options(eta=due).delay().get(timeout=30) >= due.timestamp() - 0.01
 
 
 def test_an_eta_without_zone_is_refused(app: TaskQ) -> None:
@@ -52,7 +52,7 @@ def test_an_eta_in_the_past_runs_at_once(app: TaskQ) -> None:
 
     with running_worker(app):
         result = ping.options(eta=datetime.now(UTC) - timedelta(days=1)).delay()
-        assert result.get(timeout=10) == "pong"
+        assert result.get(timeout=30) == "pong"
 
 
 def test_the_earliest_comes_first_whatever_the_order_of_sending(app: TaskQ) -> None:
@@ -64,8 +64,8 @@ def test_the_earliest_comes_first_whatever_the_order_of_sending(app: TaskQ) -> N
 
     with running_worker(app, concurrency=1):
         later = note.options(countdown=0.6).delay("later")
-        note.options(countdown=0.1).delay("sooner").get(timeout=10)
-        later.get(timeout=10)
+        note.options(countdown=0.1).delay("sooner").get(timeout=30)
+        later.get(timeout=30)
     assert order == ["sooner", "later"]
 
 
@@ -79,7 +79,7 @@ def test_an_expired_message_never_starts(app: TaskQ) -> None:
     result = note.options(expires=datetime.now(UTC) - timedelta(seconds=1)).delay(1)
     with running_worker(app):
         with pytest.raises(TaskExpiredError):
-            result.get(timeout=10)
-        assert note.options(expires="1h").delay(2).get(timeout=10) is None
+            result.get(timeout=30)
+        assert note.options(expires="1h").delay(2).get(timeout=30) is None
     assert result.status is TaskState.EXPIRED
     assert ran == [2]

@@ -15,10 +15,10 @@ def test_a_worker_takes_the_queues_it_is_given(app: TaskQ) -> None:
 
     with running_worker(app, queues=["mail"]):
         elsewhere = send.options(queue="slow").delay()
-        assert send.delay().get(timeout=10) == "sent"
+        assert send.delay().get(timeout=30) == "sent"
         assert elsewhere.status is TaskState.PENDING
     with running_worker(app, queues=["slow"]):
-        assert elsewhere.get(timeout=10) == "sent"
+        assert elsewhere.get(timeout=30) == "sent"
 
 
 def test_without_a_choice_it_takes_the_queues_of_its_tasks(app: TaskQ) -> None:
@@ -31,7 +31,7 @@ def test_without_a_choice_it_takes_the_queues_of_its_tasks(app: TaskQ) -> None:
         return "pong"
 
     with running_worker(app):
-        assert [send.delay().get(timeout=10), ping.delay().get(timeout=10)] == ["sent", "pong"]
+        assert [send.delay().get(timeout=30), ping.delay().get(timeout=30)] == ["sent", "pong"]
 
 
 def test_a_higher_priority_is_sooner(app: TaskQ) -> None:
@@ -44,7 +44,7 @@ def test_a_higher_priority_is_sooner(app: TaskQ) -> None:
     results = [note.options(priority=priority).delay(priority) for priority in (0, 5, 9, 3, 7)]
     with running_worker(app, concurrency=1):
         for result in results:
-            result.get(timeout=10)
+            result.get(timeout=30)
     assert order == [9, 7, 5, 3, 0]
 
 
@@ -54,8 +54,8 @@ def test_a_priority_that_is_new_reaches_a_running_worker(app: TaskQ) -> None:
         return "pong"
 
     with running_worker(app):
-        assert ping.options(priority=8).delay().get(timeout=10) == "pong"
-        assert ping.options(priority=2, countdown=0.05).delay().get(timeout=10) == "pong"
+        assert ping.options(priority=8).delay().get(timeout=30) == "pong"
+        assert ping.options(priority=2, countdown=0.05).delay().get(timeout=30) == "pong"
 
 
 @pytest.mark.parametrize("priority", [-1, 10, "high", True, 1.5])

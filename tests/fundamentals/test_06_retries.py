@@ -61,7 +61,7 @@ def test_max_retries_0_turns_them_off(app: TaskQ) -> None:
         raise OSError("no route")
 
     with running_worker(app), pytest.raises(TaskFailedError):
-        flaky.delay().get(timeout=10)
+        flaky.delay().get(timeout=30)
     assert runs == [1]
     app.dlq.purge()
 
@@ -75,7 +75,7 @@ def test_a_call_can_have_its_own_limit(app: TaskQ) -> None:
         raise OSError("no route")
 
     with running_worker(app), pytest.raises(TaskFailedError):
-        flaky.options(max_retries=1).delay().get(timeout=10)
+        flaky.options(max_retries=1).delay().get(timeout=30)
     assert runs == [1, 1]
     app.dlq.purge()
 
@@ -89,7 +89,7 @@ def test_raise_retry_names_its_own_wait(app: TaskQ) -> None:
         return attempt
 
     with running_worker(app):
-        assert poll.delay().get(timeout=10) == 2
+        assert poll.delay().get(timeout=30) == 2
 
 
 def test_bound_tasks_have_self_retry_as_in_celery(app: TaskQ) -> None:
@@ -103,7 +103,7 @@ def test_bound_tasks_have_self_retry_as_in_celery(app: TaskQ) -> None:
     with running_worker(app):
         result = poll.delay("shop")
         with pytest.raises(TaskFailedError, match="ConnectionError: shop is away"):
-            result.get(timeout=10)
+            result.get(timeout=30)
     (letter,) = app.dlq.list()
     assert letter.evidence.attempts == 3
     app.dlq.purge()
@@ -118,7 +118,7 @@ def test_reject_gives_up_at_once(app: TaskQ) -> None:
         raise Reject("no such customer")
 
     with running_worker(app), pytest.raises(TaskFailedError, match="no such customer"):
-        check.delay().get(timeout=10)
+        check.delay().get(timeout=30)
     assert runs == [1]
     (letter,) = app.dlq.list()
     assert letter.evidence.reason == "rejected"
@@ -142,7 +142,7 @@ def test_only_some_errors_are_retried(app: TaskQ) -> None:
         for task in (network, anything_but_values):
             for kind in ("os", "value"):
                 with pytest.raises(TaskFailedError):
-                    task.delay(kind).get(timeout=10)
+                    task.delay(kind).get(timeout=30)
     assert runs == ["os", "os", "value"] * 2
     app.dlq.purge()
 
@@ -160,7 +160,7 @@ def test_tenacity_objects_are_the_policy(app: TaskQ) -> None:
         raise OSError("no route") if len(attempts) < 4 else ValueError("bad")
 
     with running_worker(app), pytest.raises(TaskFailedError, match="ValueError: bad"):
-        flaky.delay().get(timeout=10)
+        flaky.delay().get(timeout=30)
     assert attempts == [1, 2, 3, 4]
     app.dlq.purge()
 
@@ -177,5 +177,5 @@ def test_a_retry_runs_with_the_arguments_as_they_were_sent(app: TaskQ) -> None:
         return len(items)
 
     with running_worker(app):
-        assert consume.delay([1, 2, 3]).get(timeout=10) == 2
+        assert consume.delay([1, 2, 3]).get(timeout=30) == 2
     assert seen == [[1, 2, 3]] * 3

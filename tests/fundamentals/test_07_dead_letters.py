@@ -18,7 +18,7 @@ def test_a_dead_letter_keeps_the_evidence(app: TaskQ) -> None:
     with running_worker(app):
         result = send.delay("ann")
         with pytest.raises(TaskFailedError):
-            result.get(timeout=10)
+            result.get(timeout=30)
     assert app.dlq.count() == app.dlq.count("mail") == 1
     (letter,) = app.dlq.list()
     assert (letter.task_id, letter.task, letter.queue) == (result.id, send.name, "mail")
@@ -48,11 +48,11 @@ def test_replay_puts_it_back_with_fresh_attempts(app: TaskQ) -> None:
     with running_worker(app):
         result = repair.delay()
         with pytest.raises(TaskFailedError):
-            result.get(timeout=10)
+            result.get(timeout=30)
         broken.clear()
         assert app.dlq.replay() == 1
         eventually(lambda: result.status is TaskState.SUCCESS)
-        assert result.get(timeout=10) == "fine"
+        assert result.get(timeout=30) == "fine"
     assert attempts == [(1, 0), (2, 0), (1, 1)]
     assert app.dlq.count() == 0
     assert app.dlq.replay() == 0
@@ -71,7 +71,7 @@ def test_replay_and_purge_choose(app: TaskQ) -> None:
         results = [task.delay(0) for task in (one, one, one, two)]
         for result in results:
             with pytest.raises(TaskFailedError):
-                result.get(timeout=10)
+                result.get(timeout=30)
     assert len(app.dlq.list(limit=2)) == 2
     assert [letter.task_id for letter in app.dlq.list(task=two.name)] == [results[3].id]
     assert app.dlq.purge([results[0].id]) == 1
@@ -83,12 +83,12 @@ def test_replay_and_purge_choose(app: TaskQ) -> None:
     assert app.dlq.replay([results[1].id], skip_missing=True) == 0
     assert results[1].status is TaskState.PENDING
     with running_worker(app), pytest.raises(TaskFailedError):
-        results[1].get(timeout=10)
+        results[1].get(timeout=30)
     again = app.dlq.get(results[1].id)
     assert again
     assert again.replays == 1
     assert app.dlq.replay(max_replays=1, task=one.name) == 1  # results[2]; the other was replayed before
     with running_worker(app), pytest.raises(TaskFailedError):
-        results[2].get(timeout=10)
+        results[2].get(timeout=30)
     assert {letter.task_id for letter in app.dlq.list()} == {result.id for result in results[1:]}
     assert app.dlq.purge() == 3

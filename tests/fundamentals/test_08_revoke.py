@@ -24,9 +24,9 @@ def test_a_queued_message_never_starts(app: TaskQ) -> None:
     assert first.revoke()
     assert first.status is TaskState.REVOKED
     with running_worker(app):
-        second.get(timeout=10)
+        second.get(timeout=30)
         with pytest.raises(TaskRevokedError):
-            first.get(timeout=10)
+            first.get(timeout=30)
     assert ran == [2]
     assert first.status is TaskState.REVOKED
 
@@ -42,7 +42,7 @@ def test_a_delayed_message_never_starts(app: TaskQ) -> None:
         result = note.options(countdown=0.3).delay(1)
         assert result.revoke()
         with pytest.raises(TaskRevokedError):
-            result.get(timeout=10)
+            result.get(timeout=30)
     assert ran == []
 
 
@@ -59,7 +59,7 @@ def test_a_message_that_waits_for_its_retry_never_starts_again(app: TaskQ) -> No
         eventually(lambda: result.status is TaskState.RETRY)
         assert result.revoke()
         with pytest.raises(TaskRevokedError):
-            result.get(timeout=10)
+            result.get(timeout=30)
     assert runs == [1]
 
 
@@ -76,11 +76,11 @@ def test_a_running_async_task_is_cancelled(app: TaskQ) -> None:
 
     with running_worker(app):
         result = wait_forever.delay()
-        assert running.wait(10)
+        assert running.wait(30)
         assert result.status is TaskState.STARTED
         assert result.revoke()
         with pytest.raises(TaskRevokedError):
-            result.get(timeout=10)
+            result.get(timeout=30)
     assert cleaned.is_set()
 
 
@@ -97,9 +97,9 @@ def test_a_running_thread_sees_that_it_should_stop(app: TaskQ) -> None:
 
     with running_worker(app):
         result = work.delay()
-        assert running.wait(10)
+        assert running.wait(30)
         assert result.revoke()
-        assert result.get(timeout=10) == "stopped early"
+        assert result.get(timeout=30) == "stopped early"
 
 
 def test_what_has_ended_cannot_be_revoked(app: TaskQ) -> None:
@@ -109,7 +109,7 @@ def test_what_has_ended_cannot_be_revoked(app: TaskQ) -> None:
 
     with running_worker(app):
         result = ping.delay()
-        result.get(timeout=10)
+        result.get(timeout=30)
         assert not result.revoke()
         assert result.status is TaskState.SUCCESS
 

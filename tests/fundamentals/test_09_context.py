@@ -34,7 +34,7 @@ def test_current_task_knows_the_message(app: TaskQ) -> None:
 
     with running_worker(app):
         result = tell.options(headers={"trace": "abc"}).delay()
-        told = result.get(timeout=10)
+        told = result.get(timeout=30)
     deadline = told.pop("deadline")
     assert timedelta(0) < deadline - datetime.now(UTC) <= timedelta(seconds=60)
     assert told == {
@@ -62,8 +62,8 @@ def test_bind_gives_it_as_the_first_argument(app: TaskQ) -> None:
 
     with running_worker(app):
         one, two = tell.delay(7), atell.delay(8)
-        assert one.get(timeout=10) == [one.id, None, 7]
-        assert two.get(timeout=10) == [two.id, two.id, 8]
+        assert one.get(timeout=30) == [one.id, None, 7]
+        assert two.get(timeout=30) == [two.id, two.id, 8]
 
 
 def test_async_tasks_do_not_see_each_other(app: TaskQ) -> None:

@@ -27,9 +27,9 @@ def test_the_same_id_is_accepted_once(app: TaskQ, make_app: type[TaskQ]) -> None
     make_app().send_task("note", ("fourth",), task_id="order-7")
     note.options(task_id="order-7", countdown=0.01).delay("fifth")
     with running_worker(app):
-        assert second.get(timeout=10) == "first"
+        assert second.get(timeout=30) == "first"
         note.options(task_id="order-7").delay("sixth")
-        assert note.options(task_id="order-8").delay("another").get(timeout=10) == "another"
+        assert note.options(task_id="order-8").delay("another").get(timeout=30) == "another"
         eventually(lambda: ran == ["first", "another"])
 
 

@@ -26,7 +26,7 @@ def test_commands_of_a_transaction_commit_with_the_success(make_app: Any, redis_
         return "paid"
 
     with running_worker(app):
-        assert pay.delay(30).get(timeout=10) == "paid"
+        assert pay.delay(30).get(timeout=30) == "paid"
     assert redis_client.get(balance) == b"70"
     assert redis_client.get(f"{namespace}:paid") == b"30"
 
@@ -45,7 +45,7 @@ def test_commands_of_failed_attempts_never_run(make_app: Any, redis_client: Any,
         return context.attempt
 
     with running_worker(app):
-        assert flaky.delay().get(timeout=10) == 3
+        assert flaky.delay().get(timeout=30) == 3
     assert redis_client.get(counter) == b"1"
 
 
@@ -70,7 +70,7 @@ def test_a_transaction_takes_no_commands_that_block(make_app: Any) -> None:
         current_task().tx.execute("blpop", "key", 0)
 
     with running_worker(app), pytest.raises(TaskFailedError, match=r"ctx\.tx cannot run BLPOP"):
-        bad.delay().get(timeout=10)
+        bad.delay().get(timeout=30)
     assert app.dlq.purge() == 1
 
 
@@ -81,16 +81,16 @@ def test_at_most_once_is_settled_before_it_runs(make_app: Any, redis_client: Any
     @app.task(delivery="at_most_once")
     def careful() -> str:
         started.set()
-        go_on.wait(10)
+        go_on.wait(30)
         return "done"
 
     with running_worker(app):
         result = careful.delay()
-        assert started.wait(10)
+        assert started.wait(30)
         stream = f"{namespace}:{{default}}:stream:5"
         assert redis_client.xlen(stream) == 0
         go_on.set()
-        assert result.get(timeout=10) == "done"
+        assert result.get(timeout=30) == "done"
 
 
 def test_at_most_once_is_never_retried(make_app: Any) -> None:
@@ -105,7 +105,7 @@ def test_at_most_once_is_never_retried(make_app: Any) -> None:
     with running_worker(app):
         result = fails.delay()
         with pytest.raises(TaskFailedError, match="once is enough"):
-            result.get(timeout=10)
+            result.get(timeout=30)
     assert result.status is TaskState.FAILURE
     assert runs == [1]
     assert [letter.task_id for letter in app.dlq.list()] == [result.id]

@@ -21,9 +21,9 @@ def test_older_and_equal_numbers_are_told(app: TaskQ) -> None:
 
     for task in (update, aupdate):
         with running_worker(app):
-            told = [task.delay("customer-7", n).get(timeout=10) for n in (3, 3, 2, 5, 4, -1, 6)]
+            told = [task.delay("customer-7", n).get(timeout=30) for n in (3, 3, 2, 5, 4, -1, 6)]
             assert told == [True, False, False, True, False, False, True]
-            assert task.delay("customer-8", 1).get(timeout=10), "each key has numbers of its own"
+            assert task.delay("customer-8", 1).get(timeout=30), "each key has numbers of its own"
 
 
 def test_a_failed_attempt_does_not_count(app: TaskQ) -> None:
@@ -35,7 +35,7 @@ def test_a_failed_attempt_does_not_count(app: TaskQ) -> None:
         return newer
 
     with running_worker(app):
-        assert update.delay(1).get(timeout=10), "the first attempt has committed nothing"
+        assert update.delay(1).get(timeout=30), "the first attempt has committed nothing"
 
 
 def test_only_success_moves_it(app: TaskQ) -> None:
@@ -48,8 +48,8 @@ def test_only_success_moves_it(app: TaskQ) -> None:
 
     with running_worker(app):
         with pytest.raises(TaskFailedError):
-            update.delay(5, fail=True).get(timeout=10)
-        assert update.delay(4).get(timeout=10)
+            update.delay(5, fail=True).get(timeout=30)
+        assert update.delay(4).get(timeout=30)
 
 
 def test_the_last_number_never_goes_back(app: TaskQ, redis_client: Any, namespace: str) -> None:
@@ -63,7 +63,7 @@ def test_the_last_number_never_goes_back(app: TaskQ, redis_client: Any, namespac
         return newer
 
     with running_worker(app):
-        assert update.delay(8).get(timeout=10)
+        assert update.delay(8).get(timeout=30)
     assert redis_client.zscore(place, "n") == 9
 
 
@@ -101,4 +101,4 @@ def test_at_most_once_has_no_success_to_commit_with(app: TaskQ) -> None:
         return self.newer("k", 1)
 
     with running_worker(app), pytest.raises(TaskFailedError, match="at_most_once"):
-        update.delay().get(timeout=10)
+        update.delay().get(timeout=30)

@@ -49,7 +49,7 @@ def test_calls_of_one_key_run_in_order(app: TaskQ) -> None:
         for number in range(20):
             for key in "abc":
                 results.append(step.options(ordering_key=key).delay(key, number))
-        assert [result.get(timeout=10) for result in results] == [number for number in range(20) for _ in "abc"]
+        assert [result.get(timeout=30) for result in results] == [number for number in range(20) for _ in "abc"]
     assert log.overlaps == 0
     assert log.of("a") == log.of("b") == log.of("c") == list(range(20))
 
@@ -87,7 +87,7 @@ def test_a_retry_keeps_its_place(app: TaskQ) -> None:
         step.options(ordering_key="k").delay(name)
     other = step.options(ordering_key="other").delay("other")
     with running_worker(app):
-        other.get(timeout=10)
+        other.get(timeout=30)
         eventually(lambda: len(ran) == 5)
     assert [each for each in ran if each[0] != "other"] == [("first", 1), ("first", 2), ("first", 3), ("second", 1)]
     assert ran.index(("other", 1)) < ran.index(("second", 1))
@@ -175,12 +175,12 @@ def test_order_outlives_a_lost_lease(app: TaskQ) -> None:
         ran.append((name, self.deliveries))
         if name == "first" and not started.is_set():
             started.set()
-            go_on.wait(10)
+            go_on.wait(30)
 
     with running_worker(app) as worker:
         for name in ("first", "second"):
             step.options(ordering_key="k").delay(name)
-        assert started.wait(10)
+        assert started.wait(30)
         with running_worker(app):
             worker.hurry()
             eventually(lambda: len(ran) == 3)

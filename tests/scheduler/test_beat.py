@@ -274,7 +274,7 @@ def test_run_fires_by_the_clock_of_redis_and_stops_at_once(shop: Fixture) -> Non
 
     eventually(fired_thrice)
     stop.set()
-    thread.join(1)
+    thread.join(30)
     assert not thread.is_alive()
     collected += shop.ids()
     assert len(collected) == len(set(collected))
@@ -285,7 +285,7 @@ def test_run_without_schedules_warns_and_idles(namespace: str, caplog: pytest.Lo
     thread = running(Beat(TaskQ("test", "redis://127.0.0.1:1/0", namespace=namespace)), stop)
     eventually(lambda: "no schedules" in caplog.text)
     stop.set()
-    thread.join(5)
+    thread.join(30)
     assert not thread.is_alive()
 
 
@@ -311,6 +311,6 @@ def test_run_outlives_redis(
         assert caplog.text.count("cannot fire schedules") == 1
     finally:
         stop.set()
-        thread.join(5)
+        thread.join(30)
     assert not thread.is_alive()
     app.close()

@@ -48,7 +48,7 @@ def postgres_server() -> Iterator[str]:
         finally:
             server.terminate()
             try:
-                server.wait(10)
+                server.wait(30)
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()

@@ -59,7 +59,7 @@ class Proc:
         self._process.kill()
         self._process.wait()
 
-    def wait(self, timeout: float = 20) -> int:
+    def wait(self, timeout: float = 30) -> int:
         """Return the exit status (negative: the signal); fails the test after *timeout* seconds."""
         __tracebackhide__ = True
         try:

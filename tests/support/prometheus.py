@@ -68,7 +68,7 @@ class Prometheus:
 
     def ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self._base}/-/ready", timeout=5):
+            with urllib.request.urlopen(f"{self._base}/-/ready", timeout=30):
                 return True
         except OSError:
             return False
@@ -77,7 +77,7 @@ class Prometheus:
         """The result vector; fails the test when Prometheus refuses the expression."""
         parameters = urllib.parse.urlencode({"query": expression})
         try:
-            with urllib.request.urlopen(f"{self._base}/api/v1/query?{parameters}", timeout=10) as response:
+            with urllib.request.urlopen(f"{self._base}/api/v1/query?{parameters}", timeout=30) as response:
                 answer = json.load(response)
         except urllib.error.HTTPError as error:
             pytest.fail(f"{expression}: {error.read().decode()}")

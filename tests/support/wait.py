@@ -25,7 +25,7 @@ class HasOutput(Protocol):
     def running(self) -> bool: ...
 
 
-def eventually(predicate: Callable[[], T], timeout: float = 10, message: Message = "") -> T:
+def eventually(predicate: Callable[[], T], timeout: float = 30, message: Message = "") -> T:
     """Call *predicate* until it returns something true, and return that.
 
     An ``AssertionError`` of the predicate means "not yet"; the last one is shown if time runs out.
@@ -46,7 +46,7 @@ def eventually(predicate: Callable[[], T], timeout: float = 10, message: Message
         time.sleep(_INTERVAL_SECONDS)
 
 
-async def aeventually(predicate: Callable[[], T | Awaitable[T]], timeout: float = 10, message: Message = "") -> T:
+async def aeventually(predicate: Callable[[], T | Awaitable[T]], timeout: float = 30, message: Message = "") -> T:
     """Like :func:`eventually` without blocking the event loop; *predicate* may be async."""
     __tracebackhide__ = True
     deadline = time.monotonic() + timeout
@@ -63,7 +63,7 @@ async def aeventually(predicate: Callable[[], T | Awaitable[T]], timeout: float 
         await asyncio.sleep(_INTERVAL_SECONDS)
 
 
-def wait_for_line(process: HasOutput, pattern: str, timeout: float = 10) -> re.Match[str]:
+def wait_for_line(process: HasOutput, pattern: str, timeout: float = 30) -> re.Match[str]:
     """Wait until a line of the output contains a match of *pattern*; fails early if the process ended."""
     __tracebackhide__ = True
     deadline = time.monotonic() + timeout

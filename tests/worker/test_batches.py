@@ -37,7 +37,7 @@ def test_calls_are_collected_into_full_batches(app: TaskQ, batches: list[list[An
 
     results = collect.delay_many([(n,) for n in range(500)])
     with running_worker(app, pool=pool):
-        assert [result.get(timeout=10) for result in results] == [2 * n for n in range(500)]
+        assert [result.get(timeout=30) for result in results] == [2 * n for n in range(500)]
     assert [len(batch) for batch in batches] == [50] * 10
     assert sorted(n for batch in batches for n in batch) == list(range(500))
 
@@ -55,9 +55,9 @@ def test_async_calls_are_collected_too(app: TaskQ, batches: list[list[Any]]) -> 
 
     results = [collect.delay(n=n) for n in range(10)]
     with running_worker(app):
-        assert [result.get(timeout=10) for n, result in enumerate(results) if n != 3] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+        assert [result.get(timeout=30) for n, result in enumerate(results) if n != 3] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
         with pytest.raises(TaskFailedError, match="three"):
-            results[3].get(timeout=10)
+            results[3].get(timeout=30)
     assert [len(batch) for batch in batches] == [5, 5]
     assert app.dlq.purge() == 1
 
@@ -69,7 +69,7 @@ def test_a_batch_that_does_not_fill_starts_after_its_wait(app: TaskQ, batches: l
 
     with running_worker(app):
         results = [collect.delay(n) for n in range(3)]
-        assert [result.get(timeout=10) for result in results] == [None] * 3
+        assert [result.get(timeout=30) for result in results] == [None] * 3
     assert sorted(n for batch in batches for n in batch) == [0, 1, 2]
     assert len(batches) <= 3
 
@@ -81,9 +81,9 @@ def test_a_mapping_gives_each_item_its_value(app: TaskQ) -> None:
 
     results = collect.delay_many([("a",), ("left out",), ("c",)])
     with running_worker(app):
-        assert [results[0].get(timeout=10), results[2].get(timeout=10)] == ["a", "c"]
+        assert [results[0].get(timeout=30), results[2].get(timeout=30)] == ["a", "c"]
         with pytest.raises(TaskFailedError, match="no value for this item"):
-            results[1].get(timeout=10)
+            results[1].get(timeout=30)
     app.dlq.purge()
 
 
@@ -104,11 +104,11 @@ def test_only_the_failed_run_again_each_by_its_own_policy(app: TaskQ) -> None:
 
     good, flaky, doomed, refused = collect.delay_many([("good",), ("flaky",), ("doomed",), ("refused",)])
     with running_worker(app):
-        assert good.get(timeout=10) == "good"
-        assert flaky.get(timeout=10) == "flaky"
+        assert good.get(timeout=30) == "good"
+        assert flaky.get(timeout=30) == "flaky"
         for result in (doomed, refused):
             with pytest.raises(TaskFailedError):
-                result.get(timeout=10)
+                result.get(timeout=30)
     assert sorted(seen) == [
         ("doomed", 1), ("doomed", 2), ("doomed", 3), ("flaky", 1), ("flaky", 2), ("good", 1), ("refused", 1),
     ]  # fmt: skip
@@ -162,7 +162,7 @@ def test_a_key_keeps_calls_apart(app: TaskQ, batches: list[list[Any]]) -> None:
     results = collect.delay_many([("orders" if n % 2 else "customers", n) for n in range(40)])
     with running_worker(app):
         for result in results:
-            result.get(timeout=10)
+            result.get(timeout=30)
     assert len(batches) == 4
     assert all(len({name for name, _ in batch}) == 1 for batch in batches)
 
@@ -174,10 +174,10 @@ def test_a_key_that_cannot_be_computed_fails_that_call_alone(app: TaskQ) -> None
     good = [collect.delay({"table": "t"}), collect.delay({"table": "t"})]
     bad = [collect.delay({}), collect.delay({"table": []})]
     with running_worker(app):
-        assert [result.get(timeout=10) for result in good] == [None, None]
+        assert [result.get(timeout=30) for result in good] == [None, None]
         for result in bad:
             with pytest.raises(TaskFailedError):
-                result.get(timeout=10)
+                result.get(timeout=30)
     app.dlq.purge()
 
 
@@ -210,7 +210,7 @@ def test_revoked_and_expired_members_do_not_take_part(app: TaskQ, batches: list[
         revoked.revoke()
         over = time.monotonic() + 0.1
         eventually(lambda: time.monotonic() > over)
-        assert collect.delay("good").get(timeout=10) is None
+        assert collect.delay("good").get(timeout=30) is None
         assert eventually(lambda: revoked.status is TaskState.REVOKED)
         assert eventually(lambda: expired.status is TaskState.EXPIRED)
     assert batches == [["good"]]
@@ -249,7 +249,7 @@ def test_a_lost_lease_stops_the_batch_and_another_worker_runs_it(make_app: MakeA
 
     results = collect.delay_many([(n,) for n in range(3)])
     with running_worker(app) as running:
-        assert first.wait(10)
+        assert first.wait(30)
         redis_client.zadd(app.keys.queue("default").consumers, {running.consumer: 1})
         with running_worker(app):
             assert [result.get(timeout=20) for result in results] == [0, 1, 2]
@@ -275,11 +275,11 @@ def test_while_every_slot_is_busy_calls_join_the_batch_that_waits(app: TaskQ, ba
         batches.append([item.args[0] for item in items])
         if len(batches) == 1:
             busy.set()
-            assert go.wait(10)
+            assert go.wait(30)
 
     with running_worker(app, concurrency=1) as running:
         collect.delay(0)
-        assert busy.wait(10)
+        assert busy.wait(30)
         for n in range(1, 4):
             collect.delay(n)
             eventually(lambda: running.worker._fetcher.held() > 1)

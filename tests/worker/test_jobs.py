@@ -60,10 +60,10 @@ def test_since_last_takes_up_where_the_last_run_ended(orders: TaskQ) -> None:
     assert orders.jobs.progress("settle").status == "never"
     orders.publish_many("orders", range(25))
     with running_worker(orders):
-        assert orders.jobs.run("settle").get(timeout=10) == sum(range(25))
+        assert orders.jobs.run("settle").get(timeout=30) == sum(range(25))
         orders.publish_many("orders", [1000, 2000])
-        assert orders.jobs.run("settle").get(timeout=10) == 3000
-        assert orders.jobs.run("settle").get(timeout=10) == 0
+        assert orders.jobs.run("settle").get(timeout=30) == 3000
+        assert orders.jobs.run("settle").get(timeout=30) == 0
     assert sizes == [[10, 10, 5], [2], []]
     progress = orders.jobs.progress("settle")
     assert (progress.status, progress.percent, progress.result, progress.missed) == ("done", 100, 0, 0)
@@ -87,7 +87,7 @@ def test_a_failed_run_goes_on_from_its_last_checkpoint(orders: TaskQ) -> None:
     orders.publish_many("orders", range(25))
     with running_worker(orders):
         result = orders.jobs.run("settle")
-        assert result.get(timeout=10) == [25, True, 25, 25]
+        assert result.get(timeout=30) == [25, True, 25, 25]
     assert seen == list(range(25))
 
 
@@ -100,19 +100,19 @@ def test_progress_is_seen_while_it_runs(orders: TaskQ) -> None:
             page.commit()
             if window.done == 20:
                 half.set()
-                assert go.wait(10)
+                assert go.wait(30)
                 raise ValueError("no more")
 
     orders.publish_many("orders", range(40))
     with running_worker(orders):
         result = orders.jobs.run("settle")
-        assert half.wait(10)
+        assert half.wait(30)
         progress = orders.jobs.progress("settle")
         assert (progress.status, progress.done, progress.total, progress.percent) == ("running", 20, 40, 50)
         assert progress.run == result.id
         go.set()
         with pytest.raises(TaskFailedError):
-            result.get(timeout=10)
+            result.get(timeout=30)
     assert orders.jobs.list()[0].error == "ValueError: no more"
     orders.dlq.purge()
 
@@ -129,8 +129,8 @@ def test_a_fire_that_comes_late_or_again_does_nothing_twice(orders: TaskQ) -> No
     now = datetime.now(UTC)
     with running_worker(orders):
         later = now + timedelta(minutes=1)
-        assert orders.jobs.run("settle", later).get(timeout=10) == 5
-        assert orders.jobs.run("settle", now).get(timeout=10) is None, "it lies in what was committed"
+        assert orders.jobs.run("settle", later).get(timeout=30) == 5
+        assert orders.jobs.run("settle", now).get(timeout=30) is None, "it lies in what was committed"
     assert runs == [5]
 
 
@@ -151,7 +151,7 @@ def test_previous_day_reads_that_day_each_once_in_any_order(orders: TaskQ, redis
         for at, wanted in ((31, [4, 5]), (30, [2, 3]), (29, [1]), (30, None)):
             fire = datetime(2026, 3, at, 1, tzinfo=paris)
             result = orders.jobs.run("day", fire + timedelta(minutes=0 if wanted is not None else 5))
-            assert result.get(timeout=10) == wanted
+            assert result.get(timeout=30) == wanted
 
 
 def test_a_day_has_as_many_hours_as_its_zone_says() -> None:
@@ -178,7 +178,7 @@ def test_a_second_run_waits_for_the_first(orders: TaskQ, monkeypatch: pytest.Mon
         running.append(1)
         assert len(running) == 1
         begun.set()
-        assert go.wait(10)
+        assert go.wait(30)
         count = sum(len(page) for page in window.pages())
         running.pop()
         return count
@@ -186,12 +186,12 @@ def test_a_second_run_waits_for_the_first(orders: TaskQ, monkeypatch: pytest.Mon
     orders.publish_many("orders", range(5))
     with running_worker(orders):
         first = orders.jobs.run("settle")
-        assert begun.wait(10)
+        assert begun.wait(30)
         orders.publish_many("orders", range(3))
         second = orders.jobs.run("settle")
         eventually(lambda: second.status.value == "RETRY")
         go.set()
-        assert [first.get(timeout=10), second.get(timeout=10)] in ([5, 3], [5, 0])
+        assert [first.get(timeout=30), second.get(timeout=30)] in ([5, 3], [5, 0])
     # what came while the first ran is in the window of the second, or of a third
     assert running == []
 
@@ -208,7 +208,7 @@ def test_an_async_job(orders: TaskQ) -> None:
 
     orders.publish_many("orders", range(10))
     with running_worker(orders):
-        assert orders.jobs.run("settle").get(timeout=10) == 10
+        assert orders.jobs.run("settle").get(timeout=30) == 10
 
 
 def test_events_that_were_dropped_unread_are_counted(orders: TaskQ, redis_client: Any) -> None:
@@ -218,10 +218,10 @@ def test_events_that_were_dropped_unread_are_counted(orders: TaskQ, redis_client
 
     orders.publish_many("orders", range(5))
     with running_worker(orders):
-        orders.jobs.run("settle").get(timeout=10)
+        orders.jobs.run("settle").get(timeout=30)
         orders.publish_many("orders", range(10))
         redis_client.xtrim(orders.keys.topic("orders").events, maxlen=7, approximate=False)
-        assert orders.jobs.run("settle").get(timeout=10) == 7
+        assert orders.jobs.run("settle").get(timeout=30) == 7
     assert orders.jobs.progress("settle").missed == 3
 
 

@@ -50,8 +50,8 @@ def test_skip_waits_for_the_end(app: TaskQ, start: Callable[..., Any]) -> None:
         with pytest.raises(ScheduleError, match="has not ended"):
             app.schedules.run_now("job")
         job.go.set()
-        assert first.get(timeout=10) == "done"
-        assert app.schedules.run_now("job").get(timeout=10) == "done"
+        assert first.get(timeout=30) == "done"
+        assert app.schedules.run_now("job").get(timeout=30) == "done"
         assert job.history() == ["SUCCESS", "skipped", "SUCCESS"]
 
 
@@ -62,7 +62,7 @@ def test_queue_runs_one_after_the_other(app: TaskQ, start: Callable[..., Any]) -
         eventually(lambda: len(job.begun) == 1)
         assert app.schedules.get("job").held == 2
         job.go.set()
-        assert [result.get(timeout=10) for result in results] == ["done"] * 3
+        assert [result.get(timeout=30) for result in results] == ["done"] * 3
         assert job.begun == [result.id for result in results]
         eventually(lambda: app.schedules.get("job").running is None)
 
@@ -75,7 +75,7 @@ def test_cancel_revokes_the_one_before(app: TaskQ, start: Callable[..., Any]) ->
         second = app.schedules.run_now("job")
         eventually(lambda: len(job.begun) == 2)
         job.go.set()
-        assert second.get(timeout=10) == "done"
+        assert second.get(timeout=30) == "done"
         eventually(first.ready)
         eventually(lambda: app.schedules.get("job").running is None)
 

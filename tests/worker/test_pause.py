@@ -52,7 +52,7 @@ def test_a_message_sent_after_the_pause_never_starts_while_workers_block(app: Ta
             eventually(lambda: [(each.lag, each.pending) for each in app.queues()] == [(0, 0), (1, 0)])
             assert turn not in started
             assert app.resume("held")
-            result.get(timeout=10)
+            result.get(timeout=30)
     assert started == list(range(30))
 
 
@@ -74,8 +74,8 @@ def test_what_is_read_by_a_lost_race_is_handed_back(app: TaskQ, redis_client: An
         assert not started
         assert (first.status, second.status) == (TaskState.PENDING, TaskState.PENDING)
         app.resume("held")
-        first.get(timeout=10)
-        second.get(timeout=10)
+        first.get(timeout=30)
+        second.get(timeout=30)
     assert sorted(started) == [1, 2]
 
 
@@ -91,11 +91,11 @@ def test_the_other_queues_of_a_worker_go_on(app: TaskQ) -> None:
     app.pause("held")
     with running_worker(app):
         waits = held.delay()
-        assert [free.delay().get(timeout=10) for _ in range(5)] == ["free"] * 5
+        assert [free.delay().get(timeout=30) for _ in range(5)] == ["free"] * 5
         assert waits.status is TaskState.PENDING
         assert {stats.queue: stats.paused for stats in app.queues()} == {"default": False, "free": False, "held": True}
         app.resume("held")
-        assert waits.get(timeout=10) == "held"
+        assert waits.get(timeout=30) == "held"
 
 
 def test_running_tasks_finish_and_what_a_worker_held_ahead_goes_back(app: TaskQ, redis_client: Any) -> None:
@@ -114,11 +114,11 @@ def test_running_tasks_finish_and_what_a_worker_held_ahead_goes_back(app: TaskQ,
         app.pause("held")
         eventually(lambda: running.worker._links[1].paused)
         go.set()
-        assert first.get(timeout=10) == 1
+        assert first.get(timeout=30) == 1
         eventually(lambda: not running.worker._fetcher.held())
         assert [result.status for result in rest] == [TaskState.PENDING] * 2
         app.resume("held")
-        assert [result.get(timeout=10) for result in rest] == [2, 3]
+        assert [result.get(timeout=30) for result in rest] == [2, 3]
 
 
 def test_delays_and_retries_collect(app: TaskQ, redis_client: Any) -> None:
@@ -145,7 +145,7 @@ def test_delays_and_retries_collect(app: TaskQ, redis_client: Any) -> None:
             return result.ready() and later.ready()
 
         eventually(both_have_ended)
-        assert [result.get(timeout=10), later.get(timeout=10)] == [2, 2]
+        assert [result.get(timeout=30), later.get(timeout=30)] == [2, 2]
 
 
 def test_a_resumption_that_nobody_heard_is_found(app: TaskQ, redis_client: Any, monkeypatch: Any) -> None:
@@ -160,7 +160,7 @@ def test_a_resumption_that_nobody_heard_is_found(app: TaskQ, redis_client: Any, 
         result = note.delay()
         eventually(lambda: running.worker._links[0].paused)
         redis_client.delete(app.keys.queue("held").paused)
-        assert result.get(timeout=10) == "done"
+        assert result.get(timeout=30) == "done"
 
 
 def test_a_worker_that_only_has_paused_queues_is_ready_and_quiet(app: TaskQ, redis_client: Any) -> None:
@@ -188,7 +188,7 @@ def test_burst_ends_though_a_paused_queue_is_full(app: TaskQ) -> None:
     app.pause("held")
     waits, runs = held.delay(), free.delay()
     run_burst(app)
-    assert runs.get(timeout=1) == "free"
+    assert runs.get(timeout=30) == "free"
     assert waits.status is TaskState.PENDING
     app.resume("held")
     run_burst(app)
@@ -257,10 +257,10 @@ def test_purge_drops_what_waits_and_leaves_what_runs(app: TaskQ) -> None:
         app.pause("full")
         assert eventually(lambda: app.purge("full")) == 600
         with pytest.raises(TaskRevokedError, match="purged"):
-            waits[300].get(timeout=10)
+            waits[300].get(timeout=30)
         assert (first.status, later.status) == (TaskState.REVOKED, TaskState.SCHEDULED)
         assert app.purge("full", delayed=True) == 1
         assert later.status is TaskState.REVOKED
         go.set()
-        assert runs.get(timeout=10) == 0
+        assert runs.get(timeout=30) == 0
     app.resume("full")

@@ -56,7 +56,7 @@ def test_ordinary_tasks_pass_while_messages_are_parked(app: TaskQ) -> None:
 
     results = limited.delay_many([(n,) for n in range(30)])
     with running_worker(app, concurrency=2):
-        assert [result.get(timeout=10) for result in free.delay_many([(n,) for n in range(50)])] == list(range(50))
+        assert [result.get(timeout=30) for result in free.delay_many([(n,) for n in range(50)])] == list(range(50))
         stats = eventually(lambda: next((queue for queue in app.queues() if queue.parked == 28), None))
         assert stats is not None
         assert (stats.lag, stats.pending, stats.backlog) == (0, 0, 28)
@@ -109,7 +109,7 @@ def test_a_retry_takes_a_permit_again(app: TaskQ) -> None:
         return current_task().attempt
 
     with running_worker(app):
-        assert flaky.delay().get(timeout=10) == 3
+        assert flaky.delay().get(timeout=30) == 3
     assert min(last - first for first, last in pairwise(starts)) >= 0.2
 
 
@@ -127,7 +127,7 @@ def test_no_permit_is_taken_for_what_must_not_start(app: TaskQ) -> None:
     good = [limited.delay(n) for n in range(3)]
     with running_worker(app):
         for result in good:
-            result.get(timeout=10)
+            result.get(timeout=30)
         eventually(lambda: all(result.status is TaskState.REVOKED for result in revoked))
         eventually(lambda: expired.status is TaskState.EXPIRED)
     assert sorted(ran) == [0, 1, 2]
@@ -143,14 +143,14 @@ def test_a_parked_message_that_is_revoked_gives_its_permit_back(app: TaskQ) -> N
 
     execute = app.sync_broker.execute
     with running_worker(app):
-        limited.delay(0).get(timeout=10)
+        limited.delay(0).get(timeout=30)
         revoked, good = limited.delay(1), limited.delay(2)
         eventually(lambda: execute("LLEN", keys.parked(limited.name)) == 2)
         revoked.revoke()
         # an hour has passed
         execute("DEL", keys.permits(limited.name), keys.mover(limited.name))
         execute("PUBLISH", keys.wake, "parked")
-        good.get(timeout=10)
+        good.get(timeout=30)
         eventually(lambda: revoked.status is TaskState.REVOKED)
     assert ran == [0, 2]
 
@@ -161,7 +161,7 @@ def test_who_waits_for_a_slot_holds_no_permit(app: TaskQ) -> None:
 
     @app.task
     def busy() -> None:
-        assert go.wait(10)
+        assert go.wait(30)
 
     @app.task(rate_limit="2/300ms")
     def limited() -> None:

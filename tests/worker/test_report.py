@@ -34,7 +34,7 @@ def record_of(app: TaskQ) -> Any:
 
 def test_a_worker_says_what_it_is_and_what_it_runs(app: TaskQ) -> None:
     go_on = threading.Event()
-    app.task(name="wait", queue="other")(lambda: go_on.wait(10))
+    app.task(name="wait", queue="other")(lambda: go_on.wait(30))
     with running_worker(app, queues=["default", "other"], concurrency=3):
         result = app.tasks["wait"].delay()
         record = eventually(lambda: record_of(app).busy and record_of(app))
@@ -80,7 +80,7 @@ def test_the_last_counts_are_written_at_the_stop(app: TaskQ, monkeypatch: pytest
     app.task(name="work")(lambda: None)
     with running_worker(app):
         eventually(lambda: record_of(app))
-        app.tasks["work"].delay().get(timeout=10)
+        app.tasks["work"].delay().get(timeout=30)
     assert read_totals(app.sync_broker.pipeline, [app.keys.queue("default")])["default"]["work"].runs == 1
 
 
@@ -109,6 +109,6 @@ def test_trouble_with_the_report_does_not_touch_the_lease(
 
     monkeypatch.setattr("taskq.worker.worker.describe", broken)
     with running_worker(app):
-        assert asked.wait(10)
-        assert app.tasks["work"].delay().get(timeout=10) == 7
+        assert asked.wait(30)
+        assert app.tasks["work"].delay().get(timeout=30) == 7
         assert [worker.alive for worker in workers(app)] == [True]

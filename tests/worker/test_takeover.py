@@ -97,7 +97,7 @@ def test_a_dead_members_message_runs_again_at_once_in_a_process_of_its_own(
     names = app.sync_broker.execute("ZRANGE", consumers, 0, -1)
     assert lines()[1][0] not in {name.decode().split(":")[1] for name in names}, "not in a worker"
     (tmp_path / "ran.go").touch()
-    result.get(timeout=10)
+    result.get(timeout=30)
     supervisor.signal(signal.SIGTERM)
     assert supervisor.wait() == 0, supervisor.output()
     assert "1 messages are back in their queues" in supervisor.output()

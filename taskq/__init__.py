@@ -12,8 +12,12 @@ from taskq.errors import (
     BrokerUnavailableError,
     ConfigError,
     DecodeError,
+    ItemSettledError,
     JobSupersededError,
+    LeaseLostError,
     PositionMovedError,
+    QueueClosedError,
+    QueueEmptyError,
     Reject,
     ResultTimeoutError,
     Retry,
@@ -31,6 +35,7 @@ from taskq.errors import (
     UnknownTopicError,
     WorkerLostError,
 )
+from taskq.fifo import Fifo, Item
 from taskq.jobs import JobProgress, Page, Window
 from taskq.message import TaskState
 from taskq.result import Result
@@ -56,11 +61,17 @@ __all__ = [
     "DeadLetter",
     "DecodeError",
     "Event",
+    "Fifo",
+    "Item",
+    "ItemSettledError",
     "JobProgress",
     "JobSupersededError",
+    "LeaseLostError",
     "Page",
     "PeriodicEntry",
     "PositionMovedError",
+    "QueueClosedError",
+    "QueueEmptyError",
     "Reject",
     "Result",
     "ResultTimeoutError",

@@ -34,12 +34,23 @@ def check_name(value: object, what: str) -> str:
     return value
 
 
+FIFO = "fifo:"
+"""What the name of the queue of a FIFO begins with; no queue of tasks has a colon in its name."""
+
+
+def is_fifo(queue: str) -> bool:
+    """Whether *queue* is that of a FIFO, whose items are no calls of tasks."""
+    return queue.startswith(FIFO)
+
+
 def check_queue(value: object, what: str = "a queue's name") -> str:
-    """Return *value* if it names a queue, or as ``<topic>/<group>`` the queue of a group of subscribers.
+    """Return *value* if it names a queue: of tasks, of a group (``<topic>/<group>``) or of a FIFO (``fifo:<name>``).
 
     Raises:
         ConfigError: it does not.
     """
+    if isinstance(value, str) and is_fifo(value):
+        return FIFO + check_name(value.removeprefix(FIFO), what)
     if isinstance(value, str) and value.count("/") == 1:
         topic, _, group = value.partition("/")
         return f"{check_name(topic, what)}/{check_name(group, what)}"

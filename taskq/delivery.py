@@ -87,3 +87,10 @@ class BatchDelivery(Delivery):
         task = members[0].task
         super().__init__(link, (b"", b""), b"", Message(WIRE_VERSION, new_id(), task.name, [], {}), task, None)
         self.members: Sequence[Delivery] = members
+
+
+def contents(fields: Sequence[bytes]) -> tuple[bytes, int | None]:
+    """Message and crash count of an entry; nonsense becomes an undecodable message. None: it is no suspect."""
+    named: dict[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=False))
+    crashes = named.get(b"c", b"")
+    return named.get(b"m", b""), int(crashes) if crashes.isdigit() else None

@@ -17,6 +17,10 @@
      │   ├─ JobSupersededError         a run of a batch job that is another worker's by now
      │   ├─ PositionMovedError         a reader's group was moved by somebody else
      │   ├─ DeadLetterNotFoundError    no dead letter of that id
+     │   ├─ QueueEmptyError            (also TimeoutError, queue.Empty) no item in a FIFO within the timeout
+     │   ├─ QueueClosedError           a FIFO that was closed in this process
+     │   ├─ ItemSettledError           an item of a FIFO that was acknowledged, released or rejected before
+     │   ├─ LeaseLostError             an item of a FIFO that is another consumer's by now
      │   ├─ BrokerError                Redis did not do what was asked
      │   │   ├─ BrokerUnavailableError no connection, or no answer within the deadline
      │   │   │   └─ SpoolFullError     ... and the spool on local disk has no room
@@ -38,6 +42,7 @@
 from __future__ import annotations
 
 import difflib
+import queue
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -121,6 +126,22 @@ class UnknownQueueError(TaskqError, LookupError):
 
 class PositionMovedError(TaskqError):
     """A group's position was moved by somebody else while a reader read: what it did may be done twice."""
+
+
+class QueueEmptyError(TaskqError, TimeoutError, queue.Empty):
+    """There was no item in a FIFO within the timeout of ``get``."""
+
+
+class QueueClosedError(TaskqError):
+    """The FIFO was closed in this process, by its ``close()`` or with its app."""
+
+
+class ItemSettledError(TaskqError):
+    """An item of a FIFO can be settled once; it was acknowledged, released or rejected before."""
+
+
+class LeaseLostError(TaskqError):
+    """An item of a FIFO is another consumer's by now: nothing was changed, and its work may be done twice."""
 
 
 class BrokerError(TaskqError):

@@ -9,7 +9,7 @@ from taskq.broker.inspect import QueueStats
 from taskq.broker.keys import Keys, QueueKeys
 from taskq.broker.survey import read_queues
 from taskq.broker.sync import SyncBroker
-from taskq.config import Config, check_queue
+from taskq.config import Config, check_queue, is_fifo
 from taskq.durations import milliseconds
 from taskq.errors import DecodeError
 from taskq.message import PLAIN, Message, TaskState, decode
@@ -118,6 +118,8 @@ def _message_of(fields: Sequence[bytes]) -> bytes:
 
 def _identity(keys: QueueKeys, handle: bytes, data: bytes) -> tuple[str, bytes, str]:
     """Task id, claim and ordering key of a message; empty for what is none, or is on its way to its lane."""
+    if is_fifo(keys.queue):
+        return "", b"", ""  # nobody can ask for the outcome of an item
     try:
         message: Message = decode(data)
     except DecodeError:

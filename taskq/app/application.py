@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from taskq.app import registering
-from taskq.app.queueing import Queueing
+from taskq.app.passing import Passing
 from taskq.app.scheduling import Scheduling
 from taskq.audit import Audit
 from taskq.broadcast import BroadcastHandlers
@@ -30,7 +30,7 @@ from taskq.task import BaseTask, TaskDecorator, prepare
 from taskq.topic import Topic
 
 
-class TaskQ(Scheduling, Queueing):
+class TaskQ(Scheduling, Passing):
     """A task queue application.
 
     Args:

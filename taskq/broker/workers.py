@@ -15,6 +15,7 @@ import msgspec
 
 from taskq.broker.inspect import Command, Pipeline, run_steps
 from taskq.broker.keys import Keys
+from taskq.config import is_fifo
 
 MOST_WORKERS = 1000
 """Workers of one queue that are looked at, at most."""
@@ -108,6 +109,7 @@ def read_workers(pipeline: Pipeline, keys: Keys, queues: Sequence[str]) -> list[
 
 def read_steps(keys: Keys, queues: Sequence[str]) -> Generator[Sequence[Command], list[Any], list[WorkerInfo]]:
     """:func:`read_workers` in steps; see :func:`taskq.broker.inspect.run_steps`."""
+    queues = [name for name in queues if not is_fifo(name)]  # a consumer of a FIFO is no worker
     consumers = [keys.queue(name).consumers for name in queues]
     time, *rows = yield [("TIME",), *(("ZRANGE", key, -MOST_WORKERS, -1, "WITHSCORES") for key in consumers)]
     workers = _leases(queues, rows, int(time[0]) * 1000 + int(time[1]) // 1000)

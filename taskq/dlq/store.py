@@ -13,7 +13,7 @@ from taskq.broker import scripts
 from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
 from taskq.checks import check_count, check_function, check_text, named, positional, texts
-from taskq.config import MAX_COUNT, check_queue
+from taskq.config import MAX_COUNT, check_queue, is_fifo
 from taskq.dlq import transfer
 from taskq.dlq.filters import Filter, Where
 from taskq.dlq.letter import DeadLetter
@@ -101,7 +101,7 @@ class DeadLetters(DeadLetterReader):
             **where: which are meant, see :class:`Where`.
 
         Returns:
-            How many were put back. Malformed ones stay.
+            How many were put back. Malformed ones stay, and items of FIFOs when *to* is no FIFO.
 
         Raises:
             DeadLetterNotFoundError, UnknownQueueError, UnknownTaskError, ConfigError: nothing was replayed.
@@ -111,6 +111,7 @@ class DeadLetters(DeadLetterReader):
         chosen = self._checked(ids, queue, where, skip_missing=skip_missing, replay=True)
         if to is not None:
             self.check_queue(to)
+            _check_kind(queue or "", to)
         if progress is not None:
             check_function(progress, "progress")
         if max_replays is not None:
@@ -120,7 +121,8 @@ class DeadLetters(DeadLetterReader):
 
         def meant() -> Iterator[DeadLetter]:
             for letter in selected(self._broker.execute, self._of(queue), chosen, ids):
-                if letter.message is not None and (max_replays is None or letter.replays < max_replays):
+                fits = to is None or is_fifo(to) == is_fifo(letter.queue)
+                if letter.message is not None and fits and (max_replays is None or letter.replays < max_replays):
                     yield letter
 
         if dry_run:
@@ -164,6 +166,7 @@ class DeadLetters(DeadLetterReader):
             raise ConfigError(f"dead letter {letter.entry} is no message: it has no arguments to edit")
         if to is not None:
             self.check_queue(to)
+            _check_kind(letter.queue, to)
         after_args = letter.message.args if args is None else positional(args)
         after_kwargs = letter.message.kwargs if kwargs is None else named(kwargs)
         change = NewArguments(args, kwargs, _actor(actor))
@@ -324,6 +327,12 @@ class DeadLetters(DeadLetterReader):
 def _actor(given: str | None) -> str:
     """Who acts: as given, or the user of this process."""
     return this_user() if given is None else check_text(given, "actor", MAX_ACTOR)
+
+
+def _check_kind(queue: str, to: str) -> None:
+    """Items of FIFOs and calls of tasks do not mix: nobody could handle them."""
+    if is_fifo(queue) != is_fifo(to):
+        raise ConfigError(f"dead letters of {queue or 'all queues'} cannot go to {to}: one is a FIFO, the other is not")
 
 
 def _missing(ids: Sequence[str]) -> DeadLetterNotFoundError:

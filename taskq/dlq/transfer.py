@@ -13,7 +13,7 @@ from taskq.broker import scripts
 from taskq.broker.keys import Keys
 from taskq.broker.scripts import Arg
 from taskq.broker.sync import SyncBroker
-from taskq.config import check_name
+from taskq.config import check_queue
 from taskq.dlq.letter import DeadLetter, buried, read_letter
 from taskq.dlq.query import is_entry
 from taskq.dlq.replay import identity
@@ -53,7 +53,7 @@ def read_lines(file: Iterable[str], to: str | None = None) -> Iterator[Line]:
         ImportFormatError: a line is none that :func:`write_lines` has written; it says which.
     """
     if to is not None:
-        _check_queue(to)
+        check_queue(to)
     for number, text in enumerate(file, 1):
         if text.strip():
             try:
@@ -104,18 +104,11 @@ def _fields(letter: DeadLetter) -> dict[str, Any]:
 def _letter(fields: Any) -> DeadLetter:
     if not isinstance(fields, dict) or fields.get("taskq_dead_letter") != FORMAT:
         raise ValueError(f'it must be an object with "taskq_dead_letter": {FORMAT}')
-    queue, entry = _check_queue(fields["queue"]), fields["id"]
+    queue, entry = check_queue(fields["queue"]), fields["id"]
     if not isinstance(entry, str) or not is_entry(entry) or entry == "0-0":
         raise ValueError(f"its id is {entry!r}")
     data, evidence = (b64decode(fields[name], validate=True) for name in ("message", "evidence"))
     return read_letter(queue, entry.encode(), (b"m", data, b"i", evidence))
-
-
-def _check_queue(queue: Any) -> str:
-    """A queue's name; that of a group of a topic has a ``/`` in it."""
-    for part in str(queue).split("/"):
-        check_name(part, "queue")
-    return str(queue)
 
 
 def _why(error: Exception) -> str:

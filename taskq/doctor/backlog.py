@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from taskq.broker.inspect import QueueStats
+from taskq.config import FIFO, is_fifo
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import MOST_QUEUES, Patient
 
@@ -32,7 +33,9 @@ def check(patient: Patient) -> Iterator[Finding]:
 
 
 def _unread(queue: QueueStats) -> Iterator[Finding]:
-    if queue.backlog and not queue.workers and not queue.paused:
+    if is_fifo(queue.queue):
+        yield from _unread_items(queue)
+    elif queue.backlog and not queue.workers and not queue.paused:
         yield error(
             "backlog.unread",
             f"queue {queue.queue}: {queue.backlog} messages, and no worker reads it",
@@ -43,6 +46,18 @@ def _unread(queue: QueueStats) -> Iterator[Finding]:
             "backlog.old",
             f"queue {queue.queue}: the oldest of {queue.lag} messages waits for {queue.oldest_age / 60:.0f} minutes",
             "add workers or slots, or look for tasks that hang: taskq workers --running",
+        )
+
+
+def _unread_items(queue: QueueStats) -> Iterator[Finding]:
+    """Items may wait for a program that is not always there; only for how long is of interest."""
+    if queue.oldest_age is not None and queue.oldest_age > OLD and not queue.paused:
+        name = queue.queue.removeprefix(FIFO)
+        yield warning(
+            "backlog.old",
+            f"FIFO {name}: the oldest of {queue.lag} items waits for {queue.oldest_age / 60:.0f} minutes, with "
+            f"{queue.workers} consumers",
+            f"start the program that calls app.queue({name!r}).get(), or more of it",
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from taskq.broker import scripts
 from taskq.broker.keys import GROUP, QueueKeys
+from taskq.config import is_fifo
 from taskq.doctor.finding import Finding, error, warning
 from taskq.doctor.patient import Patient
 from taskq.errors import BrokerError
@@ -35,8 +36,8 @@ def _late(patient: Patient, keys: QueueKeys, deadlines: dict[bytes, float]) -> I
     if late and not alive:
         yield error(
             "consumers.dead",
-            f"queue {keys.queue}: {len(late)} workers have died, and none is alive to take over what they held",
-            f"start one: taskq worker -A ... -Q {keys.queue}",
+            f"queue {keys.queue}: {len(late)} {_readers(keys)} died, and none is alive to take over what they held",
+            "start one" if is_fifo(keys.queue) else f"start one: taskq worker -A ... -Q {keys.queue}",
         )
     elif late and max(patient.now_ms - deadlines[name] for name in late if deadlines[name]) > 60_000:
         yield warning(
@@ -44,6 +45,10 @@ def _late(patient: Patient, keys: QueueKeys, deadlines: dict[bytes, float]) -> I
             f"queue {keys.queue}: a worker died more than a minute ago, and the others have not taken over",
             "look at their logs: they may be unable to run scripts",
         )
+
+
+def _readers(keys: QueueKeys) -> str:
+    return "consumers" if is_fifo(keys.queue) else "workers"
 
 
 def _leftover(patient: Patient, keys: QueueKeys, stream: bytes, deadlines: dict[bytes, float]) -> Iterator[Finding]:

@@ -20,13 +20,14 @@ from taskq.broker.scripts import MAX_PER_CALL
 from taskq.config import Config
 from taskq.delivery import Delivery
 from taskq.errors import BrokerError, BrokerUnavailableError
+from taskq.lease import next_name
 from taskq.worker.arrivals import Arrivals
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.demand import Demand
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.executors import Executor
 from taskq.worker.intake import Intake
-from taskq.worker.link import QueueLink, next_name
+from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import BEGUN, RELEASE, Ended, settle_arguments
 from taskq.worker.quarantine import Quarantine
 from taskq.worker.reader import Reader

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskq.app import TaskQ
-from taskq.delivery import Delivery
+from taskq.delivery import Delivery, contents
 from taskq.errors import DecodeError
 from taskq.message import WIRE_VERSION, Message, decode
 from taskq.worker.batches import Batches
@@ -73,7 +73,7 @@ class Intake:
                 if len(fields) == 2 and fields[0] == b"m":
                     data, crashes = fields[1], None
                 else:
-                    data, crashes = _unusual(fields)
+                    data, crashes = contents(fields)
                     self._any_suspects = True
                 try:
                     message = decode(data)
@@ -177,10 +177,3 @@ class Intake:
         logger.warning("queue %s: task %r is not known to this worker; handed back", delivery.link.queue, name)
         self._app.hooks.emit("unknown_task", delivery.link.queue, name)
         finish(delivery, self._runner.unknown(delivery), 0.0)
-
-
-def _unusual(fields: Sequence[bytes]) -> tuple[bytes, int | None]:
-    """Message and crash count of an entry that is not just a message; nonsense becomes an undecodable message."""
-    named: dict[bytes, Any] = dict(zip(fields[::2], fields[1::2], strict=False))
-    crashes = named.get(b"c", b"")
-    return named.get(b"m", b""), int(crashes) if crashes.isdigit() else None

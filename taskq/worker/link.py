@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections import deque
 from collections.abc import Sequence
 
@@ -12,32 +10,6 @@ from taskq.broker.keys import QueueKeys
 from taskq.delivery import Delivery
 from taskq.message import DEFAULT_PRIORITY
 from taskq.worker.outcomes import Ended
-
-
-def consumer_name(family: str = "") -> bytes:
-    """A name that no other start of any worker has: a stale worker must never be taken for a live one.
-
-    Args:
-        family: what all names of one process have in common, for its supervisor.
-    """
-    return f"{socket.gethostname()}:{os.getpid()}:{family}{_fresh()}".encode()
-
-
-def next_name(name: bytes) -> bytes:
-    """The name under which the worker called *name* begins again."""
-    return name[:-_FRESH] + _fresh().encode()
-
-
-def is_of_family(name: bytes, family: str) -> bool:
-    """Whether a worker of *family* is or was called *name*."""
-    return bool(family) and name.rpartition(b":")[2][:-_FRESH] == family.encode()
-
-
-_FRESH = 8
-
-
-def _fresh() -> str:
-    return os.urandom(_FRESH // 2).hex()
 
 
 class QueueLink:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from taskq.app import TaskQ
 from taskq.broker import scripts
 from taskq.errors import BrokerError
-from taskq.worker.link import is_of_family
+from taskq.lease import is_of_family
 
 logger = logging.getLogger("taskq.supervisor")
 
@@ -22,7 +22,7 @@ LATE = 1.0
 
 
 def take_over(app: TaskQ, queues: Sequence[str], family: str) -> int:
-    """Put back what the dead workers of *family* hold, as :mod:`taskq.worker.lease` does; how many messages.
+    """Put back what the dead workers of *family* hold, as :mod:`taskq.lease` does; how many messages.
 
     Raises:
         BrokerError: Redis cannot be reached; the leases will run out instead.

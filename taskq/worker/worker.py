@@ -16,7 +16,9 @@ from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.broker import survey
 from taskq.broker.workers import WorkerRecord
+from taskq.config import FIFO, is_fifo
 from taskq.errors import BrokerError, ConfigError
+from taskq.lease import LeaseKeeper, consumer_name
 from taskq.worker import control
 from taskq.worker.batch_runner import runner_of
 from taskq.worker.connection import WorkerConnection
@@ -31,9 +33,8 @@ from taskq.worker.executors.solo import SoloExecutor
 from taskq.worker.executors.threads import ThreadExecutor
 from taskq.worker.fetcher import Fetcher
 from taskq.worker.intake import Intake
-from taskq.worker.lease import LeaseKeeper
 from taskq.worker.limits import TimeLimits
-from taskq.worker.link import QueueLink, consumer_name
+from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import Ended
 from taskq.worker.promoter import Promoter
 from taskq.worker.record import describe
@@ -81,7 +82,7 @@ class Worker:
         self.app = app
         self.options = options or WorkerOptions()
         self.pool = self.options.pool or app.config.worker_pool
-        self.queues = list(self.options.queues) or own_queues(app)
+        self.queues = [_of_tasks(queue) for queue in self.options.queues] or own_queues(app)
         self.started = asyncio.Event()
         """Set when the worker has its leases and fetches."""
         self._started_at = time.time()
@@ -368,6 +369,13 @@ class Worker:
         for delivery in list(link.held.values()):
             if delivery.message.task_id in ids and delivery.cancelled in ("", "soft time limit"):
                 self._intake.stop_delivery(delivery, "revoked")
+
+
+def _of_tasks(queue: str) -> str:
+    if is_fifo(queue):
+        name = queue.removeprefix(FIFO)
+        raise ConfigError(f"{queue!r} is a FIFO: no worker reads it, but app.queue({name!r}).get() does")
+    return queue
 
 
 def own_queues(app: TaskQ) -> list[str]:

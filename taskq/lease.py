@@ -1,24 +1,27 @@
-"""The keeper: a thread of its own that renews this worker's leases and takes over those of dead workers.
+"""The keeper: a thread of its own that renews this process's leases and takes over those of dead ones.
 
 It is a thread, with a socket of its own, because a lease must outlive a busy event loop. It recovers too, since a
-renewal already tells when the next lease of others runs out.
+renewal already tells when the next lease of others runs out. A worker has one, and every consumer of a FIFO.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import random
+import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
+from typing import Protocol
 
 from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.address import Address
+from taskq.broker.keys import QueueKeys
 from taskq.broker.sync import SyncConnection
 from taskq.config import Config
 from taskq.errors import BrokerError
-from taskq.worker.link import QueueLink
 
 logger = logging.getLogger("taskq.worker")
 
@@ -29,8 +32,49 @@ MAX_PAGES = 50
 """Pages taken over in a row, so that a huge recovery never delays this worker's own renewals."""
 
 
+def consumer_name(family: str = "") -> bytes:
+    """A name that no other start of any process has: a stale one must never be taken for a live one.
+
+    Args:
+        family: what all names of one process have in common, for its supervisor.
+    """
+    return f"{socket.gethostname()}:{os.getpid()}:{family}{_fresh()}".encode()
+
+
+def next_name(name: bytes) -> bytes:
+    """The name under which the worker called *name* begins again."""
+    return name[:-_FRESH] + _fresh().encode()
+
+
+def is_of_family(name: bytes, family: str) -> bool:
+    """Whether a worker of *family* is or was called *name*."""
+    return bool(family) and name.rpartition(b":")[2][:-_FRESH] == family.encode()
+
+
+_FRESH = 8
+
+
+def _fresh() -> str:
+    return os.urandom(_FRESH // 2).hex()
+
+
+class Leased(Protocol):
+    """One queue on which a process has a lease."""
+
+    keys: QueueKeys
+    queue: str
+    consumer: bytes
+    """The process's name in the consumer groups."""
+    streams: list[bytes]
+
+    @property
+    def held(self) -> Sized:
+        """Its deliveries that are not settled."""
+        ...
+
+
 class LeaseKeeper:
-    """Keeps the leases of one worker process.
+    """Keeps the leases of one process.
 
     Args:
         address: where Redis is.
@@ -48,7 +92,7 @@ class LeaseKeeper:
         self,
         address: Address,
         config: Config,
-        links: Sequence[QueueLink],
+        links: Sequence[Leased],
         registered: Callable[[], bool],
         lost: Callable[[bytes], None],
         recovered: Callable[[str, int], None],
@@ -78,7 +122,7 @@ class LeaseKeeper:
         self._stop.set()
         self._woken.set()
         self._connection.shutdown()
-        if self._thread.is_alive():
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
         self._connection.close()
 
@@ -131,7 +175,7 @@ class LeaseKeeper:
         # jitter: of many workers, one comes first and finds the work
         return max(pause + random.uniform(0, self._lease / 50), 0.01)
 
-    def _renew(self, link: QueueLink, now: float) -> float:
+    def _renew(self, link: Leased, now: float) -> float:
         """Seconds until there is something to take over."""
         consumer = link.consumer
         if not self._registered():
@@ -149,7 +193,7 @@ class LeaseKeeper:
             return self._lease
         return float(due_ms) / 1000
 
-    def _recover(self, link: QueueLink, now: float) -> float:
+    def _recover(self, link: Leased, now: float) -> float:
         """Take over what is due; seconds until there can be more."""
         for _ in range(MAX_PAGES):
             call = scripts.recover(link.keys, link.streams, b"", 1)

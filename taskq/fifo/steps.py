@@ -139,10 +139,10 @@ class AsyncDriver:
         return [await _reply(connection, future) for future in begun]
 
     async def _open(self) -> AsyncConnection:
-        if self._connection is None or not self._connection.is_open:
+        if not self._closed.is_set() and (self._connection is None or not self._connection.is_open):
             self._connection = await AsyncConnection.open(self._address, self._connect_timeout, "taskq-fifo")
-        if self._closed.is_set():  # before, or while it was opened
-            self._connection.close()
+        if self._closed.is_set() or self._connection is None:  # also while it was opened
+            self.close()
             raise BrokerUnavailableError("the consumer is closed")
         return self._connection
 

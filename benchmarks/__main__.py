@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import breakdown, comparison, contenders, environments, modes, report, results
+from benchmarks import breakdown, comparison, contenders, environments, fifo, modes, report, results
 from benchmarks.bench import say
 from benchmarks.measures import MEASURES
 from benchmarks.scaling import study
@@ -72,6 +72,11 @@ def parser() -> argparse.ArgumentParser:
     ways.add_argument("--database", action="append", default=[], metavar="URL", help="besides SQLite; repeatable")
     ways.add_argument("--write", action="store_true", help="write the table into docs/idempotency.md")
     ways.set_defaults(command=lambda given: modes.run(given.count, given.turns, given.database, given.write))
+
+    items = commands.add_parser("fifo", help="put, get and acknowledge in a FIFO, next to the bare commands")
+    items.add_argument("--count", type=int, default=20_000, help="items per sample")
+    items.add_argument("--turns", type=int, default=5)
+    items.set_defaults(command=lambda given: fifo.run(given.count, given.turns))
 
     written = commands.add_parser("report", help="write docs/performance.md again from the saved results")
     written.set_defaults(command=lambda given: write_report())

@@ -52,7 +52,10 @@ class Sides:
             "put_many": (self._put_many, self._drop),
             "XREADGROUP COUNT 1, XACK": (lambda: self._read(1), lambda: (self._forget(), bare_full())[0]),
             "get, ack": (lambda: self._receive(self._jobs), lambda: (self._drop(), full())[0]),
-            f"XREADGROUP COUNT {AHEAD}, XACK each": (lambda: self._read(AHEAD), lambda: (self._forget(), bare_full())[0]),
+            f"XREADGROUP COUNT {AHEAD}, XACK each": (
+                lambda: self._read(AHEAD),
+                lambda: (self._forget(), bare_full())[0],
+            ),
             f"get, ack, prefetch={AHEAD}": (lambda: self._receive(self._ahead), lambda: (self._drop(), full())[0]),
         }
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from taskq.broker.keys import GROUP, Keys, QueueKeys
+from taskq.config import is_fifo
 from taskq.message import DEFAULT_PRIORITY
 
 R = TypeVar("R")
@@ -44,6 +45,11 @@ class QueueStats:
     def backlog(self) -> int:
         """All that is to do now: lag, pending and parked."""
         return self.lag + self.pending + self.parked
+
+    @property
+    def needs_workers(self) -> bool:
+        """Whether something is wrong without workers: the consumers of a FIFO may come and go."""
+        return not is_fifo(self.queue)
 
 
 def run_steps(steps: Generator[Sequence[Command], list[Any], R], pipeline: Pipeline) -> R:

@@ -56,6 +56,8 @@ In ``consumers``, a name that begins with ``!`` and has score 0 marks a worker w
 ``t`` is a topic. A group ``g`` of it has a queue named ``t/g``, whose keys begin with ``ns:{t/}:g:`` where those of
 other queues begin with ``ns:{q}:``: so one script can move events from the topic into the queue.
 
+A FIFO ``f`` is the queue ``fifo:f``; its items are messages of the task ``taskq.item``.
+
 In ``schedule:<name>``: ``revision`` the number of the one revision that may fire, ``fired`` its last fire time (ms),
 ``at`` and ``late`` when that happened and how late (ms), ``paused``, ``moved`` when it has left this queue,
 ``message`` the task id of its last message while ``overlap`` must know, ``keep`` the length of its history.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from taskq.broker.inspect import QueueStats
-from taskq.config import FIFO, is_fifo
+from taskq.config import FIFO
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import MOST_QUEUES, Patient
 
@@ -33,7 +33,7 @@ def check(patient: Patient) -> Iterator[Finding]:
 
 
 def _unread(queue: QueueStats) -> Iterator[Finding]:
-    if is_fifo(queue.queue):
+    if not queue.needs_workers:
         yield from _unread_items(queue)
     elif queue.backlog and not queue.workers and not queue.paused:
         yield error(

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any
 
 from taskq.broker import scripts
+from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import Arg, Call
-from taskq.errors import BrokerError, BrokerRefusedError, ItemSettledError, LeaseLostError
+from taskq.errors import BrokerError, BrokerRefusedError, ConfigError, ItemSettledError, LeaseLostError
 from taskq.fifo.consumer import Consumer
 from taskq.fifo.received import Received
 
@@ -113,15 +114,22 @@ class Item:
             self._let_go(trouble)
 
     def _ack(self) -> Call:
-        return self._settle(runs=(self._received.level, 1, self._received.entry))
+        return self._settle(*self._received.acknowledged(self._keys))
 
     def _release(self) -> Call:
-        return self._settle(items=self._received.released())
+        return self._settle((), self._received.released())
 
     def _reject(self, reason: str) -> Call:
-        return self._settle(items=self._received.dead("rejected", "Reject", reason))
+        if not isinstance(reason, str):
+            raise ConfigError(f"reason must be text, not {reason!r}")
+        printable = reason.encode("utf-8", "backslashreplace").decode()  # a lone surrogate has no wire form
+        return self._settle((), self._received.dead(self._keys, "rejected", "Reject", printable))
 
-    def _settle(self, *, runs: Sequence[Arg] = (), items: Sequence[Arg] = ()) -> Call:
+    @property
+    def _keys(self) -> QueueKeys:
+        return self._consumer.source.keys
+
+    def _settle(self, runs: Sequence[Arg], items: Sequence[Arg]) -> Call:
         if self._ended:
             raise ItemSettledError(f"item {self.id} is {self._ended} already; an item is settled once")
         source = self._consumer.source

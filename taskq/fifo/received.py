@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from taskq.broker.scripts import Arg
+from taskq.broker.keys import QueueKeys
+from taskq.broker.scripts import RUN_TTL_MS, Arg
 from taskq.delivery import contents
 from taskq.dlq.letter import Evidence, buried
 from taskq.errors import DecodeError, SerializationError
@@ -33,7 +34,7 @@ def packed(value: Any) -> tuple[str, bytes]:
 class Received:
     """One item in the hands of one consumer."""
 
-    __slots__ = ("consumer", "crashes", "data", "entry", "id", "level", "suspect", "value")
+    __slots__ = ("consumer", "crashes", "data", "entry", "id", "level", "replayed", "suspect", "value")
 
     def __init__(self, consumer: bytes, level: int, entry: bytes, fields: Sequence[bytes]) -> None:
         """Raises :class:`DecodeError` when the entry is no item of a FIFO."""
@@ -51,14 +52,21 @@ class Received:
         self.value = message.args[0]
         self.suspect = crashes is not None
         """Whether it was in the hands of a consumer that died."""
+        self.replayed = message.meta.replayed if message.meta else None
         self.crashes = crashes or 0
         """How many of them died."""
+
+    def acknowledged(self, keys: QueueKeys) -> tuple[list[Arg], list[Arg]]:
+        """Done: the runs and the items of ``lua/settle.lua``."""
+        if self.replayed is None:
+            return [self.level, 1, self.entry], []
+        return [], [*self._note(keys, "succeeded"), "c", self.level, self.entry, self.id, "", 0]
 
     def released(self) -> list[Arg]:
         """Back to the front of the FIFO, nothing charged."""
         return ["l", self.level, self.entry, self.id, "", 0, self.crashes if self.suspect else ""]
 
-    def dead(self, reason: str, error_type: str, error: str) -> list[Arg]:
+    def dead(self, keys: QueueKeys, reason: str, error_type: str, error: str) -> list[Arg]:
         """To the dead letter queue, with why."""
         evidence = Evidence(
             error_type=error_type,
@@ -68,7 +76,17 @@ class Received:
             worker=self.consumer.decode(),
             died_at=_now_ms(),
         )
-        return ["d", self.level, self.entry, self.id, "", 0, *buried(self.data, ITEM, evidence)]
+        words = buried(self.data, ITEM, evidence)
+        same = self.replayed is not None and words[2] == self.replayed.group
+        note = self._note(keys, "again" if same else "failed")
+        return [*note, "d", self.level, self.entry, self.id, "", 0, *words]
+
+    def _note(self, keys: QueueKeys, word: str) -> list[Arg]:
+        """How it ended, for the record of the replay that it came back in."""
+        if self.replayed is None:
+            return []
+        count = (keys.dead_run(self.replayed.run), f"{word}:{self.replayed.group}", 0)
+        return ["n", self.level, self.entry, self.id, "", RUN_TTL_MS, *count]
 
 
 def malformed(consumer: bytes, level: int, entry: bytes, fields: Sequence[bytes], error: DecodeError) -> list[Arg]:

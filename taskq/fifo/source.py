@@ -233,7 +233,9 @@ class Source:
         except DecodeError as error:
             return malformed(consumer, level, entry, fields, error)
         if item.crashes >= self._max_crashes:
-            return item.dead("crashed", "WorkerLostError", f"{item.crashes} consumers died while they had it")
+            return item.dead(
+                self.keys, "crashed", "WorkerLostError", f"{item.crashes} consumers died while they had it"
+            )
         self.held[level, entry] = item
         self._ready.append(item)
         return []

@@ -141,9 +141,7 @@ def test_an_item_that_kills_its_consumers_becomes_a_dead_letter(make_app: Callab
     assert (letter.message.args, letter.evidence.reason, letter.evidence.crashes) == (["deadly"], "crashed", 3)
 
 
-def test_bad_bytes_become_a_dead_letter_and_the_consumer_goes_on(
-    app: TaskQ, redis_client: Any, namespace: str
-) -> None:
+def test_bad_bytes_become_a_dead_letter_and_the_consumer_goes_on(app: TaskQ, redis_client: Any, namespace: str) -> None:
     keys = Keys(namespace).queue("fifo:jobs")
     jobs = app.queue("jobs")
     jobs.put("before")

@@ -54,6 +54,12 @@ def _heading(state: State, where: str, width: int) -> Text:
     return _line(f"{name}{figures:>{max(width - len(name), 0)}}", width, "bold")
 
 
+def _state(queue: QueueStats) -> str:
+    if queue.paused:
+        return "paused"
+    return "unread" if queue.backlog and not queue.workers and queue.needs_workers else ""
+
+
 def _queues(state: State, room: int, width: int) -> Table:
     queues = state.snapshot.queues
     first = max(0, min(state.selected - room // 2, len(queues) - room))
@@ -62,7 +68,7 @@ def _queues(state: State, room: int, width: int) -> Table:
         style = "reverse" if row == state.selected else _colour(queue)
         table.add_row(
             Text(printable(queue.queue)),
-            "paused" if queue.paused else "unread" if queue.backlog and not queue.workers else "",
+            _state(queue),
             *(f"{count}" for count in (queue.lag, queue.pending, queue.delayed, queue.dead)),
             age(queue.oldest_age),
             f"{state.snapshot.rates.get(queue.queue, 0.0):,.1f}",

@@ -55,7 +55,7 @@ def attention(state: State) -> list[Attention]:
 def _of_queue(sample: QueueSample) -> list[Attention]:
     stats, path = sample.stats, f"/queues/{sample.stats.queue}"
     found = []
-    if stats.lag and not stats.workers and not stats.paused:
+    if stats.lag and not stats.workers and not stats.paused and stats.needs_workers:
         found.append(
             Attention("bad", f"{stats.queue}: {number(stats.lag)} messages wait, and no worker serves it", path)
         )

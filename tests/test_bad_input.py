@@ -136,6 +136,9 @@ CALLS: dict[str, tuple[Made, dict[str, Any]]] = {
     ),
     "app.broadcast": (lambda s: s.app.broadcast, dict(name="b", payload=1)),
     "app.on_broadcast": (lambda s: lambda name, handler: s.app.on_broadcast(name)(handler), dict(name="b", handler=body)),
+    "app.queue": (lambda s: s.app.queue, dict(name="jobs", prefetch=0)),
+    "fifo.put": (lambda s: s.app.queue("jobs").put, dict(value=1)),
+    "fifo.put_many": (lambda s: s.app.queue("jobs").put_many, dict(values=[1])),
     "app.hooks.listen": (lambda s: s.app.hooks.listen, dict(name="settled", listener=body)),
     "task.options": (
         lambda s: lambda **given: s.task.options(**given).delay(1), OPTIONS

@@ -10,6 +10,7 @@ from typing import Any
 from taskq.broker import scripts
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import Arg, Call
+from taskq.checks import shown
 from taskq.errors import BrokerError, BrokerRefusedError, ConfigError, ItemSettledError, LeaseLostError
 from taskq.fifo.consumer import Consumer
 from taskq.fifo.received import Received
@@ -121,7 +122,7 @@ class Item:
 
     def _reject(self, reason: str) -> Call:
         if not isinstance(reason, str):
-            raise ConfigError(f"reason must be text, not {reason!r}")
+            raise ConfigError(f"reason must be text, not {shown(reason)}")
         printable = reason.encode("utf-8", "backslashreplace").decode()  # a lone surrogate has no wire form
         return self._settle((), self._received.dead(self._keys, "rejected", "Reject", printable))
 

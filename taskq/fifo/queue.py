@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from taskq.broker.producer import Outgoing
 from taskq.broker.survey import read_queue
+from taskq.checks import check_count, check_items
 from taskq.config import FIFO, check_name
 from taskq.durations import Duration, seconds
-from taskq.errors import ConfigError, QueueClosedError
+from taskq.errors import QueueClosedError
 from taskq.fifo.consumer import AsyncConsumer, Consumer, SyncConsumer
 from taskq.fifo.item import Item
 from taskq.fifo.received import packed
@@ -36,8 +37,7 @@ class Fifo:
 
     def __init__(self, app: Passing, name: str, prefetch: int = 0) -> None:
         check_name(name, "a FIFO's name")
-        if not isinstance(prefetch, int) or isinstance(prefetch, bool) or not 0 <= prefetch <= MAX_PREFETCH:
-            raise ConfigError(f"prefetch must be a whole number from 0 to {MAX_PREFETCH}, not {prefetch!r}")
+        check_count(prefetch, "prefetch", 0, MAX_PREFETCH)
         self.name = name
         self._app = app
         self._prefetch = prefetch
@@ -81,17 +81,18 @@ class Fifo:
         """Put many values in order, a thousand to a round trip; how many there were.
 
         Raises:
+            ConfigError: *values* is text, bytes or a mapping: that is one value.
             SerializationError: a value has no wire form; then none is put.
             QueueClosedError: as :meth:`put`.
             BrokerError: Redis did not accept a page in time; pages before it were accepted.
         """
-        messages = [self._message(value)[1] for value in values]
+        messages = [self._message(value)[1] for value in check_items(values, "values")]
         self._app.send(messages)
         return len(messages)
 
     async def aput_many(self, values: Iterable[Any]) -> int:
         """As :meth:`put_many`, without blocking the event loop."""
-        messages = [self._message(value)[1] for value in values]
+        messages = [self._message(value)[1] for value in check_items(values, "values")]
         await self._app.asend_many(messages)
         return len(messages)
 

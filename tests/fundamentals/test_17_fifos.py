@@ -96,7 +96,7 @@ def test_a_block_acknowledges_and_gives_back_to_the_front_when_it_raises(app: Ta
 
 def test_release_is_to_the_front_and_charges_nothing(app: TaskQ) -> None:
     jobs = app.queue("jobs")
-    jobs.put_many("abc")
+    jobs.put_many(list("abc"))
     first, second = jobs.get(timeout=LONG), jobs.get(timeout=LONG)
     first.release()
     second.release()
@@ -196,7 +196,7 @@ def test_async_put_get_and_settle(app: TaskQ) -> None:
     async def main() -> None:
         jobs = app.queue("jobs")
         await jobs.aput("a")
-        assert await jobs.aput_many("bcd") == 3
+        assert await jobs.aput_many(list("bcd")) == 3
         assert await jobs.asize() == 4
         async with await jobs.aget(timeout=LONG) as item:
             assert item.value == "a"
@@ -289,6 +289,9 @@ def test_a_name_that_cannot_be_used(app: TaskQ, name: Any) -> None:
 def test_other_bad_input_is_an_error_at_the_call(app: TaskQ) -> None:
     with pytest.raises(ConfigError, match="prefetch"):
         app.queue("jobs", prefetch=-1)
+    for values in ("text", b"bytes", {"a": 1}, 7):
+        with pytest.raises(ConfigError, match="values must be a list"):
+            app.queue("jobs").put_many(values)  # type: ignore[arg-type]
     for timeout in (-1, "soon", float("nan")):
         with pytest.raises(ConfigError, match="timeout"):
             app.queue("jobs").get(timeout=timeout)

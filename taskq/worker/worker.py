@@ -19,7 +19,7 @@ from taskq.broker.workers import WorkerRecord
 from taskq.config import FIFO, is_fifo
 from taskq.errors import BrokerError, ConfigError
 from taskq.lease import LeaseKeeper, consumer_name
-from taskq.worker import control
+from taskq.subscription import Subscription
 from taskq.worker.batch_runner import runner_of
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.control import Control
@@ -125,7 +125,7 @@ class Worker:
             app.address,
             config.broker_connection_timeout,
             self._links,
-            self._links_by_topic(),
+            {app.keys.topic(name).published: each.wake for name, each in self._dispatchers.items()},
             self._heard,
             {app.keys.broadcast(name): name for name in app.broadcasts.names()},
             self._told,
@@ -219,22 +219,16 @@ class Worker:
         return [*chosen, self._async] if True in kinds else chosen
 
     def _dispatchers_of(self, app: TaskQ) -> dict[str, Dispatcher]:
-        """One dispatcher for each of our queues that gets the events of a topic."""
-        return {
-            link.queue: Dispatcher(
-                app.keys, subscription, self._connection.run_call, self._connection.execute, self._trimmed_unread
-            )
-            for link in self._links
-            if (subscription := app.subscriptions.get(link.queue)) is not None
-        }
-
-    def _links_by_topic(self) -> dict[bytes, list[QueueLink]]:
-        found: dict[bytes, list[QueueLink]] = {}
+        """By the name of a topic, what looks after those of its groups whose queues we serve."""
+        ours: dict[str, list[Subscription]] = {}
         for link in self._links:
-            if link.queue in self._dispatchers:
-                topic = self.app.subscriptions[link.queue].topic
-                found.setdefault(self.app.keys.topic(topic).published, []).append(link)
-        return found
+            if (subscription := app.subscriptions.get(link.queue)) is not None:
+                ours.setdefault(subscription.topic, []).append(subscription)
+        run, execute = self._connection.run_call, self._connection.execute
+        return {
+            topic: Dispatcher(app.keys, subscriptions, run, execute, self._trimmed_unread)
+            for topic, subscriptions in ours.items()
+        }
 
     def _trimmed_unread(self, queue: str, count: int) -> None:
         logger.error("group %s: its topic dropped %d events before the group saw them", queue, count)
@@ -346,8 +340,6 @@ class Worker:
         match words:
             case ["delayed"]:
                 self._promoters[link.queue].wake()
-            case [control.PUBLISHED]:
-                self._dispatchers[link.queue].wake()
             case ["levels"]:
                 self._fetcher.standing.refresh_levels()
             case ["paused"]:

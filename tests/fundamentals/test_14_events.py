@@ -46,6 +46,34 @@ def test_events_published_before_the_first_worker_are_read_too(app: TaskQ) -> No
     assert sorted(seen) == list(range(1200))
 
 
+def test_groups_of_one_worker_at_different_places_each_get_every_event_once(app: TaskQ) -> None:
+    app.topic("orders")
+    seen: dict[str, list[int]] = {f"g{number}": [] for number in range(10)}
+    for group, read in seen.items():
+        app.subscriber("orders", group=group)(lambda event, read=read: read.append(event.payload))
+    app.publish_many("orders", range(150))
+    run_burst(app, queues=["orders/g0"])
+    run_burst(app, queues=["orders/g0", "orders/g1"])
+    app.publish_many("orders", range(150, 250))
+    run_burst(app)
+    assert {group: sorted(read) for group, read in seen.items()} == {group: list(range(250)) for group in seen}
+
+
+def test_the_trouble_of_one_group_is_not_that_of_another(app: TaskQ, redis_client: Any, namespace: str) -> None:
+    app.topic("orders")
+    seen: list[int] = []
+    app.subscriber("orders", group="well")(lambda event: seen.append(event.payload))
+    app.subscriber("orders", group="ill")(lambda event: None)
+    app.publish("orders", 0)
+    delayed = f"{namespace}:{{orders/}}:ill:delayed"
+    redis_client.set(delayed, "no set of delayed messages")
+    with running_worker(app):
+        eventually(lambda: seen == [0])
+        app.publish("orders", 1)
+        eventually(lambda: seen == [0, 1])
+    redis_client.delete(delayed)
+
+
 def test_async_publishing(app: TaskQ) -> None:
     app.topic("orders")
 

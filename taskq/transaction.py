@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from taskq.checks import check_text, shown
 from taskq.errors import ConfigError
 
 Value = bytes | str | int | float
-EventCommands = Callable[[str, Any, str | None], list[tuple[Value, ...]]]
-"""Makes the commands that publish an event: of its topic, payload and key."""
+KeyOf = Callable[[Any], str | None]
+EventCommands = Callable[[str, Iterable[Any], KeyOf | None], list[tuple[Value, ...]]]
+"""Makes the commands that publish events: of their topic, their payloads and what tells their keys."""
 PUBLISH_EVENT = "taskq.publish"
 """Not a command of Redis's: ``lua/settle.lua`` appends an event to a topic, which takes more than one."""
 
-_BLOCKING = frozenset(
-    {"SUBSCRIBE", "PSUBSCRIBE", "MULTI", "EXEC", "WATCH", "EVAL", "EVALSHA", "SCRIPT", "BLPOP", "BRPOP"}
+MAX_COMMANDS = 10_000
+"""Of one attempt: Redis serves nobody else while it runs them."""
+MAX_WORDS = 7_000
+"""Of one command: Lua cannot pass on more."""
+MAX_TOTAL = 500_000
+"""Words of one attempt: Redis takes no call with more than a million."""
+
+_REFUSED = frozenset(
+    {
+        *("SUBSCRIBE", "PSUBSCRIBE", "MULTI", "EXEC", "WATCH", "EVAL", "EVALSHA", "SCRIPT", "BLPOP", "BRPOP"),
+        "SELECT",  # what the settle has still to write would go into the other database
+        PUBLISH_EVENT.upper(),
+    }
 )
 
 
@@ -28,38 +40,64 @@ class Transaction:
     logged. On a Redis Cluster their keys must share the queue's hash tag.
     """
 
-    __slots__ = ("_event", "commands")
+    __slots__ = ("_event", "_words", "commands")
 
     def __init__(self, event: EventCommands | None = None) -> None:
         self.commands: list[tuple[Value, ...]] = []
         self._event = event
+        self._words = 0
 
     def execute(self, command: str, *args: Value) -> None:
         """Run *command* with the settle: ``ctx.tx.execute("INCRBY", "balance:7", -30)``.
 
         Raises:
-            ConfigError: a command that blocks or steers a connection, or an argument that is no text or number.
+            ConfigError: a command that blocks or steers a connection, an argument that is no text or number, more
+                than 7,000 words in a command, or more than 10,000 commands or 500,000 words in all.
         """
-        if check_text(command, "ctx.tx: a command").upper() in _BLOCKING:
+        if check_text(command, "ctx.tx: a command").upper() in _REFUSED:
             raise ConfigError(f"ctx.tx cannot run {command.upper()}: only commands that read or write keys at once")
         for value in args:
             if not isinstance(value, (bytes, str, int, float)) or isinstance(value, bool):
                 raise ConfigError(f"ctx.tx: {shown(value)} must be text, bytes or a number")
-        self.commands.append((command, *args))
+        if len(args) >= MAX_WORDS:
+            raise ConfigError(f"ctx.tx: a command has at most {MAX_WORDS:,} words, not {len(args) + 1:,}; split it")
+        self._add([(command, *args)])
 
     def publish(self, topic: str, payload: Any, *, key: str | None = None) -> None:
         """Publish an event with the settle; the arguments are those of ``app.publish``.
 
-        It is published once, and only if the task succeeds. What the topic need not keep is dropped when an event is
-        published directly, or by a subscriber's worker once a minute. On a Redis Cluster, the topic must share the
-        hash slot of the task's queue: a subscriber of the same topic does.
+        It is published once, and only if the task succeeds. On a Redis Cluster, the topic must share the hash slot of
+        the task's queue: a subscriber of the same topic does.
 
         Raises:
             UnknownTopicError, ConfigError, SerializationError: as ``app.publish``.
         """
+        self.publish_many(topic, (payload,), key=lambda _: key)
+
+    def publish_many(self, topic: str, payloads: Iterable[Any], *, key: KeyOf | None = None) -> int:
+        """Publish many events with the settle, in order; the arguments are those of ``app.publish_many``.
+
+        Returns:
+            How many there are.
+
+        Raises:
+            UnknownTopicError, ConfigError, SerializationError: as ``app.publish_many``; then none of them is added.
+            ConfigError: also when there are more than 10,000 commands by then. So many go through an outbox.
+        """
         if self._event is None:
             raise ConfigError("ctx.tx.publish needs the app of a running task")
-        self.commands += self._event(topic, payload, key)
+        commands = self._event(topic, payloads, key)
+        self._add(commands)
+        return max(len(commands) - 1, 0)  # one declares the limits of the topic
+
+    def _add(self, commands: list[tuple[Value, ...]]) -> None:
+        words = self._words + sum(map(len, commands))
+        if len(self.commands) + len(commands) > MAX_COMMANDS or words > MAX_TOTAL:
+            raise ConfigError(
+                f"ctx.tx: an attempt commits at most {MAX_COMMANDS:,} commands with {MAX_TOTAL:,} words in all"
+            )
+        self.commands += commands
+        self._words = words
 
     def __len__(self) -> int:
         return len(self.commands)

@@ -202,14 +202,16 @@ class Publishing(Sending, ABC):
 
         return decorate
 
-    def event_commands(self, topic: str, payload: Any, key: str | None) -> list[tuple[Value, ...]]:
-        """The commands with which ``ctx.tx`` publishes an event. Raises as :meth:`publish`."""
-        event = self._event(topic, payload, key)
-        keys, (age, most, size) = event.keys, event.limits
-        return [
-            ("HSET", keys.state, "age", age, "events", most, "bytes", size),
-            (PUBLISH_EVENT, keys.events, keys.state, keys.published, event.key, event.data),
+    def event_commands(self, topic: str, payloads: Iterable[Any], key: KeyOf | None) -> list[tuple[Value, ...]]:
+        """The commands with which ``ctx.tx`` publishes events. Raises as :meth:`publish_many`."""
+        limits, keys = self._declared(topic).limits, self.keys.topic(topic)
+        age, most, size = limits
+        where = (keys.events, keys.state, keys.published)
+        events = [
+            (PUBLISH_EVENT, *where, event.key, event.data, *limits, self.keys.topics, topic)
+            for event in self._events(topic, payloads, key)
         ]
+        return [("HSET", keys.state, "age", age, "events", most, "bytes", size), *events] if events else []
 
     def _declared(self, topic: str) -> Topic:
         try:

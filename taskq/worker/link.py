@@ -11,6 +11,9 @@ from taskq.delivery import Delivery
 from taskq.message import DEFAULT_PRIORITY
 from taskq.worker.outcomes import Ended
 
+MANY_WORDS = 100_000
+"""Arguments of outcomes after which a call takes no more of them: Redis refuses calls with more than a million."""
+
 
 class QueueLink:
     """A worker's side of one queue.
@@ -54,11 +57,15 @@ class QueueLink:
         self.reclaim = False
 
     def take_ended(self, limit: int) -> list[Ended]:
-        """Up to *limit* outcomes to settle; those of deliveries that are no longer ours are dropped."""
+        """Up to *limit* outcomes to settle, fewer when they commit many commands.
+
+        Those of deliveries that are no longer ours are dropped.
+        """
         batch: list[Ended] = []
-        ended, held = self.ended, self.held
-        while ended and len(batch) < limit:
+        ended, held, words = self.ended, self.held, 0
+        while ended and len(batch) < limit and words < MANY_WORDS:
             item = ended.popleft()
             if held.get(item[0].key) is item[0]:
                 batch.append(item)
+                words += len(item[1].extra)
         return batch

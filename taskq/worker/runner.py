@@ -145,7 +145,8 @@ class Runner:
         message = delivery.message
         claim = delivery.task.app.keys.queue(delivery.link.queue).claim(message.task, key)
         ttl_ms = milliseconds(self._config.idempotency_expires)
-        Context(delivery).tx.execute("SET", claim, message.task_id, "PX", ttl_ms)
+        # however many commands of the user's there are
+        Context(delivery).tx.commands.append(("SET", claim, message.task_id, "PX", ttl_ms))
 
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         """The outcome of a run that raised *error*: again later, or the dead letter queue."""

@@ -242,6 +242,29 @@ def test_an_event_that_commits_with_its_task(app: TaskQ) -> None:
     assert app.events.topics()[0].retention_ms == 7 * 86_400_000
 
 
+def test_many_events_that_commit_with_their_task(app: TaskQ) -> None:
+    """They need neither a subscriber nor a direct publisher: the topic is known to views, and drops what it must."""
+    app.topic("orders", max_events=300)
+
+    @app.task(bind=True)
+    def split(self: Context, count: int) -> int:
+        with pytest.raises(UnknownTopicError):
+            self.tx.publish_many("order", range(count))
+        with pytest.raises(SerializationError):
+            self.tx.publish_many("orders", [1, object()])
+        assert len(self.tx) == 0
+        assert self.tx.publish_many("orders", ()) == 0
+        return self.tx.publish_many("orders", range(count), key=lambda n: f"customer-{n % 7}")
+
+    with running_worker(app):
+        assert split.delay(1000).get(timeout=20) == 1000
+    (topic,) = app.events.topics()
+    assert (topic.topic, topic.total, topic.max_events) == ("orders", 1000, 300)
+    assert 300 <= topic.kept <= 500
+    last = app.events.last("orders", 1)[0]
+    assert (last.payload, last.key, last.ordinal) == (999, "customer-5", 1000)
+
+
 def test_a_handler_can_be_called_with_an_event(app: TaskQ) -> None:
     app.topic("orders")
 

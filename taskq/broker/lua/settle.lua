@@ -30,6 +30,7 @@
 -- reply. What an item writes comes before its XACK: an error between the two leaves a message that is still
 -- pending, never one that is gone.
 -- include lane
+-- include trim
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0} end
 local FIRST = 6
 
@@ -105,12 +106,20 @@ if at <= total then
 
   -- an event that commits with its task: see publish.lua
   local function publish(command)
-    local events, topic, channel, key, payload = unpack(command, 2, 6)
-    local ordinal = redis.pcall('HINCRBY', topic, 'total', 1)
-    if type(ordinal) == 'table' then return ordinal end
+    local events, topic, channel, key, payload, age, most, size, topics, name = unpack(command, 2, 11)
+    local total = redis.pcall('HGET', topic, 'total')
+    if type(total) == 'table' then return total end
     local words = key == '' and {} or {'k', key}
-    local id = redis.pcall('XADD', events, '*', 'm', payload, 'n', ordinal, unpack(words))
+    local id = redis.pcall('XADD', events, '*', 'm', payload, 'n', tonumber(total or 0) + 1, unpack(words))
+    if type(id) == 'table' then return id end
+    local ordinal = redis.call('HINCRBY', topic, 'total', 1)
     if redis.call('HDEL', topic, 'asleep') == 1 then redis.call('PUBLISH', channel, 'published') end
+    -- for views; on a cluster the list is elsewhere, and the topic's subscribers write it there
+    if ordinal % 100 == 1 then redis.pcall('SADD', topics, name) end
+    -- nothing may stop the settle by now
+    if #payload > 4096 or ordinal % 100 == 0 then
+      pcall(trim, events, tonumber(age), tonumber(most), tonumber(size))
+    end
     return id
   end
 

@@ -14,14 +14,16 @@ outbox is here, what empties it is ``taskq outbox-relay``, which needs SQLAlchem
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from taskq.checks import shown
 from taskq.contrib.sql import processed, statements
 from taskq.contrib.sql.processed import Execute, Once
-from taskq.contrib.sql.rows import KeyOf, event_rows, row_of
+from taskq.contrib.sql.rows import KeyOf, all_prepared, event_rows, prepared
 from taskq.durations import Duration
 from taskq.errors import ConfigError
 from taskq.result import Result
@@ -70,8 +72,9 @@ def once(
         TaskqError: outside a task, without *task_id*.
         ConfigError: a step or id that cannot be used, or a connection in autocommit mode.
     """
+    execute = _execute_in(connection, paramstyle)
     processed.refuse_autocommit(connection, "once()")
-    return processed.mark(_execute_in(connection, paramstyle), step, task_id)
+    return processed.mark(execute, step, task_id)
 
 
 def purge_processed(connection: DBAPIConnection, older_than: Duration, *, paramstyle: str | None = None) -> int:
@@ -90,17 +93,17 @@ class Outbox:
         **kwargs: P.kwargs,
     ) -> Result[R]:
         """Write the message of a call into the outbox, in the connection's transaction."""
-        outgoing, result = call.prepared(*args, **kwargs)
-        _insert(connection, [row_of(outgoing, result)])
+        row, result = prepared(call, args, kwargs)
+        _insert(connection, [row])
         return result
 
     def delay_many(
         self, connection: DBAPIConnection, call: BaseTask[..., R] | BoundOptions[..., R], calls: Iterable[Sequence[Any]]
     ) -> list[Result[R]]:
         """As :meth:`delay`, one message for each argument tuple."""
-        prepared = [call.prepared(*args) for args in calls]
-        _insert(connection, [row_of(*pair) for pair in prepared])
-        return [result for _, result in prepared]
+        rows, results = all_prepared(call, calls)
+        _insert(connection, rows)
+        return results
 
     def publish(self, connection: DBAPIConnection, topic: Topic, payload: Any, *, key: str | None = None) -> None:
         """Write an event into the outbox, in the connection's transaction."""
@@ -119,13 +122,14 @@ outbox = Outbox()
 
 
 def _insert(connection: DBAPIConnection, rows: Sequence[Mapping[str, Any]]) -> None:
-    processed.refuse_autocommit(connection, "the outbox")
     execute = _execute_in(connection)
+    processed.refuse_autocommit(connection, "the outbox")
     for row in rows:
         execute(statements.INSERT, row)
 
 
 def _execute_in(connection: DBAPIConnection, paramstyle: str | None = None) -> Execute:
+    _check_connection(connection)
     style = paramstyle or _paramstyle(connection)
 
     def execute(statement: str, values: Mapping[str, Any]) -> int:
@@ -134,6 +138,18 @@ def _execute_in(connection: DBAPIConnection, paramstyle: str | None = None) -> E
             return int(cursor.rowcount)
 
     return execute
+
+
+def _check_connection(connection: object) -> None:
+    """Refuse what is no connection, and one whose statements would be coroutines that nobody awaits."""
+    kind = type(connection)
+    if not callable(getattr(kind, "cursor", None)):
+        raise ConfigError(
+            f"give a connection of a DB-API driver, not {shown(connection)}; sessions and connections of SQLAlchemy go "
+            "with taskq.contrib.sqlalchemy"
+        )
+    if any(inspect.iscoroutinefunction(getattr(kind, name, None)) for name in ("commit", "execute")):
+        raise ConfigError(f"an async connection cannot be used here, such as {kind.__qualname__}: give a sync one")
 
 
 def _paramstyle(connection: DBAPIConnection) -> str:

@@ -23,15 +23,17 @@ try:
     from sqlalchemy import Connection, CursorResult, text
     from sqlalchemy.orm import Session, scoped_session
 except ImportError as error:
-    from taskq.errors import ConfigError
+    from taskq import errors
 
-    raise ConfigError('SQLAlchemy is not installed: pip install "taskq[sqlalchemy]"') from error
+    raise errors.ConfigError('SQLAlchemy is not installed: pip install "taskq[sqlalchemy]"') from error
 
+from taskq.checks import shown
 from taskq.contrib.sql import processed, statements
 from taskq.contrib.sql.processed import Execute, Once
 from taskq.contrib.sql.relay import Backlog, OutboxRelay, create_tables
-from taskq.contrib.sql.rows import KeyOf, event_rows, row_of
+from taskq.contrib.sql.rows import KeyOf, all_prepared, event_rows, prepared
 from taskq.durations import Duration
+from taskq.errors import ConfigError
 from taskq.result import Result
 from taskq.task import BaseTask, BoundOptions
 from taskq.topic import Topic
@@ -57,8 +59,8 @@ def once(session: Transactional, step: str = "", *, task_id: str | None = None) 
 
     Raises:
         TaskqError: outside a task, without *task_id*.
-        ConfigError: a step or id that cannot be used, autocommit mode, or a database that is neither SQLite nor
-            PostgreSQL.
+        ConfigError: a step or id that cannot be used; no session, or one in autocommit mode, or of a database that is
+            neither SQLite nor PostgreSQL.
         sqlalchemy.exc.DBAPIError: the database refuses; let the task fail and be retried.
     """
     return processed.mark(_transaction_of(session, "once()"), step, task_id)
@@ -91,21 +93,22 @@ class Outbox:
             *args, **kwargs: what the task is called with.
 
         Raises:
-            TypeError, SerializationError: as ``.delay()``.
-            ConfigError: a session in autocommit mode, or a database that is neither SQLite nor PostgreSQL.
+            ArgumentsError, SerializationError: as ``.delay()``.
+            ConfigError: no task; no session, or one in autocommit mode, or of a database that is neither SQLite nor
+                PostgreSQL.
             sqlalchemy.exc.DBAPIError: the database refuses.
         """
-        outgoing, result = call.prepared(*args, **kwargs)
-        _insert(session, [row_of(outgoing, result)])
+        row, result = prepared(call, args, kwargs)
+        _insert(session, [row])
         return result
 
     def delay_many(
         self, session: Transactional, call: BaseTask[..., R] | BoundOptions[..., R], calls: Iterable[Sequence[Any]]
     ) -> list[Result[R]]:
         """As :meth:`delay`, one message for each argument tuple, in one statement."""
-        prepared = [call.prepared(*args) for args in calls]
-        _insert(session, [row_of(*pair) for pair in prepared])
-        return [result for _, result in prepared]
+        rows, results = all_prepared(call, calls)
+        _insert(session, rows)
+        return results
 
     def publish(self, session: Transactional, topic: Topic, payload: Any, *, key: str | None = None) -> None:
         """Write an event into the outbox, in the session's transaction: every group of the topic will get it.
@@ -155,6 +158,11 @@ def _transaction_of(session: Transactional, what: str) -> Execute:
 
 
 def _execute_in(session: Transactional) -> Execute:
+    if not isinstance(session, (Session, scoped_session, Connection)):
+        raise ConfigError(
+            f"give the Session, scoped_session or Connection whose transaction it is, not {shown(session)}; "
+            "with an AsyncSession: await session.run_sync(outbox.delay, ...)"
+        )
     bind = session if isinstance(session, Connection) else session.get_bind()
     statements.ddl(bind.dialect.name)  # refuses a database on which the statements were never tried
 

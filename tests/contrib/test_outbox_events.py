@@ -104,6 +104,7 @@ def test_what_cannot_be_published_is_told_before_anything_is_written(
         (ConfigError, (orders, 1), {"key": 7}),
         (ConfigError, (orders, 1), {"key": "x" * 201}),
     ]
+    many: Any = outbox.publish_many
     with engine.begin() as connection, plain_connection(database_url) as plain:
         for error, arguments, options in given:
             with pytest.raises(error):
@@ -114,6 +115,10 @@ def test_what_cannot_be_published_is_told_before_anything_is_written(
             outbox.publish_many(connection, orders, [1, 2, object()])
         with pytest.raises(ConfigError):
             outbox.publish_many(connection, orders, [1, ""], key=str)
+        with pytest.raises(ConfigError, match="payloads must be a list"):
+            many(connection, orders, "text")
+        with pytest.raises(ConfigError, match="must be a function"):
+            many(connection, orders, [1], key="customer-7")
         assert outbox.publish_many(connection, orders, []) == 0
     assert rows(engine) == 0
 
@@ -140,6 +145,33 @@ def test_a_connection_in_autocommit_mode_is_refused(
         dbapi.outbox.publish(plain, orders, 2)
         plain.execute("COMMIT")
     assert rows(engine) == 1
+
+
+def test_what_is_no_task_or_no_connection(app: TaskQ, engine: Engine, orders: Topic, database_url: str) -> None:
+    """A statement on an async connection would be a coroutine that nobody awaits, and no row."""
+
+    @app.task(name="note")
+    def note(x: int) -> None: ...
+
+    send: Any = outbox.delay
+    plainly: Any = dbapi.outbox
+    with engine.begin() as connection, plain_connection(database_url) as plain:
+        for wrong in ("note", note.delay, None):
+            with pytest.raises(ConfigError, match=r"sends a task or task\.options"):
+                send(connection, wrong, 1)
+            with pytest.raises(ConfigError, match=r"sends a task or task\.options"):
+                plainly.delay(plain, wrong, 1)
+        with pytest.raises(ConfigError, match="each call must be a list or tuple"):
+            outbox.delay_many(connection, note, ["1"])
+        for no_session in (engine, None, plain):
+            with pytest.raises(ConfigError, match="give the Session"):
+                send(no_session, note, 1)
+        for no_connection in (connection, engine, None):
+            with pytest.raises(ConfigError, match="give a connection of a DB-API driver"):
+                plainly.publish(no_connection, orders, 1)
+        with pytest.raises(ConfigError, match="async connection"):
+            plainly.publish(psycopg.AsyncConnection.__new__(psycopg.AsyncConnection), orders, 1)
+    assert rows(engine) == 0
 
 
 def test_plain_connections_write_it_too(app: TaskQ, engine: Engine, orders: Topic, database_url: str) -> None:

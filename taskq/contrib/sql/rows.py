@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from taskq import serialization
 from taskq.broker.producer import Outgoing
+from taskq.checks import check_function, check_items, positional, shown
 from taskq.contrib.sql.processed import now_ms
-from taskq.errors import DecodeError, UnknownTopicError
+from taskq.errors import ConfigError, DecodeError, UnknownTopicError
 from taskq.message import new_id
 from taskq.result import Result
+from taskq.task import BaseTask, BoundOptions
 from taskq.topic import Topic, check_key
 
 EVENT = -1
 """The level of a row that is an event; its queue is the topic."""
 KeyOf = Callable[[Any], str | None]
+Row = Mapping[str, Any]
+"""The values of :data:`statements.INSERT`."""
+_EXAMPLE = "outbox.delay(session, send_receipt, 42)"
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True):
@@ -33,8 +38,30 @@ class Envelope(msgspec.Struct, array_like=True, frozen=True):
 _decoder = msgspec.msgpack.Decoder(Envelope)
 
 
-def row_of(outgoing: Outgoing, result: Result[Any]) -> Mapping[str, Any]:
-    """The values of :data:`statements.INSERT` for a prepared message."""
+def prepared(call: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Row, Result[Any]]:
+    """The row of one call, and its handle.
+
+    Args:
+        call: a task, or ``task.options(...)``.
+        args, kwargs: its arguments.
+
+    Raises:
+        ConfigError: no task, or arguments that do not fit it.
+        SerializationError: an argument has no wire form.
+    """
+    if not isinstance(call, (BaseTask, BoundOptions)):
+        raise ConfigError(f"the outbox sends a task or task.options(...), as in {_EXAMPLE}; not {shown(call)}")
+    outgoing, result = call.prepared(*args, **kwargs)
+    return _row_of(outgoing, result), result
+
+
+def all_prepared(call: Any, calls: Iterable[Sequence[Any]]) -> tuple[list[Row], list[Result[Any]]]:
+    """As :func:`prepared`, for each of many argument tuples."""
+    pairs = [prepared(call, positional(args, "each call"), {}) for args in check_items(calls, "calls")]
+    return [row for row, _ in pairs], [result for _, result in pairs]
+
+
+def _row_of(outgoing: Outgoing, result: Result[Any]) -> Row:
     now = now_ms()
     return {
         "task_id": result.id,
@@ -46,8 +73,8 @@ def row_of(outgoing: Outgoing, result: Result[Any]) -> Mapping[str, Any]:
     }
 
 
-def event_rows(topic: Topic, payloads: Iterable[Any], key: KeyOf | None) -> list[Mapping[str, Any]]:
-    """The values of :data:`statements.INSERT` for events, all of them checked.
+def event_rows(topic: Topic, payloads: Iterable[Any], key: KeyOf | None) -> list[Row]:
+    """The rows of events, all of them checked.
 
     Args:
         topic: as ``app.topic(...)`` returns it.
@@ -61,10 +88,15 @@ def event_rows(topic: Topic, payloads: Iterable[Any], key: KeyOf | None) -> list
     """
     if not isinstance(topic, Topic):
         raise UnknownTopicError(
-            f"the outbox publishes to a topic that was declared, not to {topic!r}; "
+            f"the outbox publishes to a topic that was declared, not to {shown(topic)}; "
             "write orders = app.topic('orders', retention='7d'), then outbox.publish(session, orders, ...)"
         )
-    return [_event_row(topic, payload, key(payload) if key is not None else None) for payload in payloads]
+    if key is not None:
+        check_function(key, "key, which tells the key of each payload,")
+    return [
+        _event_row(topic, payload, key(payload) if key is not None else None)
+        for payload in check_items(payloads, "payloads")
+    ]
 
 
 def read_event(data: bytes) -> Envelope:
@@ -79,7 +111,7 @@ def read_event(data: bytes) -> Envelope:
         raise DecodeError(f"no event of an outbox: {error}", data) from error
 
 
-def _event_row(topic: Topic, payload: Any, key: str | None) -> Mapping[str, Any]:
+def _event_row(topic: Topic, payload: Any, key: str | None) -> Row:
     packed = msgspec.Raw(serialization.dumps(payload, f"an event of {topic.name}"))
     envelope = Envelope(topic.limits, check_key(key) or "", packed)
     return {

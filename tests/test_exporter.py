@@ -92,6 +92,19 @@ def test_queues_are_read_at_each_scrape(app: TaskQ, redis_client: Any, registry:
     assert of_queue(registry, "ships")["backlog"] == 0
 
 
+def test_what_waits_for_a_rate_limit_is_told_by_task(
+    app: TaskQ, redis_client: Any, registry: CollectorRegistry
+) -> None:
+    Exporter(app, registry)
+    keys, name = app.keys.queue("ships"), 'taskq_rate_limit_waiting{queue="ships",task="shop.ship"}'
+    assert name not in samples(registry)
+    redis_client.sadd(keys.limited, "shop.ship")
+    redis_client.rpush(keys.parked("shop.ship"), "a", "b")
+    assert samples(registry)[name] == 2
+    redis_client.delete(keys.parked("shop.ship"), keys.limited)
+    assert samples(registry)[name] == 0
+
+
 def test_workers_tell_their_slots_and_how_they_are(app: TaskQ, registry: CollectorRegistry) -> None:
     Exporter(app, registry)
     with running_worker(app, queues=["default"], concurrency=3) as running:

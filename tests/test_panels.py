@@ -52,6 +52,11 @@ async def report() -> None:
     await asyncio.sleep(1)
 
 
+@app.task(queue="partners", rate_limit="1/s", ignore_result=True)
+def announce() -> None:
+    pass
+
+
 @app.subscriber("orders", group="stock")
 def reserve(event) -> None:
     pass
@@ -106,6 +111,7 @@ def load(url: str) -> Iterator[str]:
                 app.send_task("shop.pay", countdown=0.1)
                 app.send_task("shop.report", queue="reports")
                 app.send_task("shop.refuse")
+                app.send_task("shop.announce", queue="partners")
                 app.send_task("shop.flaky", (1,))
             app.publish("orders", {"id": 1})
 

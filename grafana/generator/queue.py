@@ -7,6 +7,7 @@ from grafana.generator.panels import TASK_LINK, Json, graph, line, ns_variable, 
 from grafana.generator.panels import dashboard as whole
 
 WEEK = 604_800
+WAITING = 'max by (queue, task) (taskq_rate_limit_waiting{ns="$ns",queue=~"$queue"})'
 
 
 def dashboard() -> Json:
@@ -34,6 +35,7 @@ def dashboard() -> Json:
             line(
                 graph("Delayed", gauge("delayed"), "Not due yet: countdown, eta, and the waits before retries."),
                 graph("Parked", gauge("parked"), "Waiting for the rate limit of their task."),
+                graph("Parked by task", WAITING, "Which rate limits messages wait for."),
                 graph("Dead letters", gauge("dead"), "Messages that failed for good."),
                 graph("Oldest waiting", gauge("oldest_age_seconds"), "Of the entries not yet delivered.", unit="s"),
             ),

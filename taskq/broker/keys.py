@@ -30,6 +30,8 @@ key                          type    content                                    
 ``ns:{q}:job:<name>``        hash    a batch job: position, window, cursor, user state  kept (one per job)
 ``ns:{q}:totals``            hash    ``<state>:<task>`` -> deliveries that ended        TTL
 ``ns:{q}:history``           hash    minute modulo 120 -> the minute and its sums       TTL
+``ns:{q}:ended:well``        list    the latest that succeeded, a sample, for views     TTL (the latest 200)
+``ns:{q}:ended:otherwise``   list    the latest that ended in any other way             TTL (the latest 200)
 ``ns:worker:<consumer>``     string  what a worker says of itself, for views            TTL, or when it stops
 ``ns:{q}:schedule:<name>``   hash    a schedule's revision, last fire time, pause       kept, until it is removed
 ``ns:{q}:fires:<name>``      stream  what became of its last fire times, for views      kept, until it is removed
@@ -91,6 +93,8 @@ class QueueKeys:
         "dead_run_prefix",
         "dead_runs",
         "delayed",
+        "ended_otherwise",
+        "ended_well",
         "fires_prefix",
         "held_prefix",
         "history",
@@ -131,6 +135,8 @@ class QueueKeys:
         self.dead_run_prefix = prefix + b"dead:run:"
         self.dead_runs = prefix + b"dead:runs"
         self.delayed = prefix + b"delayed"
+        self.ended_otherwise = prefix + b"ended:otherwise"
+        self.ended_well = prefix + b"ended:well"
         self.fires_prefix = prefix + b"fires:"
         self.held_prefix = prefix + b"held:"
         self.history = prefix + b"history"

@@ -25,6 +25,9 @@ PRODUCER_TTL_MS = 3_600_000
 WAITING_TTL_MS = 3_600_000
 SENT_TTL_MS = 86_400_000
 """How long a task id given by the user counts as used, after its message was due."""
+LATEST_TTL_MS = 86_400_000
+LATEST_KEPT = 200
+"""Messages that ended, of one kind, that are kept of a queue for views."""
 RUN_TTL_MS = 30 * 86_400_000
 """How long the record of a replay is kept."""
 GUARD_MS = 1000
@@ -289,16 +292,27 @@ def purge(keys: QueueKeys, streams: Sequence[bytes], ttl_ms: int, outcome: bytes
 
 
 def count(
-    keys: QueueKeys, consumer: bytes, sequence: int, sums: Sequence[int], fields: Sequence[Arg], lives: Sequence[int]
+    keys: QueueKeys,
+    consumer: bytes,
+    sequence: int,
+    sums: Sequence[int],
+    fields: Sequence[Arg],
+    lives: Sequence[int],
+    latest: tuple[Sequence[Arg], Sequence[Arg]] = ((), ()),
 ) -> Call:
-    """Ended deliveries into totals and history; answers 1, or 0 when this was counted before.
+    """Ended deliveries into totals, history and the lists of the latest; answers 1, or 0 when counted before.
 
-    *fields* alternates name and increment; *lives* are the TTLs of totals and history in ms, and its minutes.
+    *fields* alternates name and increment; *lives* are the TTLs of totals and history in ms, and its minutes;
+    *latest* are rows of what succeeded and of what ended otherwise (:mod:`taskq.broker.ended`).
     """
+    well, otherwise = latest
     return Call(
         COUNT,
-        (keys.producer(consumer), keys.totals, keys.history),
-        (sequence, PRODUCER_TTL_MS, *lives, len(sums), *sums, *fields),
+        (keys.producer(consumer), keys.totals, keys.history, keys.ended_well, keys.ended_otherwise),
+        (
+            *(sequence, PRODUCER_TTL_MS, *lives, LATEST_TTL_MS, LATEST_KEPT, len(sums), *sums),
+            *(len(well), *well, len(otherwise), *otherwise, *fields),
+        ),
     )
 
 

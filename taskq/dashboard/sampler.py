@@ -1,12 +1,13 @@
 """One reader of the queues for all open pages of this process.
 
-It asks Redis every second while somebody looks and rarely otherwise, at most :data:`BUDGET` commands a second, and
-keeps the last minutes in memory. Pages and event streams read what it has seen.
+It asks Redis every :data:`WATCHED` seconds while somebody looks and rarely otherwise, at most :data:`BUDGET` commands
+at a time, and keeps the last minutes in memory. Pages and event streams read what it has seen.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -21,17 +22,19 @@ from taskq.errors import BrokerError
 
 logger = logging.getLogger("taskq.dashboard")
 
-BUDGET = 12
-"""Queues that are read in one second, at most: the others take turns."""
-WATCHED = 1.0
-"""Seconds between two looks while somebody looks at a page."""
+BUDGET = 10
+"""Queues that are read in one look, at most: the others take turns."""
+WATCHED = 0.6
+"""Seconds between two looks while somebody looks at a page: what it shows is less than a second behind Redis."""
 UNWATCHED = 5.0
 LINGER = 15.0
 """How long after the last request somebody counts as looking."""
 NAMES_EVERY = 5.0
-KEPT = 900
+BESIDE = 3
+"""Commands a second that an open page may send beside those looks, so that it costs at most 20."""
+KEPT = 1500
 """Moments that are kept."""
-SPARK = 60
+SPARK = 90
 """Moments of one queue that are kept, for its small chart."""
 
 
@@ -185,6 +188,11 @@ class Sampler:
         start, count = self._turn % len(others), BUDGET - len(first)
         self._turn = start + count
         return first + (others + others)[start : start + count]
+
+
+def pace(commands: int) -> int:
+    """Seconds between two refreshes of a part of a page that takes so many commands: two, or as many as it costs."""
+    return max(2, math.ceil(commands / BESIDE))
 
 
 def summary(samples: Iterable[QueueSample]) -> Moment:

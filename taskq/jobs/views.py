@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -91,9 +91,7 @@ class Jobs:
             BrokerError: Redis could not be asked.
         """
         job = self._job(name)
-        flat = self._execute("HGETALL", self._keys.queue(job.queue).job(name))
-        record = dict(zip((field.decode() for field in flat[::2]), flat[1::2], strict=True))
-        return _progress(job, record)
+        return progress_of(job, self._execute("HGETALL", self._keys.queue(job.queue).job(name)))
 
     def run(self, name: str, fire_time: datetime | None = None) -> Any:
         """Run a job now, or for the window of *fire_time*; a window that was committed is not done again.
@@ -116,7 +114,10 @@ class Jobs:
         raise UnknownTaskError(f"there is no batch job {shown(name)}; known are: {known}")
 
 
-def _progress(job: Job, record: Mapping[str, bytes]) -> JobProgress:
+def progress_of(job: Job, flat: Sequence[bytes]) -> JobProgress:
+    """How far *job* has come, by the fields and values of its hash; empty where it never ran."""
+    record = dict(zip((field.decode(errors="replace") for field in flat[::2]), flat[1::2], strict=True))
+
     def text(field: str) -> str:
         return record.get(field, b"").decode(errors="replace")
 

@@ -47,6 +47,7 @@ CATALOGUE: tuple[Spec, ...] = (
         ("queue_lag", "gauge", "queue", "Entries not yet delivered to a worker."),
         ("queue_pending", "gauge", "queue", "Delivered to a worker, not settled; running or held ahead."),
         ("queue_parked", "gauge", "queue", "Messages that wait for the rate limit of their task."),
+        ("rate_limit_waiting", "gauge", "queue task", "Messages of a task that wait for its rate limit."),
         ("queue_backlog", "gauge", "queue", "All that is to do now: lag, pending and parked."),
         ("queue_running", "gauge", "queue", "Runs under way, as workers said a few seconds ago."),
         ("queue_delayed", "gauge", "queue", "Messages that are not due yet: countdown, eta, retries."),

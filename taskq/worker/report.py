@@ -21,6 +21,7 @@ from taskq.broker.totals import (
 )
 from taskq.broker.workers import RECORD_LEASES, WorkerRecord, pack_record
 from taskq.errors import BrokerError
+from taskq.worker.latest import Latest
 from taskq.worker.link import QueueLink
 from taskq.worker.tally import Kinds, Tally
 
@@ -56,6 +57,7 @@ class Reporter:
         self._describe = describe
         self._registered = registered
         self._tallies = {link.queue: Tally() for link in links}
+        self._latest = {link.queue: Latest() for link in links}
         self._unwritten: list[Call] = []
         self._sequence = 0
         self._next = 0.0
@@ -68,6 +70,7 @@ class Reporter:
     def settled(self, link: QueueLink, kinds: Kinds) -> None:
         """Redis has accepted these outcomes. On the loop's thread."""
         self._tallies[link.queue].add(kinds)
+        self._latest[link.queue].add(kinds)
         if self._quiet:
             self._quiet = False
             self.news()
@@ -118,11 +121,13 @@ class Reporter:
                 continue
             found = True
             sums, fields = taken
+            sample = self._latest[link.queue].take(link.consumer)
             for start in range(0, len(fields), 2 * MOST_FIELDS):
                 self._sequence += 1
                 part = fields[start : start + 2 * MOST_FIELDS]
                 minute = sums if start == 0 else Sums()
-                call = scripts.count(link.keys, link.consumer, self._sequence, minute, part, lives)
+                rows = sample if start == 0 else ([], [])
+                call = scripts.count(link.keys, link.consumer, self._sequence, minute, part, lives, rows)
                 self._unwritten.append(call)
         return found
 

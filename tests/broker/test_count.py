@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from taskq.broker import scripts
-from taskq.broker.scripts import Call
+from taskq.broker.ended import pack, read_ended
+from taskq.broker.scripts import LATEST_KEPT, LATEST_TTL_MS, Call
 from taskq.broker.totals import HISTORY_MINUTES, Sums, minutes_of, per_second, read_history, read_totals, slots_at
 
 LIVES = (60_000, 50_000, HISTORY_MINUTES)
 
 
-def count(bench: Any, sequence: int, ended: int = 2, worker: bytes = b"c") -> Call:
+def count(bench: Any, sequence: int, ended: int = 2, worker: bytes = b"c", latest: Any = ((), ())) -> Call:
     fields = ("SUCCESS:shop.pay", ended, "ms:shop.pay", 1500)
-    return scripts.count(bench.keys, worker, sequence, Sums(ended, 0, 0, 1500, 1, 30), fields, LIVES)
+    return scripts.count(bench.keys, worker, sequence, Sums(ended, 0, 0, 1500, 1, 30), fields, LIVES, latest)
 
 
 def test_what_ended_is_added_to_the_totals_and_to_the_minute(bench: Any) -> None:
@@ -30,6 +31,19 @@ def test_the_same_call_again_adds_nothing(bench: Any) -> None:
     before = bench.snapshot()
     assert [bench.run(count(bench, 7)), bench.run(count(bench, 6))] == [0, 0]
     assert bench.snapshot() == before
+
+
+def test_the_latest_are_kept_newest_first_and_bounded(bench: Any) -> None:
+    rows = [pack((n, "SUCCESS", "shop.pay", str(n), "w")) for n in range(LATEST_KEPT + 5)]
+    bench.run(count(bench, 1, latest=(rows[:3], [pack((9, "FAILURE", "shop.pay", "x", "w", 4, 0.5, True))])))
+    bench.run(count(bench, 2, latest=(rows[3:], [b"nonsense"])))
+    bench.run(count(bench, 2, latest=(rows, rows)))
+    found = [each for _, each in read_ended(bench.broker.pipeline, [bench.keys])]
+    (failed,) = [each for each in found if each.state == "FAILURE"]
+    assert (failed.at, failed.attempt, failed.runtime, failed.kept) == (9, 4, 0.5, True)
+    assert [each.at for each in found if each is not failed] == [*range(LATEST_KEPT + 4, 4, -1)]
+    lives = [bench.client.pttl(key) for key in (bench.keys.ended_well, bench.keys.ended_otherwise)]
+    assert 0 < min(lives) <= max(lives) <= LATEST_TTL_MS
 
 
 def test_everything_it_writes_runs_out(bench: Any) -> None:

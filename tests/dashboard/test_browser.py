@@ -14,7 +14,7 @@ from support.browser import OPERATOR
 from support.chromium import DESK, OVERFLOW, PALE, PHONE, SMUGGLED, UNNAMED, chromium
 from support.process import Proc
 from support.wait import eventually, wait_for_line
-from support.worker import run_burst
+from support.worker import run_burst, running_worker
 
 from taskq import TaskQ
 
@@ -138,16 +138,37 @@ def test_pages_fit_a_phone_and_can_be_read_and_used(
         clean_up(app, redis_client)
 
 
-def test_the_overview_follows_redis_within_a_second_or_two(shared_browser: Any, dashboard: str, app: TaskQ) -> None:
+def test_the_overview_follows_redis_without_a_reload(shared_browser: Any, dashboard: str, app: TaskQ) -> None:
     app.send_task("shop.add", [1, 2])
     page = shared_browser.new_page(viewport=DESK)
     sign_in(page, dashboard)
     page.wait_for_selector(".u-legend")
-    app.send_task("shop.add", [3, 4])
+    page.evaluate("window.opened = 'once'")
     waiting = page.locator("tr:has-text('default') td[data-label=Waiting]")
-    eventually(lambda: waiting.inner_text() == "2")
-    page.close()
+    for number in (2, 3):
+        app.send_task("shop.add", [3, 4])
+        eventually(lambda number=number: waiting.inner_text() == str(number))
     app.purge("default")
+    eventually(lambda: waiting.inner_text() == "0")
+    assert page.evaluate("window.opened") == "once", "the page was loaded again"
+    page.close()
+
+
+def test_messages_that_end_appear_without_a_reload(
+    shared_browser: Any, dashboard: str, app: TaskQ, redis_client: Any
+) -> None:
+    app.task(name="shop.work", ignore_result=True)(lambda: None)
+    page = shared_browser.new_page(viewport=DESK)
+    sign_in(page, dashboard)
+    page.goto(f"{dashboard}/ended?outcome=success")
+    page.evaluate("window.opened = 'once'")
+    with running_worker(app):
+        sent = app.tasks["shop.work"].delay().id
+        eventually(lambda: sent in page.inner_text("#live"))
+    page.select_option("#outcome", "failure")
+    eventually(lambda: "No such message ended lately" in page.inner_text("#live"))
+    assert page.evaluate("window.opened") == "once"
+    page.close()
 
 
 def test_the_keyboard_is_enough_to_pause_a_queue(shared_browser: Any, dashboard: str, app: TaskQ) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.wait import eventually
-from support.worker import running_worker
+from support.worker import run_burst, running_worker
 
 from taskq import TaskQ
+from taskq.broker.ended import EACH, read_ended
 from taskq.broker.totals import read_history, read_totals
 from taskq.broker.workers import WorkerInfo, read_workers
 from taskq.worker import report
@@ -82,6 +84,40 @@ def test_the_last_counts_are_written_at_the_stop(app: TaskQ, monkeypatch: pytest
         eventually(lambda: record_of(app))
         app.tasks["work"].delay().get(timeout=30)
     assert read_totals(app.sync_broker.pipeline, [app.keys.queue("default")])["default"]["work"].runs == 1
+
+
+def test_the_latest_that_ended_are_told_with_outcome_runtime_and_worker(app: TaskQ) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    app.task(name="work")(lambda: time.sleep(0.01))
+    app.task(name="quiet", ignore_result=True)(lambda: None)
+    app.task(name="fail", max_retries=0)(fail)
+    keys = app.keys.queue("default")
+    with running_worker(app, concurrency=1) as running:
+        sent = [app.tasks[name].delay() for name in ("work", "quiet", "fail")]
+        found = eventually(lambda: len(rows := read_ended(app.sync_broker.pipeline, [keys])) == 3 and rows)
+        by_id = {row.id: row for _, row in found}
+        worker = running.consumer.decode()
+    rows = [by_id[result.id] for result in sent]
+    assert [(row.task, row.state, row.kept, row.worker) for row in rows] == [
+        ("work", "SUCCESS", True, worker),
+        ("quiet", "SUCCESS", False, worker),
+        ("fail", "FAILURE", True, worker),
+    ]
+    assert rows[0].runtime >= 0.01
+    assert [row.attempt for row in rows] == [1, 1, 1]
+    app.dlq.purge()
+
+
+def test_of_many_that_end_together_a_sample_is_told(app: TaskQ, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "EVERY", 3600.0)  # one report, at the stop
+    app.task(name="work", ignore_result=True)(lambda: None)
+    app.tasks["work"].delay_many([()] * 500)
+    keys = app.keys.queue("default")
+    run_burst(app)
+    assert 0 < len(read_ended(app.sync_broker.pipeline, [keys])) <= 2 * EACH  # one report early, one at the stop
+    assert read_totals(app.sync_broker.pipeline, [keys])["default"]["work"].runs == 500
 
 
 def test_a_worker_without_record_or_with_an_odd_one_is_shown(app: TaskQ, redis_client: Any) -> None:

@@ -2,8 +2,10 @@
 
 from taskq.dashboard.pages import (
     audit,
+    batch_jobs,
     bulk,
     dlq,
+    ended,
     events,
     jobs,
     limits,
@@ -21,7 +23,14 @@ from taskq.dashboard.routing import Group
 NAVIGATION = (
     Group("Now", (overview.page, queues.page, workers.page)),
     Group("Work", (tasks.page, messages.page, dlq.page)),
-    Group("Time", (schedules.page, events.page)),
+    Group("Time", (schedules.page, batch_jobs.page, events.page)),
     Group("Control", (limits.page, audit.page)),
 )
-PAGES = (*(page for group in NAVIGATION for page in group.pages), bulk.page, jobs.page, login.page, live.page)
+PAGES = (
+    *(page for group in NAVIGATION for page in group.pages),
+    bulk.page,
+    ended.page,
+    jobs.page,
+    login.page,
+    live.page,
+)

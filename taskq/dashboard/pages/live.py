@@ -16,7 +16,7 @@ from taskq.dashboard.view import View
 
 page = Page("live")
 
-_LOOK = 0.2
+_LOOK = 0.05
 """Seconds between two looks into the sampler's memory."""
 _LONGEST = 3600.0
 """Seconds after which an event stream ends; browsers open it again."""

@@ -15,7 +15,8 @@ from taskq.message import TaskState, check_id
 
 page = Page("messages", "Messages", "/messages")
 
-TABS = {"queued": "Queued", "running": "Running", "delayed": "Delayed", "newest": "Newest"}
+TABS = {"queued": "Queued", "running": "Running", "delayed": "Delayed", "newest": "Newest", "ended": "Ended"}
+"""The last one is a page of its own."""
 
 MOST_QUEUES = 10
 NEWEST = 500
@@ -31,7 +32,7 @@ def index(view: View) -> Response:
         return view.redirect(f"/messages/{text}", queue=trace.queue)
     if not queue or queue not in queues:
         queue = _fullest(view, queues)
-    tab = tab if tab in TABS else "queued"
+    tab = tab if tab in read.VIEWS else "queued"
     wanted = read.Wanted(view.query("task"), text)
     found = read.look(view.site.app, queue, tab, wanted, view.query("after")) if queue else read.Look()
     rows = [shown.of_message(view.site.app, message) for message in found.found]

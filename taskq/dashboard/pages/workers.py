@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from taskq.broker.workers import WorkerInfo, read_workers
 from taskq.dashboard.routing import NotFoundError, Page
+from taskq.dashboard.sampler import pace
 from taskq.dashboard.view import View
 
 page = Page("workers", "Workers", "/workers")
@@ -24,6 +25,7 @@ def index(view: View) -> Response:
         slots=sum(record.slots + record.async_slots for record in records),
         busy=sum(record.busy for record in records),
         rss=sum(record.rss for record in records),
+        pace=pace(len(view.site.queues()) + 2),
         late=[worker for worker in workers if not worker.alive],
     )
 
@@ -35,7 +37,8 @@ def detail(view: View) -> Response:
     found = next((worker for worker in _read(view) if worker.name == name), None)
     if found is None:
         raise NotFoundError("This worker has stopped, or its messages were taken over.")
-    return view.render("worker_live.html" if view.part == "live" else "worker.html", worker=found)
+    template = "worker_live.html" if view.part == "live" else "worker.html"
+    return view.render(template, worker=found, pace=pace(len(view.site.queues()) + 2))
 
 
 def _read(view: View) -> list[WorkerInfo]:

@@ -18,6 +18,7 @@ from taskq.app import TaskQ
 from taskq.broker.survey import read_names
 from taskq.errors import BrokerError
 from taskq.metrics.catalogue import CATALOGUE, EXPORTER, counters, gauges
+from taskq.metrics.exporter.limits import LimitSubject
 from taskq.metrics.exporter.queues import QueueSubject
 from taskq.metrics.exporter.schedules import ScheduleSubject
 from taskq.metrics.exporter.server import ServerSubject
@@ -29,7 +30,9 @@ logger = logging.getLogger("taskq.metrics")
 
 SCRAPE_DEADLINE = 3.0
 """Seconds for all of one scrape: below Prometheus's own limit of 10, so that an outage is seen as one."""
-SUBJECTS: Sequence[type[Subject]] = (QueueSubject, WorkerSubject, ScheduleSubject, TopicSubject, ServerSubject)
+SUBJECTS: Sequence[type[Subject]] = (
+    QueueSubject, LimitSubject, WorkerSubject, ScheduleSubject, TopicSubject, ServerSubject,
+)  # fmt: skip
 
 
 class Exporter:

@@ -1,0 +1,48 @@
+"""Which of the messages that ended views are shown: a bounded sample between two reports."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from taskq.broker import ended
+from taskq.broker.scripts import Arg
+from taskq.worker.outcomes import Ended
+from taskq.worker.tally import Kinds
+
+Rows = tuple[list[Arg], list[Arg]]
+"""What succeeded, and what ended otherwise."""
+
+
+class Latest:
+    """The sample of one queue. Filled on the loop's thread, taken on the keeper's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[bool, list[tuple[float, Ended]]] = {True: [], False: []}
+
+    def add(self, kinds: Kinds) -> None:
+        """Keep of what ended as many as there is room for; costs next to nothing once there is none."""
+        for (state, _), batch in kinds.items():
+            if state in ended.STATES:
+                well = state == ended.WELL
+                if len(self._kept[well]) < ended.EACH:
+                    now = time.time()
+                    with self._lock:
+                        kept = self._kept[well]
+                        kept.extend((now, item) for item in batch[: ended.EACH - len(kept)])
+
+    def take(self, worker: bytes) -> Rows:
+        """The packed sample since the last call."""
+        with self._lock:
+            kept, self._kept = self._kept, {True: [], False: []}
+        name = worker.decode(errors="replace")
+        return [_packed(*one, name) for one in kept[True]], [_packed(*one, name) for one in kept[False]]
+
+
+def _packed(at: float, item: Ended, worker: str) -> bytes:
+    delivery, outcome, runtime = item
+    message = delivery.message
+    kept = bool(outcome.stored) or outcome.state == "FAILURE"
+    row = (round(at * 1000), outcome.state, message.task, message.task_id, worker, delivery.attempt, runtime, kept)
+    return ended.pack(row)

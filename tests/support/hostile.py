@@ -8,6 +8,7 @@ from typing import Any
 from support.worker import run_burst
 from taskq import TaskQ
 from taskq.broker.workers import Running, WorkerRecord, pack_record
+from taskq.message import WIRE_VERSION, Message, Meta, encode, new_id
 
 CORPUS = (
     "<script>window.pwned='script'</script>",
@@ -38,18 +39,27 @@ def fill(app: TaskQ, client: Any) -> list[str]:
         raise error(f"{args[0]} {kwargs}")
 
     for n, text in enumerate(CORPUS):
-        name = f"{text}{n}"
-        app.register(explode, name=name, bind=False, settings={"max_retries": 0})
         printable = "".join(char for char in text if char.isprintable())
+        name = f"{printable}{n}"
+        app.register(explode, name=name, bind=False, settings={"max_retries": 0})
         ids.append(f"{printable}{n}"[:200])
         app.send_task(name, [text], {text: text, "password": "hunter2"}, headers={text: text})
     run_burst(app)
     for n, text in enumerate(CORPUS):
-        app.send_task(text, [text, {text: [text]}], {text: text}, task_id=ids[n], headers={text: text})
-        app.send_task(text, [text], {}, countdown=3600, headers={text: text})
+        _message(app, client, text, ids[n])
     _worker(app, client)
     _names(app, client, CORPUS)
     return ids
+
+
+def _message(app: TaskQ, client: Any, text: str, task_id: str) -> None:
+    """One in its queue and one delayed, as another program may have written them: ours refuses some of the names."""
+    keys = app.keys.queue("default")
+    meta = Meta(headers={text: text})
+    waits = Message(WIRE_VERSION, task_id, text, [text, {text: [text]}], {text: text}, meta)
+    client.xadd(keys.stream(5), {"m": encode(waits)})
+    later = Message(WIRE_VERSION, new_id(), text, [text], {}, meta)
+    client.zadd(keys.delayed, {b"5" + encode(later): 4_000_000_000_000})
 
 
 def _worker(app: TaskQ, client: Any) -> None:

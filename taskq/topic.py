@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,8 @@ import msgspec
 from taskq.checks import check_count, shown
 from taskq.config import check_name
 from taskq.durations import Duration, milliseconds
-from taskq.errors import ConfigError
+from taskq.errors import ArgumentsError, ConfigError
+from taskq.message import Message
 
 DEFAULT_RETENTION = "7d"
 MAX_KEY_LENGTH = 200
@@ -123,6 +125,27 @@ def epoch_ms(instant: datetime) -> int:
 def from_wire(topic: str, wire: Wire | Event) -> Event:
     """The event that a subscriber's message carries; what is one already is returned as it is."""
     return wire if isinstance(wire, Event) else Event(topic, *wire)
+
+
+def carries_event(message: Message) -> bool:
+    """Whether *message* is a copy of an event for a group: ``dispatch.lua`` makes its id of the event's."""
+    if not isinstance(message.id, bytes) or message.kwargs or len(message.args) != 1:
+        return False
+    ms, sequence = (int.from_bytes(message.id[at : at + 6]) for at in (0, 6))
+    wire = message.args[0]
+    return isinstance(wire, list) and len(wire) == 4 and wire[0] == f"{ms}-{sequence}"
+
+
+def check_same_event(wire: Wire, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Make sure that a subscriber's new arguments are the event in *wire*, if with another payload.
+
+    Raises:
+        ArgumentsError: they are not; it says what to write.
+    """
+    event = args[0] if len(args) == 1 and not kwargs else None
+    if not isinstance(event, (list, tuple)) or len(event) != 4 or list(event[:3]) != list(wire[:3]):
+        same = ", ".join(json.dumps(part) for part in wire[:3])
+        raise ArgumentsError(f"of an event only the payload may change; its arguments are [[{same}, PAYLOAD]]")
 
 
 def unwrapping(function: Callable[..., Any], topic: str, *, bind: bool) -> Callable[..., Any]:

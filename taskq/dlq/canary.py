@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from taskq.broker.keys import Keys
+from taskq.broker.keys import Keys, QueueKeys
 from taskq.broker.sync import SyncBroker
 from taskq.dlq import query
 from taskq.dlq.filters import Filter
@@ -36,6 +36,7 @@ class Sweep:
         run: the id of the run.
         where: which dead letters are meant, in words.
         eligible: which are.
+        rule: what *eligible* depends on, in short. What it has left aside is not looked at again under the same rule.
         timeout: seconds to wait for the canaries of a stage.
     """
 
@@ -47,6 +48,7 @@ class Sweep:
         run: str,
         where: str,
         eligible: Callable[[DeadLetter], bool],
+        rule: str,
         timeout: float,
     ) -> None:
         self._broker = broker
@@ -56,12 +58,13 @@ class Sweep:
         self._run = run
         self._where = where
         self._eligible = eligible
+        self._passed = Passed(broker, self._keys, where, rule)
         self._timeout = timeout
 
     def begin(self) -> None:
-        """Write the run down, unless there is nothing to replay or another one is under way."""
+        """Write the run down, unless there is nothing new to look at or another one is under way."""
         last = query.last_entry(self._broker.execute, self._keys)
-        if last is None or self._busy():
+        if last is None or last == self._passed.read() or self._busy():
             return
         self._runs.begin(self._run, "schedule", self._where)
         self._runs.note(self._run, stage=0, last=last, at="", since="")
@@ -87,10 +90,13 @@ class Sweep:
 
     def _replay(self, stage: int, at: str | None, last: str, by_kind: dict[str, Tally], *, left: bool) -> float | None:
         """One stage, or so much of it as one step may look at."""
-        page = _Stage(stage, by_kind, self._eligible, left)
-        letters = query.letters(self._broker.execute, self._keys, Filter(), after=at, last=last)
+        passed = self._passed.read()
+        page = _Stage(stage, by_kind, self._eligible, left, aside=at in (None, passed))
+        letters = query.letters(self._broker.execute, self._keys, Filter(), after=at or passed, last=last)
         job = Job(self._run, "schedule", self._where, most=STAGES[stage])
         Replayer(self._broker, self._all_keys, job).put_back(page.chosen(letters, self._kinds()))
+        if page.passed is not None:
+            self._passed.write(page.passed)
         if page.position is not None:
             self._runs.note(self._run, at=page.position, left=int(page.left))
             return 0.0
@@ -118,11 +124,39 @@ class Sweep:
         return False
 
 
+class Passed:
+    """How far a queue was looked through without finding any that such a replay takes: it begins behind that.
+
+    Kept beside the groups, and so gone with the last dead letter. Ids only rise, so nothing comes in before it.
+
+    Args:
+        broker: runs the commands.
+        keys: of the queue.
+        where: which replay.
+        rule: what its choice depends on; under another one nothing was passed.
+    """
+
+    def __init__(self, broker: SyncBroker, keys: QueueKeys, where: str, rule: str) -> None:
+        self._execute = broker.execute
+        self._keys = keys
+        self._field = f"s:{where}"
+        self._rule = rule
+
+    def read(self) -> str | None:
+        """The id of the last one passed; None for none."""
+        rule, _, entry = (self._execute("HGET", self._keys.dead_groups, self._field) or b"").decode().partition(" ")
+        return entry if rule == self._rule else None
+
+    def write(self, entry: str) -> None:
+        """All up to *entry* are passed."""
+        self._execute("HSET", self._keys.dead_groups, self._field, f"{self._rule} {entry}")
+
+
 class _Stage:
     """Which dead letters go back in one stage, and why others stay."""
 
     def __init__(
-        self, stage: int, by_kind: dict[str, Tally], eligible: Callable[[DeadLetter], bool], left: bool
+        self, stage: int, by_kind: dict[str, Tally], eligible: Callable[[DeadLetter], bool], left: bool, *, aside: bool
     ) -> None:
         self._stage = stage
         self._most = STAGES[stage]
@@ -135,6 +169,9 @@ class _Stage:
         self.undecided = any(tally.again == 0 and self._waits(tally) for tally in by_kind.values())
         self.position: str | None = None
         """Where the next step goes on; None when this one has come to the end."""
+        self._aside = aside
+        self.passed: str | None = None
+        """Up to here none of them is eligible; None when that is not known of more than before."""
 
     def chosen(self, letters: Iterator[DeadLetter], kinds: set[str]) -> Iterator[DeadLetter]:
         """Those of *letters* that go back now; ends early when no more of any of *kinds* can."""
@@ -144,7 +181,11 @@ class _Stage:
                 self.left = self.left or not all(map(self._closed, kinds))
                 return
             kind = letter.group
-            if not self._closed(kind) and self._eligible(letter):
+            eligible = self._eligible(letter)
+            self._aside = self._aside and not eligible
+            if self._aside:
+                self.passed = letter.entry
+            if eligible and not self._closed(kind):
                 if self._room(kind):
                     self._sent[kind] += 1
                     if not self._room(kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2s
 from typing import TYPE_CHECKING
 
 from taskq.context import current_delivery
@@ -48,10 +49,12 @@ def sweep(app: TaskQ, run: str, task: str | None, *, begin: bool) -> float | Non
     def eligible(letter: DeadLetter) -> bool:
         return letter.replays < app.config.dlq_max_replays and _meant(app, letter.task, task)
 
+    meant = ",".join(sorted(name for name in app.tasks if _meant(app, name, task)))
+    rule = blake2s(f"{app.config.dlq_max_replays} {meant}".encode(), digest_size=8).hexdigest()
     where = f"by schedule, task={task}" if task else "by schedule"
     waits = []
     for queue in app.known_queues():
-        one = Sweep(app.sync_broker, app.keys, queue, run, where, eligible, app.config.dlq_canary_timeout)
+        one = Sweep(app.sync_broker, app.keys, queue, run, where, eligible, rule, app.config.dlq_canary_timeout)
         if begin:
             one.begin()
         if (wait := one.step()) is not None:

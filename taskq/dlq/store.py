@@ -23,6 +23,7 @@ from taskq.dlq.revive import NewArguments
 from taskq.dlq.selection import pages, selected
 from taskq.errors import ConfigError, DeadLetterNotFoundError, ImportFormatError, UnknownTaskError
 from taskq.message import new_id
+from taskq.topic import carries_event, check_same_event
 
 MAX_ACTOR = 200
 """Characters."""
@@ -156,7 +157,8 @@ class DeadLetters(DeadLetterReader):
         Raises:
             DeadLetterNotFoundError: it is not there, or no longer.
             UnknownTaskError: this app has tasks, and not this one.
-            ArgumentsError, SerializationError: the arguments do not fit the task, or have no wire form.
+            ArgumentsError, SerializationError: the arguments do not fit the task, or have no wire form; they make
+                another event of an event: only its payload may change.
             ConfigError: it is no message, or the queue is unknown.
         """
         letter = self.get(task_or_entry_id, queue)
@@ -170,6 +172,8 @@ class DeadLetters(DeadLetterReader):
         after_args = letter.message.args if args is None else positional(args)
         after_kwargs = letter.message.kwargs if kwargs is None else named(kwargs)
         change = NewArguments(args, kwargs, _actor(actor))
+        if carries_event(letter.message):
+            check_same_event(letter.message.args[0], after_args, after_kwargs)
         self._check_arguments(letter.task, after_args, after_kwargs)
         serialization.dumps((after_args, after_kwargs), f"an argument of {letter.task}")
         job = Job(new_id().hex(), change.actor, f"edit of {letter.task_id}", to, change=change)
@@ -221,12 +225,14 @@ class DeadLetters(DeadLetterReader):
     def export_to(self, path: str | Path, *, queue: str | None = None, **where: Unpack[Where]) -> int:
         """Write dead letters to a file, one JSON object a line, their bytes kept exactly. Returns how many.
 
+        They are written into a file beside it, ``<path>.<process id>.part``, which takes the place of *path* when it
+        is whole.
+
         Raises:
-            UnknownQueueError, ConfigError: nothing was written.
-            OSError: the file cannot be written.
+            UnknownQueueError, ConfigError, BrokerError, OSError: *path* is as it was before.
         """
         chosen = self._checked(None, queue, where)
-        with Path(path).open("w", encoding="utf-8") as file:
+        with transfer.whole(Path(path)) as file:
             return transfer.write_lines(file, selected(self._broker.execute, self._of(queue), chosen))
 
     def import_from(self, path: str | Path, *, queue: str | None = None, actor: str | None = None) -> tuple[int, int]:

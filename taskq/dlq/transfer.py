@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import binascii
 import json
+import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from taskq.broker import scripts
@@ -21,6 +24,8 @@ from taskq.errors import ImportFormatError
 
 FORMAT = 1
 _PAGE = 200
+_PAGE_BYTES = 1_000_000
+"""A page of an import ends with the letter that brings it to so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +74,47 @@ def restore(broker: SyncBroker, keys: Keys, lines: Iterable[Line]) -> tuple[int,
     Raises:
         BrokerError: Redis could not be asked, or has no memory; then it may be repeated.
     """
-    new = total = 0
-    pages: dict[str, list[Arg]] = {}
-    known: set[str] = set()
+    new = total = size = 0
+    page: list[Arg] = []
+    to = ""
     for line in lines:
-        if line.to not in known:
-            broker.execute("SADD", keys.queues, line.to)
-            known.add(line.to)
-        letter, page = line.letter, pages.setdefault(line.to, [])
+        letter = line.letter
+        if page and (line.to != to or len(page) >= 6 * _PAGE or size >= _PAGE_BYTES):
+            new += int(broker.run(scripts.restore(keys.queue(to), page)))
+            page, size = [], 0
+        if line.to != to:
+            to = line.to
+            broker.execute("SADD", keys.queues, to)
         _, _, fingerprint, label = buried(letter.data, letter.task, letter.evidence)
         page += (identity(letter), letter.entry, letter.data, letter.raw_evidence, fingerprint, label)
+        size += len(letter.data) + len(letter.raw_evidence)
         total += 1
-        if len(page) >= 6 * _PAGE:
-            new += int(broker.run(scripts.restore(keys.queue(line.to), pages.pop(line.to))))
-    new += sum(int(broker.run(scripts.restore(keys.queue(name), page))) for name, page in pages.items())
+    if page:
+        new += int(broker.run(scripts.restore(keys.queue(to), page)))
     return new, total - new
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[IO[str]]:
+    """A file to write, which is there when all is written: until then, and after a failure, *path* is as it was.
+
+    What is no ordinary file, such as a pipe, is written at once.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        with target.open("w", encoding="utf-8") as file:
+            yield file
+        return
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            yield file
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _fields(letter: DeadLetter) -> dict[str, Any]:

@@ -130,3 +130,13 @@ def test_retire_lets_go_of_the_oldest(bench: Any) -> None:
     bench.fill_up()
     assert bench.run(scripts.evict(bench.keys, None, 0)) == [0, 2, 0]
     assert not bench.client.exists(bench.keys.dead_groups)
+
+
+def test_retire_takes_few_large_ones_at_a_time(bench: Any) -> None:
+    for _ in range(50):
+        bench.client.xadd(bench.keys.dead, {"m": b"m" * 100_000, "i": b"i", "g": "a"})
+    bench.client.hset(bench.keys.dead_groups, "n:a", 50)
+    assert bench.run(scripts.evict(bench.keys, None, 5)) == [0, 20, 1]
+    assert bench.run(scripts.evict(bench.keys, None, 5)) == [0, 20, 1]
+    assert bench.run(scripts.evict(bench.keys, None, 5)) == [0, 5, 0]
+    assert bench.client.hgetall(bench.keys.dead_groups) == {b"n:a": b"5"}

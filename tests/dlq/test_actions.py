@@ -11,7 +11,8 @@ import pytest
 from support.wait import eventually
 from support.worker import run_async, run_burst, running_worker
 
-from taskq import TaskFailedError, TaskQ, TaskState
+from taskq import Event, TaskFailedError, TaskQ, TaskState
+from taskq.dlq import transfer
 from taskq.dlq.pace import Pace, per_second
 from taskq.errors import (
     ArgumentsError,
@@ -124,6 +125,36 @@ def test_an_edit_is_checked_before_anything_is_written(app: TaskQ, bury: Bury, r
     assert app.dlq.purge() == 2
 
 
+def test_of_an_event_only_the_payload_is_edited(app: TaskQ) -> None:
+    app.topic("orders")
+    seen: list[tuple[int, Any]] = []
+
+    @app.subscriber("orders", group="stock", max_retries=0)
+    def take(event: Event) -> None:
+        seen.append((event.ordinal, event.payload["count"] + 0))
+
+    queue = "orders/stock"
+    with running_worker(app):
+        eventually(lambda: app.events.groups("orders"))
+        app.publish("orders", {"count": "one"}, key="ann")
+        (letter,) = eventually(lambda: app.dlq.list(queue))
+        assert letter.message is not None
+        id_, ordinal, key, _ = letter.message.args[0]
+        for args, kwargs in (
+            ([{"count": 1}], None),
+            ([[id_, ordinal, key]], None),
+            ([[id_, ordinal + 1, key, {"count": 1}]], None),
+            ([[id_, ordinal, "bob", {"count": 1}]], None),
+            ([], None),
+            (None, {"count": 1}),
+        ):
+            with pytest.raises(ArgumentsError, match=r'only the payload may change; .*"ann", PAYLOAD'):
+                app.dlq.edit(letter.entry, args, kwargs, queue=queue)
+        assert (app.dlq.count(queue), app.dlq.runs(queue), app.audit.read()) == (1, [], [])
+        app.dlq.edit(letter.entry, [[id_, ordinal, key, {"count": 1}]], queue=queue)
+        eventually(lambda: seen == [(1, 1)])
+
+
 def test_what_is_not_there_is_said_before_anything_is_replayed(app: TaskQ, bury: Bury, redis_client: Any) -> None:
     entry = bury("one")
     bad = redis_client.xadd(app.keys.queue("default").dead, {"m": b"?", "i": b"?"}).decode()
@@ -227,6 +258,34 @@ def test_export_and_import_keep_every_byte(app: TaskQ, bury: Bury, redis_client:
     assert app.dlq.import_from(file, queue="default") == (1, 2)  # "b" goes elsewhere; "a" was imported before
     assert app.dlq.purge() == 3
     assert waiting(redis_client, app) == ["a"]
+
+
+def test_an_export_is_whole_or_not_there(
+    app: TaskQ, bury: Bury, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury("a", "b")
+    file = tmp_path / "dead.jsonl"
+    file.write_text("as it was")
+    link = tmp_path / "link"
+    link.symlink_to(file)
+
+    def interrupted(part: Any, letters: Any) -> int:
+        part.write("half a line")
+        part.flush()
+        assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".jsonl", ".part"]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transfer, "write_lines", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            app.dlq.export_to(link)
+    assert (file.read_text(), sorted(tmp_path.iterdir())) == ("as it was", [file, link])
+    assert app.dlq.export_to(link) == 2
+    assert link.is_symlink()
+    assert len(file.read_text().splitlines()) == 2
+    assert app.dlq.export_to("/dev/null") == 2
+    assert Path("/dev/null").is_char_device()
+    assert app.dlq.purge() == 2
 
 
 def test_an_import_keeps_ids_where_it_can(app: TaskQ, bury: Bury, tmp_path: Path, redis_client: Any) -> None:

@@ -10,7 +10,7 @@ from support.wait import eventually
 from support.worker import run_burst, running_worker
 
 from taskq import TaskQ
-from taskq.dlq import canary
+from taskq.dlq import canary, query
 from taskq.dlq.periodic import TASK, sweep
 from taskq.errors import ConfigError
 
@@ -84,6 +84,49 @@ def test_a_parked_one_stays(make_app: Any, bury: Bury) -> None:
     (run,) = app.dlq.runs()
     assert (run.state, run.total.replayed) == ("done", 0)
     assert app.dlq.purge() == 1
+
+
+def test_what_is_parked_is_looked_at_once(
+    make_app: Any, bury: Bury, redis_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taskq.message import Meta
+
+    app = make_app(dlq_max_replays=3)
+    declare(app)
+    read: list[str] = []
+    letters = query.letters
+
+    def counting(*args: Any, **more: Any) -> Any:
+        for letter in letters(*args, **more):
+            read.append(letter.task_id)
+            yield letter
+
+    monkeypatch.setattr(query, "letters", counting)
+    monkeypatch.setattr(canary, "STEP", 4)
+    names = [f"parked-{n}" for n in range(10)]
+    bury(*names, meta=Meta(replays=3))
+    steps = 1
+    wait = sweep(app, "run", None, begin=True)
+    while wait is not None:
+        wait = sweep(app, "run", None, begin=False)
+        steps += 1
+    assert (read, steps) == (names, 3)
+    assert sweep(app, "again", None, begin=True) is None
+    assert (read, [run.id for run in app.dlq.runs()]) == (names, ["run"])
+
+    bury("new")
+    bury("late", meta=Meta(replays=3))
+    sweep(app, "third", None, begin=True)
+    assert read[10:] == ["new", "late"][: len(read) - 10]
+    assert (app.dlq.runs()[0].total.replayed, app.dlq.count()) == (1, 11)
+
+    more = make_app(dlq_max_replays=4, dlq_canary_timeout=0)  # another rule: what was passed counts again
+    declare(more)
+    sweep(more, "fourth", None, begin=True)
+    assert app.dlq.count() == 10
+    redis_client.delete(app.keys.queue("default").stream(5))
+    assert app.dlq.purge() == 10
+    assert not redis_client.exists(app.keys.queue("default").dead_groups)
 
 
 def test_a_canary_that_does_not_end_keeps_its_kind(make_app: Any, bury: Bury, redis_client: Any) -> None:

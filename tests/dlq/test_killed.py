@@ -94,3 +94,17 @@ def test_a_hundred_thousand_are_replayed_once(app: TaskQ, redis_client: Any, spa
     assert app.dlq.count() == 0
     assert app.dlq.groups() == []
     assert sum(run.total.replayed for run in app.dlq.runs("default")) == count
+
+
+def test_a_purge_beside_a_replay_leaves_each_to_one_of_them(app: TaskQ, redis_client: Any, spawn: Spawn) -> None:
+    fill(app, redis_client, 2000)
+    common = ["--broker-url", app.config.broker_url, "--namespace", app.config.namespace, "--all"]
+    purging = ["-m", "taskq", "dlq", "purge", *common, "--yes"]
+    both = [spawn(*command(app)), spawn(*purging), spawn(*command(app)), spawn(*purging)]
+    assert [process.wait() for process in both] == [0, 0, 0, 0]
+    there = numbers(redis_client, app, "default")
+    replayed = sum(run.total.replayed for run in app.dlq.runs("default"))
+    purged = sum(int(process.output().split("purged ")[1].split()[0]) for process in both[1::2])
+    assert set(there.values()) <= {1}
+    assert (len(there), replayed + purged) == (replayed, 2000)
+    assert (app.dlq.count(), app.dlq.groups()) == (0, [])

@@ -10,7 +10,7 @@ key                          type    content                                    
 ``ns:{q}:levels``            set     priority levels in use besides the default         kept (at most 9)
 ``ns:{q}:delayed``           zset    due ms (Redis's clock): level digit and message    until promoted
 ``ns:{q}:dead``              stream  dead letters: message, evidence, fingerprint       until replayed or purged
-``ns:{q}:dead:groups``       hash    fingerprint -> how many, latest, its label; passed until the last is gone
+``ns:{q}:dead:groups``       hash    kind -> how many, latest, its label; what is passed    until the last is gone
 ``ns:{q}:dead:runs``         zset    id of a replay -> when it began, ms                TTL (the latest 100)
 ``ns:{q}:dead:run:<id>``     hash    what a replay was, how many came back and ended    TTL
 ``ns:{q}:consumers``         zset    consumer -> lease deadline ms (Redis's clock)      removed at stop

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 from taskq.checks import shown
-from taskq.dlq.letter import DeadLetter
+from taskq.dlq.letter import OTHER, DeadLetter
 from taskq.errors import ConfigError, UnknownOptionError
 from taskq.topic import check_instant
 
@@ -75,9 +75,9 @@ class Filter:
     def matches(self, letter: DeadLetter) -> bool:
         """Whether *letter*, which lies within :attr:`bounds`, is meant."""
         return (
-            (self.task is None or letter.task == self.task)
+            (self.fingerprint is None or _of_kind(letter, self.fingerprint))
+            and (self.task is None or letter.task == self.task)
             and (self.error is None or letter.evidence.error_type == self.error)
-            and (self.fingerprint is None or self.fingerprint in (letter.group, letter.fingerprint))
             and (self.text is None or _contains(letter, self.text.lower()))
         )
 
@@ -89,6 +89,13 @@ class Filter:
             if value is not None
         ]
         return ", ".join(parts) or "all"
+
+
+def _of_kind(letter: DeadLetter, fingerprint: str) -> bool:
+    if letter.group == fingerprint:
+        return True
+    # a letter in a group of its own kind has that group's fingerprint: no need to work it out
+    return letter.group in ("", OTHER) and letter.fingerprint == fingerprint
 
 
 def _contains(letter: DeadLetter, text: str) -> bool:

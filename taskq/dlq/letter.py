@@ -13,6 +13,8 @@ from taskq.dlq.fingerprint import fingerprint
 from taskq.errors import DecodeError
 from taskq.message import Edit, Failure, Message, decode
 
+OTHER = "other"
+"""The group of what came when there were a thousand groups already."""
 LABEL_TEXT = 200
 """Longest error text in a group's label, in characters."""
 

@@ -14,7 +14,7 @@ from taskq.broker.inspect import Execute
 from taskq.broker.keys import QueueKeys
 from taskq.checks import shown
 from taskq.dlq.filters import Filter
-from taskq.dlq.letter import DeadLetter, read_letter, unpack_label
+from taskq.dlq.letter import OTHER, DeadLetter, read_letter, unpack_label
 from taskq.errors import ConfigError
 
 PAGE = 500
@@ -25,8 +25,6 @@ READ_BYTES = 1_000_000
 """About so many bytes come with one read."""
 SCAN = 20_000
 """Most entries that one page looks at, unless told otherwise."""
-OTHER = "other"
-"""The group of what came when there were a thousand groups already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from taskq.dlq.replay import identity
 from taskq.errors import ImportFormatError
 
 FORMAT = 1
-_PAGE = 200
+_PAGE = 100
 _PAGE_BYTES = 1_000_000
 """A page of an import ends with the letter that brings it to so many bytes."""
 
@@ -41,8 +41,7 @@ def write_lines(file: IO[str], letters: Iterable[DeadLetter]) -> int:
     """Write *letters*, one line each; how many."""
     count = 0
     for letter in letters:
-        json.dump(_fields(letter), file, ensure_ascii=False)
-        file.write("\n")
+        file.write(json.dumps(_fields(letter), ensure_ascii=False) + "\n")
         count += 1
     return count
 

@@ -102,6 +102,21 @@ def test_restore_brings_back_once(bench: Any) -> None:
     assert bench.client.pttl(bench.keys.sent("two")) > 0
 
 
+def test_restore_counts_kinds_and_puts_what_is_beyond_a_thousand_into_one(bench: Any) -> None:
+    bench.client.hset(bench.keys.dead_groups, mapping={f"{field}:{n}": "1" for n in range(998) for field in "nlfe"})
+    sixes: list[Any] = []
+    for n in range(4):
+        for again in range(2):
+            sixes += (f"{n} {again}", f"{n * 2 + again + 1}-0", b"m", b"i", f"new{n}", f"label{again}")
+    assert bench.run(scripts.restore(bench.keys, sixes)) == 8
+    assert bench.run(scripts.restore(bench.keys, sixes)) == 0
+    told = bench.client.hmget(
+        bench.keys.dead_groups, "n:new0", "f:new0", "e:new0", "l:new0", "n:new1", "n:new2", "n:other"
+    )
+    assert told == [b"2", b"1-0", b"2-0", b"label1", b"2", None, b"4"]
+    assert [fields[b"g"] for _, fields in bench.client.xrange(bench.keys.dead)][-4:] == [b"other"] * 4
+
+
 def test_restore_takes_no_id_of_the_future(bench: Any) -> None:
     assert bench.run(scripts.restore(bench.keys, six("one", f"{bench.now_ms() + 3_600_000}-0"))) == 1
     assert int(left(bench)[0].partition(b"-")[0]) <= bench.now_ms()

@@ -313,7 +313,7 @@ def test_an_import_keeps_ids_where_it_can(app: TaskQ, bury: Bury, tmp_path: Path
         ({"message": None}, "line 2"),
         ({"id": "0-0"}, "its id is '0-0'"),
         ({"id": 7}, "its id is 7"),
-        ({"queue": "a{b}"}, "queue must be"),
+        ({"queue": "a{b}"}, "a queue's name must be"),
         ({"evidence": ...}, "'evidence' is missing"),
     ],
     ids=str,

@@ -30,7 +30,7 @@ logger = logging.getLogger("taskq.fifo")
 TURN = 0.02
 """Seconds between two looks of who has waited long enough, while another thread or coroutine receives."""
 
-FAREWELL = 1.0
+FAREWELL = 3.0
 """Longest seconds for each call of a consumer that ends: else its lease runs out."""
 
 

@@ -1,0 +1,81 @@
+"""FIFOs in the commands: shown like queues, not taken for queues of tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from support.process import Proc
+
+from taskq import TaskQ
+from taskq.cli import main
+from taskq.doctor import Finding, examine
+from taskq.errors import ExitCode
+from taskq.fifo.received import packed
+
+LONG = 60
+
+
+@pytest.fixture
+def taskq(redis_url: str, namespace: str) -> Callable[..., Any]:
+    """Runs a command with ``--json`` on the test's namespace and returns what it prints."""
+
+    def run(*arguments: str) -> Any:
+        result = CliRunner().invoke(main, [*arguments, "-b", redis_url, "--namespace", namespace, "--json"])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    return run
+
+
+@pytest.fixture
+def look(app: TaskQ) -> Callable[[], list[Finding]]:
+    """Examines the test's namespace; what is found besides the server itself."""
+    return lambda: [each for each in examine(app).findings if not each.check.startswith("server.")]
+
+
+def test_a_fifo_is_listed_with_its_items_and_consumers(app: TaskQ, taskq: Callable[..., Any]) -> None:
+    jobs = app.queue("jobs")
+    jobs.put_many([1, 2, 3])
+    item = jobs.get(timeout=LONG)
+    (shown,) = [queue for queue in taskq("queues") if queue["queue"] == "fifo:jobs"]
+    assert (shown["lag"], shown["pending"], shown["workers"]) == (2, 1, 1)
+    assert taskq("workers") == [], "a consumer is no worker"
+    item.ack()
+    assert jobs.purge() == 2
+
+
+def test_the_doctor_does_not_miss_a_worker_of_a_fifo(app: TaskQ, look: Callable[[], list[Finding]]) -> None:
+    jobs = app.queue("jobs")
+    jobs.put_many([1, 2])
+    assert look() == []
+    with jobs.get(timeout=LONG):
+        assert look() == []
+    assert jobs.purge() == 1
+
+
+def test_the_doctor_tells_of_an_item_that_waits_for_long(
+    app: TaskQ, look: Callable[[], list[Finding]], redis_client: Any
+) -> None:
+    jobs = app.queue("jobs")
+    keys = app.keys.queue("fifo:jobs")
+    redis_client.xadd(keys.stream(5), {"m": packed("old")[1]}, id="1000-1")
+    redis_client.sadd(app.keys.queues, "fifo:jobs")
+    (finding,) = look()
+    assert finding.check == "backlog.old"
+    assert finding.reason.startswith("FIFO jobs: the oldest of 1 items waits for ")
+    assert "app.queue('jobs').get()" in finding.remedy
+    assert jobs.purge() == 1
+
+
+def test_a_worker_that_is_pointed_at_a_fifo_says_what_to_do(
+    spawn: Callable[..., Proc], redis_url: str, namespace: str, tmp_path: Any
+) -> None:
+    (tmp_path / "pointed.py").write_text("from taskq import TaskQ\napp = TaskQ('pointed')\n")
+    flags = ["-A", "pointed:app", "-b", redis_url, "--namespace", namespace, "-Q", "fifo:jobs"]
+    worker = spawn("-m", "taskq", "worker", *flags)
+    assert worker.wait(LONG) == ExitCode.USAGE
+    assert "'fifo:jobs' is a FIFO: no worker reads it, but app.queue('jobs').get() does" in worker.output()

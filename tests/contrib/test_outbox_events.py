@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from support.process import Proc
 from support.wait import eventually
@@ -20,7 +21,8 @@ from support.worker import run_burst
 
 from taskq import ConfigError, Event, SerializationError, TaskQ, Topic, UnknownTopicError
 from taskq.contrib import dbapi
-from taskq.contrib.sqlalchemy import OutboxRelay, outbox
+from taskq.contrib.sql import relay as relaying
+from taskq.contrib.sqlalchemy import OutboxRelay, create_tables, outbox
 
 
 @pytest.fixture
@@ -251,6 +253,43 @@ def test_in_order_with_several_relays(app: TaskQ, engine: Engine, orders: Topic,
     empty(other)
     assert payloads(app) == list(range(20))
     run_burst(app)
+
+
+def test_a_relay_that_was_stopped_is_not_waited_for(
+    app: TaskQ, postgres_url: str, make_engine: Any, orders: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its page goes to another, and what it publishes late has been published before."""
+    monkeypatch.setattr(relaying, "LONGEST_HOLD_MS", 500)
+    engine = make_engine(postgres_url)
+    create_tables(engine)
+    with Session(engine) as session, session.begin():
+        outbox.publish_many(session, orders, range(10), key=lambda _: "one")
+    in_hand, go_on = threading.Event(), threading.Event()
+    errors: list[DBAPIError] = []
+
+    class Stopped(OutboxRelay):
+        def _publish(self, rows: Any) -> None:
+            in_hand.set()
+            assert go_on.wait(30)
+            super()._publish(rows)
+
+    def late() -> None:
+        try:
+            Stopped(engine, app, page=5).run_once()
+        except DBAPIError as error:
+            errors.append(error)
+
+    stopped = threading.Thread(target=late)
+    stopped.start()
+    try:
+        assert in_hand.wait(30)
+        other = OutboxRelay(engine, app, page=5)
+        eventually(lambda: (other.run_once(), rows(engine) == 0)[1], 30)
+    finally:
+        go_on.set()
+        stopped.join(30)
+    assert len(errors) == 1
+    assert payloads(app) == list(range(10)), "each once, in order"
 
 
 def test_a_row_that_is_no_event_holds_nothing_up(app: TaskQ, engine: Engine, orders: Topic, got: list[Event]) -> None:

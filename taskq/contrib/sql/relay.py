@@ -30,6 +30,8 @@ from taskq.errors import BrokerError, ConfigError, TaskqError
 
 logger = logging.getLogger("taskq.outbox")
 
+LONGEST_HOLD_MS = 60_000
+"""After so long PostgreSQL takes a page from a relay that was stopped, or whose host has gone without a word."""
 SHORTEST_PAUSE = 0.02
 """Seconds to the next look after an empty one; doubled up to the poll time while the outbox stays empty."""
 LONGEST_TROUBLE = 5.0
@@ -133,6 +135,7 @@ class OutboxRelay:
             if self._locks:
                 # whatever the user's engine says: in autocommit mode a lock ends with its statement
                 connection.execution_options(isolation_level="READ COMMITTED")
+                connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {LONGEST_HOLD_MS}"))
             rows = connection.execute(self._select, {"page": self._page}).all()
             if not self._locks:
                 connection.rollback()

@@ -57,7 +57,7 @@ def read_lines(file: Iterable[str], to: str | None = None) -> Iterator[Line]:
         ImportFormatError: a line is none that :func:`write_lines` has written; it says which.
     """
     if to is not None:
-        check_queue(to, "queue")
+        check_queue(to)
     for number, text in enumerate(file, 1):
         if text.strip():
             try:
@@ -134,7 +134,7 @@ def _fields(letter: DeadLetter) -> dict[str, Any]:
 def _letter(fields: Any) -> DeadLetter:
     if not isinstance(fields, dict) or fields.get("taskq_dead_letter") != FORMAT:
         raise ValueError(f'it must be an object with "taskq_dead_letter": {FORMAT}')
-    queue, entry = check_queue(fields["queue"], "queue"), fields["id"]
+    queue, entry = check_queue(fields["queue"]), fields["id"]
     if not isinstance(entry, str) or not is_entry(entry) or entry == "0-0":
         raise ValueError(f"its id is {entry!r}")
     data, evidence = (b64decode(fields[name], validate=True) for name in ("message", "evidence"))

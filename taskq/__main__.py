@@ -1,6 +1,17 @@
-"""``python -m taskq`` is the ``taskq`` command."""
+"""The ``taskq`` command, and ``python -m taskq``."""
 
-from taskq.cli import main
+import signal
+
+
+def main() -> None:
+    """Run the command line."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Ctrl-C while modules are imported ends the process as it ends others, without a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from taskq.cli import main as commands
+
+    commands(prog_name="taskq")
+
 
 if __name__ == "__main__":
-    main(prog_name="taskq")
+    main()

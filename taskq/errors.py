@@ -9,7 +9,8 @@
      │   │   ├─ ArgumentsError         (also TypeError) arguments that the task's function does not take
      │   │   ├─ ImportFormatError      a line that is no exported dead letter
      │   │   ├─ ScheduleError          a cron line, interval or time zone that cannot be used
-     │   │   └─ UnknownTopicError      a topic that this app has not declared
+     │   │   ├─ UnknownTopicError      a topic that this app has not declared
+     │   │   └─ UnknownGroupError      a group that has not begun to read its topic
      │   ├─ SerializationError         an argument or result that cannot be written to the wire
      │   ├─ DecodeError                bytes from Redis that are no message of ours
      │   ├─ UnknownTaskError           a task name that this app does not know
@@ -49,19 +50,29 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of the ``taskq`` commands."""
+    """Exit codes of the ``taskq`` commands.
+
+    A *name* that nothing has (of a queue, topic, group, task, job or schedule) is a slip of the pen: USAGE, and nothing
+    was done. An *id* (of a message or dead letter) that is not there is an answer, for messages come and go: FAILED.
+    What a filter such as ``--task`` leaves may be nothing: OK.
+
+    A service (``worker``, ``beat``, ``metrics``, ``dashboard``, ``outbox-relay``) and a view (``top``, ``--watch``,
+    ``--follow``) run until they are told to stop: the first Ctrl-C ends them with OK, for services SIGTERM as well.
+    Other commands have something to finish: Ctrl-C ends them with INTERRUPTED.
+    """
 
     OK = 0
     FAILED = 1
-    """The command ran and its answer is no: a check failed, a worker process died for good."""
+    """The command ran and its answer is no: a check failed, a question was answered with no, an id is not there, a
+    worker process died for good."""
     USAGE = 2
-    """Wrong flags, app path or settings."""
+    """Wrong flags, app path or settings, or a name that nothing has."""
     UNHEALTHY = 3
     """``taskq doctor`` found something by which tasks can be lost or do not run."""
     UNAVAILABLE = 69
     """Redis cannot be reached or refuses us (EX_UNAVAILABLE of sysexits.h)."""
     INTERRUPTED = 130
-    """A second signal: running tasks were handed back at once."""
+    """Ctrl-C before a command had finished; of a worker a second signal: running tasks were handed back at once."""
 
 
 class TaskqError(Exception):
@@ -87,6 +98,10 @@ class ScheduleError(ConfigError):
 
 class UnknownTopicError(ConfigError, LookupError):
     """A topic that this app has not declared."""
+
+
+class UnknownGroupError(ConfigError, LookupError):
+    """A group that has not begun to read its topic."""
 
 
 class SerializationError(TaskqError, TypeError):

@@ -10,8 +10,8 @@ from taskq.broker import topic_scripts, topics
 from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
 from taskq.broker.topics import PAGE, GroupStats, TopicStats
-from taskq.checks import check_count, shown
-from taskq.errors import ConfigError, UnknownTopicError
+from taskq.checks import check_count, check_flag, shown
+from taskq.errors import ConfigError, UnknownGroupError, UnknownTopicError
 from taskq.reader import EventReader
 from taskq.subscription import check_group, check_start
 from taskq.topic import Event, Topic, check_instant, epoch_ms
@@ -91,7 +91,7 @@ class EventStreams:
         self._check(topic)
         return topics.topic_stats(self._broker.execute, self._keys, topic).newest or "0-0"
 
-    def seek(self, topic: str, group: str, to: str | datetime) -> None:
+    def seek(self, topic: str, group: str, to: str | datetime, *, new: bool = False) -> None:
         """Have *group* go on reading somewhere else.
 
         What is in the group's queue already (at most 1,000 events) is handled in any case.
@@ -99,13 +99,18 @@ class EventStreams:
         Args:
             topic, group: whose position to set.
             to: ``"earliest"``, ``"latest"``, a datetime, or an event's id: that event is the next to be read.
+            new: also a group that has not begun to read: it begins there.
 
         Raises:
             UnknownTopicError: neither the app nor Redis knows the topic.
+            UnknownGroupError: the group has not begun to read, and *new* was not given.
             ConfigError: a group or place that cannot be used.
         """
         self._check(topic)
-        self._broker.run(topic_scripts.seek(self._keys.topic(topic), check_group(group), _place(to, "to")))
+        keys, place = self._keys.topic(topic), _place(to, "to")
+        call = topic_scripts.seek(keys, check_group(group), place, only_known=not check_flag(new, "new"))
+        if self._broker.run(call) is None:
+            raise self._unknown_group(topic, group, "new=True (taskq events seek --new) has it begin there")
 
     def replay(self, topic: str, group: str, start: str | datetime = "earliest", end: datetime | None = None) -> int:
         """Have *group*, and no other, handle events again that it has read already.
@@ -123,7 +128,8 @@ class EventStreams:
 
         Raises:
             UnknownTopicError: neither the app nor Redis knows the topic.
-            ConfigError: the group has read nothing yet; a place that cannot be used; an end before the start.
+            UnknownGroupError: the group has not begun to read.
+            ConfigError: a place that cannot be used; an end before the start.
         """
         self._check(topic)
         first = _place(start, "start")
@@ -135,7 +141,7 @@ class EventStreams:
         call = topic_scripts.reread(self._keys.topic(topic), check_group(group), first, end_ms, secrets.token_hex(8))
         count = int(self._broker.run(call))
         if count == -1:
-            raise ConfigError(f"group {group!r} of topic {topic!r} has read nothing yet: there is nothing to replay")
+            raise self._unknown_group(topic, group, "there is nothing to replay")
         if count == -2:
             raise ConfigError(f"100 replays of group {group!r} of topic {topic!r} wait already")
         return count
@@ -154,6 +160,10 @@ class EventStreams:
         """
         self._check(topic)
         return EventReader(self._broker, self._keys.topic(topic), check_group(group), check_start(start))
+
+    def _unknown_group(self, topic: str, group: str, hint: str) -> UnknownGroupError:
+        known = ", ".join(topics.group_names(self._broker.execute, self._keys, topic)) or "none"
+        return UnknownGroupError(f"no group {group!r} has begun to read topic {topic!r} (known are: {known}); {hint}")
 
     def _check(self, topic: str) -> None:
         named = isinstance(topic, str) and topic.isprintable()  # else Redis cannot be asked

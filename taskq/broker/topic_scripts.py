@@ -57,13 +57,14 @@ def relay_events(keys: TopicKeys, limits: tuple[int, int, int], events: Sequence
     )
 
 
-def seek(keys: TopicKeys, group: str, where: str, *, only_first: bool = False) -> Call:
+def seek(keys: TopicKeys, group: str, where: str, *, only_first: bool = False, only_known: bool = False) -> Call:
     """Set a group's position; answers the id after which it reads, and the number of events before that.
 
     *where* is ``earliest``, ``latest``, epoch ms as text, or ``after <event id>``. With *only_first*, a group that
-    has a position keeps it.
+    has a position keeps it. With *only_known*, one that has none gets none, and the answer is None.
     """
-    return Call(SEEK, (keys.events, keys.state), (group, where, keys.published, "1" if only_first else ""))
+    which = "new" if only_first else "known" if only_known else ""
+    return Call(SEEK, (keys.events, keys.state), (group, where, keys.published, which))
 
 
 class Group(NamedTuple):

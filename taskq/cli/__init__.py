@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import signal
+from typing import Any
 
 import click
+
+from taskq.errors import ExitCode
 
 COMMANDS = {
     "worker": "taskq.cli.worker",
@@ -41,6 +45,16 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name.replace("-", "_"))
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends it with one line and INTERRUPTED. Services handle it themselves."""
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see taskq.__main__
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("taskq: interrupted", err=True)
+            raise SystemExit(ExitCode.INTERRUPTED) from None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -10,6 +11,7 @@ import socket
 import click
 
 from taskq.cli.session import app_options, log_options, open_app, reporting_errors, setup_logging
+from taskq.cli.signals import stop_on_signal
 from taskq.errors import ConfigError
 
 DEFAULT_PORT = 8000
@@ -86,7 +88,11 @@ def dashboard(
         lifespan="off",
         timeout_graceful_shutdown=1,  # an open page's event stream never ends by itself
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(config)
+    # uvicorn's own way with signals is to raise them again when it has stopped, which would end this with an error
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    stop_on_signal(lambda: setattr(server, "should_exit", True))
+    server.run(sockets=[listener])
     site.close()
 
 

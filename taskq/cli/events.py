@@ -110,10 +110,11 @@ def groups(app: TaskQ, as_json: bool, names: tuple[str, ...]) -> None:
 
 @events.command()
 @passing_app
+@json_option
 @click.option("--key", metavar="KEY", help="Events of one key belong together.")
 @_topic
 @click.argument("payloads", nargs=-1, required=True, metavar="JSON...")
-def publish(app: TaskQ, key: str | None, topic: str, payloads: tuple[str, ...]) -> None:
+def publish(app: TaskQ, as_json: bool, key: str | None, topic: str, payloads: tuple[str, ...]) -> None:
     """Publish an event for each JSON value; "-" reads them from standard input, one to a line.
 
     The topic must be one that the app of -A declares, or that was published to before.
@@ -121,7 +122,7 @@ def publish(app: TaskQ, key: str | None, topic: str, payloads: tuple[str, ...]) 
     values = [_parsed(text) for text in _texts(payloads)]
     _declare(app, topic)
     count = app.publish_many(topic, values, key=None if key is None else lambda _: key)
-    click.echo(f"published {count}")
+    print_json({"topic": topic, "published": count}) if as_json else click.echo(f"published {count}")
 
 
 @events.command()
@@ -176,16 +177,21 @@ def replay(app: TaskQ, as_json: bool, group: str, start: datetime | None, end: d
 
 @events.command()
 @passing_app
+@json_option
 @_group
 @click.option("--to", "to", required=True, metavar="PLACE", help="earliest, latest, a TIME, or an event's id.")
+@click.option("--new", is_flag=True, help="Also a group that has not begun to read: it begins there.")
 @_topic
-def seek(app: TaskQ, group: str, to: str, topic: str) -> None:
+def seek(app: TaskQ, as_json: bool, group: str, to: str, new: bool, topic: str) -> None:
     """Have a group go on reading somewhere else: it skips what is before, and reads again what is after.
 
     What is in the group's queue already is handled in any case; "taskq purge TOPIC/GROUP" drops it.
     """
-    app.events.seek(topic, group, to if to in STARTS or _is_id(to) else _time(to))
+    app.events.seek(topic, group, to if to in STARTS or _is_id(to) else _time(to), new=new)
     (moved,) = [each for each in app.events.groups(topic) if each.group == group]
+    if as_json:
+        print_json({"topic": topic, "group": group, "position": moved.position, "unread": moved.unread})
+        return
     click.echo(f"group {group} reads after {moved.position}: {moved.unread} events to go")
 
 

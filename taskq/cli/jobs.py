@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskq.cli.output import print_table, printable
+from taskq.cli.output import print_json, print_table, printable
 from taskq.cli.session import app_options, json_option, open_app, reporting_errors
 from taskq.cli.watching import show as show_again
 from taskq.cli.watching import watch_option
@@ -62,17 +62,21 @@ def show(
 
 @jobs.command()
 @app_options
+@json_option
 @reporting_errors()
 @click.option("--at", metavar="TIME", help="The fire time whose window to read, ISO 8601 with its zone; default: now.")
 @click.argument("name")
-def run(app_path: str | None, broker_url: str | None, namespace: str | None, at: str | None, name: str) -> None:
+def run(
+    app_path: str | None, broker_url: str | None, namespace: str | None, as_json: bool, at: str | None, name: str
+) -> None:
     """Have a worker run a batch job. A window that was committed before is not done again."""
     app = open_app(app_path, broker_url, namespace, needs_code=True)
     try:
         fire_time = None if at is None else datetime.fromisoformat(at)
     except ValueError:
         raise click.BadParameter(f"{at!r} is no time: write 2026-11-02T01:00+01:00", param_hint="--at") from None
-    click.echo(app.jobs.run(name, fire_time).id)
+    task_id = app.jobs.run(name, fire_time).id
+    print_json({"name": name, "task_id": task_id}) if as_json else click.echo(task_id)
 
 
 def _print(found: list[JobProgress]) -> None:

@@ -9,7 +9,6 @@ import click
 
 from taskq.cli.output import print_json
 from taskq.cli.session import json_option, passing_app
-from taskq.errors import ConfigError
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
@@ -87,7 +86,7 @@ def _chosen(app: TaskQ, names: tuple[str, ...], everything: bool, *, new: bool =
     """The queues to act on.
 
     Raises:
-        ConfigError: a name that no queue has: a slip of the pen would else act on nothing, in silence.
+        UnknownQueueError: a name that no queue has: a slip of the pen would else act on nothing, in silence.
     """
     if bool(names) == everything:
         raise click.UsageError("which queues? Give their names, or --all")
@@ -95,8 +94,8 @@ def _chosen(app: TaskQ, names: tuple[str, ...], everything: bool, *, new: bool =
     if everything:
         return known
     for name in names:
-        if name not in known and not new:
-            raise ConfigError(f"no queue {name!r} in namespace {app.keys.namespace}; known are {', '.join(known)}")
+        if not new:
+            app.dlq.check_queue(name)
     return list(dict.fromkeys(names))
 
 

@@ -21,11 +21,19 @@ belongs into the environment: command lines can be read by every user of the mac
 | exit code | meaning |
 |---|---|
 | 0 | done; `taskq doctor`: healthy |
-| 1 | the command ran, and its answer is no; `taskq doctor`: warnings |
-| 2 | wrong flags, app path or settings |
+| 1 | the command ran, and its answer is no, or an id is not there; `taskq doctor`: warnings |
+| 2 | wrong flags, app path or settings, or a name that nothing has |
 | 3 | `taskq doctor`: errors |
 | 69 | Redis cannot be reached, or refuses us |
-| 130 | a second signal |
+| 130 | Ctrl-C before a command had finished; `taskq worker`: a second signal |
+
+The name of a queue, topic, group, task, job or schedule that nothing has is a slip of the pen: 2, and nothing is done.
+Messages and dead letters come and go, so an id that is not there is an answer: 1. What a filter such as `--task` leaves
+may be nothing: 0.
+
+A service (`worker`, `beat`, `metrics`, `dashboard`, `outbox-relay`) and a view (`top`, `--watch`, `--follow`) run until
+they are told to stop: the first Ctrl-C ends them with 0, for services SIGTERM as well. Other commands have something to
+finish: Ctrl-C ends them with 130.
 
 ## Completion
 

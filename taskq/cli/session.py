@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from taskq.errors import BrokerError, ConfigError, ExitCode, TaskqError
+from taskq.errors import BrokerError, ConfigError, ExitCode, TaskqError, UnknownQueueError, UnknownTaskError
 from taskq.logs import FORMATS, setup
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def reporting_errors() -> Iterator[None]:
 
 def exit_code(error: TaskqError) -> ExitCode:
     """The exit code that says what kind of error ended a command."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, (ConfigError, UnknownQueueError, UnknownTaskError)):
         return ExitCode.USAGE
     if isinstance(error, BrokerError):
         return ExitCode.UNAVAILABLE

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
-def stop_on_signal() -> threading.Event:
+def stop_on_signal(told: Callable[[], object] | None = None) -> threading.Event:
     """An event that the first SIGTERM or SIGINT sets; a second one ends the process at once.
 
     To be called from the main thread.
+
+    Args:
+        told: called at the first one too, inside the signal handler.
     """
     stop = threading.Event()
 
     def handle(number: int, _: FrameType | None) -> None:
         stop.set()
+        if told is not None:
+            told()
         signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGTERM, signal.SIGINT):

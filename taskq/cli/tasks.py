@@ -13,6 +13,7 @@ from taskq.cli.session import json_option, passing_app
 from taskq.cli.watching import show as show_view
 from taskq.cli.watching import watch_option
 from taskq.errors import ExitCode
+from taskq.message import check_id
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
@@ -59,6 +60,7 @@ def stats(app: TaskQ, queue: str | None, as_json: bool, watch: float | None) -> 
 
     Counted by the workers since a queue's first message, until 90 days after its last. Numbers are a few seconds old.
     """
+    _check_queue(app, queue)
     show_view(lambda: _totals(app, queue), _print_totals, _total_fields if as_json else None, watch)
 
 
@@ -80,6 +82,7 @@ def list_messages(
     from taskq.broker.messages import stored
     from taskq.message import TaskState
 
+    _check_queue(app, queue)
     wanted, keys = TaskState(_STATES[state]), app.keys.queue(queue)
 
     def read() -> list[Stored]:
@@ -98,7 +101,8 @@ def list_messages(
 @click.argument("id_", metavar="ID")
 def show(app: TaskQ, queue: str | None, as_json: bool, id_: str) -> None:
     """Show one message: where it is, its arguments, what came out."""
-    found = _describe(app, id_, [queue] if queue else app.known_queues())
+    _check_queue(app, queue)
+    found = _describe(app, check_id(id_, "ID"), [queue] if queue else app.known_queues())
     if as_json:
         print_json(found)
     else:
@@ -121,15 +125,30 @@ def show(app: TaskQ, queue: str | None, as_json: bool, id_: str) -> None:
 @json_option
 @click.argument("ids", nargs=-1, required=True, metavar="ID...")
 def revoke(app: TaskQ, queue: str | None, as_json: bool, ids: tuple[str, ...]) -> None:
-    """Stop messages: one that waits never starts, one that runs is cancelled."""
+    """Stop messages: one that waits never starts, one that runs is cancelled.
+
+    An ID of which there is no trace is remembered as revoked all the same: it may stand behind hundreds of others.
+
+    \b
+    exit codes   0 all were stopped, 1 there is no trace of one, or it has ended before
+    """
+    _check_queue(app, queue)
+    found = {id_: app.result(id_, queue=queue).status.value for id_ in ids}
     stopped = {id_: app.result(id_, queue=queue).revoke() for id_ in ids}
     if as_json:
-        print_json([{"id": id_, "revoked": done} for id_, done in stopped.items()])
+        print_json([{"id": id_, "revoked": done, "found": found[id_]} for id_, done in stopped.items()])
     else:
         for id_, done in stopped.items():
-            click.echo(f"{id_}: {'revoked' if done else 'has ended before'}")
-    if not all(stopped.values()):
+            trace = "" if found[id_] != "UNKNOWN" else ", but there is no trace of it"
+            click.echo(f"{id_}: {'revoked' if done else 'has ended before'}{trace}")
+    if not all(stopped.values()) or "UNKNOWN" in found.values():
         raise SystemExit(ExitCode.FAILED)
+
+
+def _check_queue(app: TaskQ, queue: str | None) -> None:
+    """Raise for a name that no queue has."""
+    if queue is not None:
+        app.dlq.check_queue(queue)
 
 
 def _totals(app: TaskQ, queue: str | None) -> dict[str, dict[str, TaskTotals]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,11 @@ import click
 
 from taskq.cli.session import app_options, log_options, open_app, reporting_errors, setup_logging
 from taskq.config import POOLS
+from taskq.errors import ExitCode
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
-    from taskq.errors import ExitCode
+    from taskq.scheduler.beside import BesideWorker
 
 logger = logging.getLogger("taskq.worker")
 
@@ -117,8 +117,10 @@ def serve(flags: Flags, member: Member | None = None) -> ExitCode:
     )
     process = Process(banner=member is None or member.index == 0)
     with contextlib.ExitStack() as beside:
+        beat = None
         if flags.beat and (member is None or member.index == 0):
-            beside.enter_context(beating(app))
+            beat = beside.enter_context(beating(app))
+            process.sound = beat.is_sound
         if member is not None:
             process.report = member.report
             process.parent = member.parent
@@ -128,7 +130,8 @@ def serve(flags: Flags, member: Member | None = None) -> ExitCode:
             process.health = address(flags.health_host, flags.health_port)
             if flags.metrics_port is not None:
                 beside.enter_context(serving_metrics(app, flags.metrics_host, flags.metrics_port))
-        return run_worker(app, options, process)
+        code = run_worker(app, options, process)
+        return ExitCode.FAILED if beat is not None and beat.died else code
 
 
 def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
@@ -191,18 +194,17 @@ def address(host: str, port: int | None) -> tuple[str, int] | None:
 
 
 @contextlib.contextmanager
-def beating(app: TaskQ) -> Iterator[None]:
+def beating(app: TaskQ) -> Iterator[BesideWorker]:
     """Fire the app's schedules from a thread meanwhile."""
     from taskq.scheduler.beat import Beat
+    from taskq.scheduler.beside import BesideWorker
 
-    stop = threading.Event()
-    thread = threading.Thread(target=Beat(app).run, args=(stop,), name="taskq-beat", daemon=True)
-    thread.start()
+    beside = BesideWorker(Beat(app))
+    beside.start()
     try:
-        yield
+        yield beside
     finally:
-        stop.set()
-        thread.join(timeout=5)
+        beside.stop()
 
 
 @contextlib.contextmanager

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from taskq import serialization
+from taskq import outcome, serialization
 from taskq.broker.keys import Keys
 from taskq.checks import shown
 from taskq.errors import DecodeError, UnknownTaskError
 from taskq.jobs.definition import Job
+from taskq.message import TaskState
 from taskq.topic import check_instant
 
 
@@ -24,7 +25,8 @@ class JobProgress:
     window: str
     queue: str
     status: str
-    """``never`` ran, ``running`` (or waiting to go on, when :attr:`error` says why), ``done``."""
+    """``never`` ran, ``running`` (or waiting to go on, when :attr:`error` says why), ``done``, or ``failed``: its
+    message became a dead letter, was revoked or has expired. A replay goes on from the last checkpoint."""
     run: str = ""
     """Task id of the last run."""
     start: datetime | None = None
@@ -91,7 +93,13 @@ class Jobs:
             BrokerError: Redis could not be asked.
         """
         job = self._job(name)
-        return progress_of(job, self._execute("HGETALL", self._keys.queue(job.queue).job(name)))
+        keys = self._keys.queue(job.queue)
+        flat = self._execute("HGETALL", keys.job(name))
+        progress = progress_of(job, flat)
+        if progress.status == "running":
+            # its message may have ended without the job's function: dead lettered, revoked, or its worker lost for good
+            return progress_of(job, flat, self._execute("GET", keys.result(progress.run)))
+        return progress
 
     def run(self, name: str, fire_time: datetime | None = None) -> Any:
         """Run a job now, or for the window of *fire_time*; a window that was committed is not done again.
@@ -114,9 +122,29 @@ class Jobs:
         raise UnknownTaskError(f"there is no batch job {shown(name)}; known are: {known}")
 
 
-def progress_of(job: Job, flat: Sequence[bytes]) -> JobProgress:
-    """How far *job* has come, by the fields and values of its hash; empty where it never ran."""
+def _ending(stored: bytes | None) -> dict[str, bytes]:
+    """The fields of a run whose message ended in another way than by success; it is known for ``failure_expires``."""
+    try:
+        ending = None if stored is None else outcome.unpack(stored)
+    except DecodeError:
+        ending = None
+    if ending is None or not ending.state.final or ending.state is TaskState.SUCCESS:
+        return {}
+    told = f"{ending.error_type}: {ending.error}" if ending.error_type else ending.error
+    return {"status": b"failed", "error": told.encode(errors="replace")}
+
+
+def progress_of(job: Job, flat: Sequence[bytes], stored: bytes | None = None) -> JobProgress:
+    """How far *job* has come.
+
+    Args:
+        job: which.
+        flat: the fields and values of its hash; empty where it never ran.
+        stored: the outcome of its last run's message, where there is one.
+    """
     record = dict(zip((field.decode(errors="replace") for field in flat[::2]), flat[1::2], strict=True))
+    if record.get("status") == b"running":
+        record |= _ending(stored)
 
     def text(field: str) -> str:
         return record.get(field, b"").decode(errors="replace")

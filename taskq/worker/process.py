@@ -18,7 +18,7 @@ from taskq.app import TaskQ
 from taskq.broker.aio import AsyncConnection
 from taskq.broker.durability import ServerSettings, server_settings
 from taskq.errors import ConfigError, ExitCode
-from taskq.worker.health import serve_health
+from taskq.worker.health import serving_health
 from taskq.worker.supervisor import READY_WITHIN
 from taskq.worker.worker import Worker, WorkerOptions
 
@@ -40,6 +40,8 @@ class Process:
     """Told every second when the worker last read its queues."""
     parent: int | None = None
     """The supervisor; when it is gone the worker drains."""
+    sound: Callable[[], bool] = lambda: True
+    """Whether what runs beside the worker is well; else the process is not ready."""
 
 
 def run_worker(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCode:
@@ -70,11 +72,9 @@ async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCod
     signals.install(supervised=process.parent is not None)
     async with contextlib.AsyncExitStack() as beside:
         if process.health is not None:
-            server = serve_health(*process.health, lambda: is_ready(worker))
-            beside.callback(server.server_close)
-            beside.push_async_callback(asyncio.to_thread, server.shutdown)
+            beside.enter_context(serving_health(*process.health, lambda: process.sound() and is_ready(worker)))
         if process.report is not None:
-            reporter = asyncio.create_task(_report(worker, process.report))
+            reporter = asyncio.create_task(_report(worker, process.report, process.sound))
             beside.callback(reporter.cancel)
         await worker.run()
     logger.info("stopped")
@@ -158,9 +158,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-async def _report(worker: Worker, report: Callable[[float], None]) -> None:
+async def _report(worker: Worker, report: Callable[[float], None], sound: Callable[[], bool]) -> None:
     while True:
-        if worker.last_fetch:
+        if worker.last_fetch and sound():
             report(worker.last_fetch)
         await asyncio.sleep(1 if worker.last_fetch else 0.02)
 

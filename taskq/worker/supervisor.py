@@ -122,7 +122,11 @@ class Supervisor:
             args=(member.index, os.getpid(), self._slate, member.family, *self._args),
             name=f"taskq-worker-{member.index}",
         )
-        process.start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:  # it inherits that: Ctrl-C reaches the whole group, and must not end it while it imports
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         member.process, member.started_at = process, time.monotonic()
         if self._signals and process.pid:  # it came while the process was being started, and passed it by
             os.kill(process.pid, signal.SIGTERM)

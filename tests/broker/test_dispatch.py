@@ -194,6 +194,15 @@ def test_a_position_stays_where_it_is_unless_it_is_to_be_moved(bench: Any, liste
     assert ear.heard() == [b"published"]
 
 
+def test_only_a_known_group_is_moved_when_asked_so(bench: Any) -> None:
+    publish(bench, 1, 2)
+    before = bench.snapshot()
+    assert bench.run(topic_scripts.seek(TOPIC, "g", "earliest", only_known=True)) is None
+    assert bench.snapshot() == before
+    seek(bench, "latest")
+    assert bench.run(topic_scripts.seek(TOPIC, "g", "earliest", only_known=True)) == [b"0-0", 0]
+
+
 def test_events_read_again_are_other_messages(bench: Any) -> None:
     publish(bench, 1)
     for _ in range(2):

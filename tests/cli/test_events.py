@@ -90,6 +90,11 @@ def test_replay_and_seek(run: Run, app: TaskQ, orders: list[Any]) -> None:
     assert "0 events to go" in run("seek", "orders", "--group", "g", "--to", "latest").output
 
 
+def test_a_new_group_begins_where_it_is_told_to(run: Run, orders: list[Any]) -> None:
+    begun = run("seek", "orders", "--group", "h", "--to", "earliest", "--new", "--json")
+    assert json.loads(begun.output) == {"topic": "orders", "group": "h", "position": "0-0", "unread": 3}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -97,7 +102,8 @@ def test_replay_and_seek(run: Run, app: TaskQ, orders: list[Any]) -> None:
         (("publish", "orders", "{"), "is no JSON"),
         (("replay", "orders", "--group", "g", "--from", "yesterday"), "is no time"),
         (("replay", "orders", "--group", "g", "--from", "1h", "--to", "2h"), "end must be after start"),
-        (("replay", "orders", "--group", "h"), "has read nothing yet"),
+        (("replay", "orders", "--group", "h"), "no group 'h' has begun to read topic 'orders' (known are: g)"),
+        (("seek", "orders", "--group", "h", "--to", "latest"), "no group 'h' has begun to read topic 'orders'"),
         (("replay", "orders"), "Missing option '--group'"),
         (("seek", "orders", "--group", "g", "--to", "nowhere"), "is no time"),
         (("tail", "orders", "--from", "99999999d"), "is no time"),

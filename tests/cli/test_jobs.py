@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from support.worker import running_worker
 
 from taskq.cli import main
+from taskq.errors import ExitCode
 from taskq.loading import load_app
 
 APP = """
@@ -48,6 +49,6 @@ def test_jobs_are_listed_shown_and_run(
     assert "settle" in run("list")
     assert "position:" in run("show", "settle")
     missing = CliRunner().invoke(main, ["jobs", "show", "-A", "jobshop:app", "nothing"])
-    assert missing.exit_code != 0
+    assert missing.exit_code == ExitCode.USAGE
     assert "settle" in missing.output
     app.close()

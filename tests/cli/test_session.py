@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from taskq.app import TaskQ
 from taskq.cli.session import app_options, open_app, reporting_errors, setup_logging
-from taskq.errors import BrokerUnavailableError, ConfigError, ExitCode, UnknownTaskError
+from taskq.errors import BrokerUnavailableError, ConfigError, DeadLetterNotFoundError, ExitCode, UnknownTaskError
 
 
 @pytest.fixture
@@ -75,7 +75,8 @@ def test_without_an_app_the_environment_decides(monkeypatch: pytest.MonkeyPatch)
     [
         (ConfigError("no such queue"), ExitCode.USAGE),
         (BrokerUnavailableError("gone"), ExitCode.UNAVAILABLE),
-        (UnknownTaskError("what?"), ExitCode.FAILED),
+        (UnknownTaskError("what?"), ExitCode.USAGE),
+        (DeadLetterNotFoundError("what?"), ExitCode.FAILED),
     ],
 )
 def test_errors_become_one_line_and_an_exit_code(

@@ -87,7 +87,7 @@ def test_messages_in_each_state(app: TaskQ, taskq: Any, table: Any, go: threadin
         assert taskq("tasks", "show", runs.id) == {
             "id": runs.id, "queue": "pay", "state": "SUCCESS", "attempt": 1, "result": 1
         }  # fmt: skip
-        assert taskq("tasks", "revoke", runs.id, exit_code=1) == [{"id": runs.id, "revoked": False}]
+        assert taskq("tasks", "revoke", runs.id, exit_code=1) == [{"id": runs.id, "revoked": False, "found": "SUCCESS"}]
     assert app.purge("pay", delayed=True) == 1
     assert taskq("tasks", "show", "0" * 32, exit_code=1) == {"id": "0" * 32, "state": "UNKNOWN"}
 
@@ -105,7 +105,9 @@ def test_statistics_of_each_task(app: TaskQ, taskq: Any, table: Any) -> None:
     assert (row["task"], row["queue"], row["success"], row["failure"], row["retry"]) == ("pay", "default", 2, 1, 0)
     assert row["runtime_seconds"] >= 0
     assert table("tasks")[1][:4] == ["pay", "default", "2", "1"]
+    app.pause("other")  # known from now on
     assert table("tasks", "stats", "--queue", "other") == [table("tasks")[0]]
+    app.resume("other")
     app.dlq.purge()
 
 

@@ -70,6 +70,32 @@ def test_since_last_takes_up_where_the_last_run_ended(orders: TaskQ) -> None:
     assert progress.position == orders.events.end("orders")
 
 
+def test_a_run_that_became_a_dead_letter_has_failed_and_a_replay_goes_on_with_it(orders: TaskQ) -> None:
+    broken = threading.Event()
+    broken.set()
+
+    @orders.batch_job(DAILY, source="orders", name="settle", page=10, max_retries=0)
+    def settle(window: Window) -> int:
+        count = 0
+        for page in window.pages():
+            count += len(page)
+            page.commit(count)
+            if broken.is_set():
+                raise OSError("no disk")
+        return count
+
+    orders.publish_many("orders", range(15))
+    with running_worker(orders):
+        run = orders.jobs.run("settle")
+        assert isinstance(run.get(timeout=20, propagate=False), TaskFailedError)
+        failed = orders.jobs.progress("settle")
+        assert (failed.status, failed.done, failed.error) == ("failed", 10, "OSError: no disk")
+        broken.clear()
+        orders.dlq.replay()
+        eventually(lambda: orders.jobs.progress("settle").status == "done")
+    assert orders.jobs.progress("settle").done == 15
+
+
 def test_a_failed_run_goes_on_from_its_last_checkpoint(orders: TaskQ) -> None:
     seen: list[int] = []
 

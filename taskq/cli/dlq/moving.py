@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from taskq.cli.dlq.options import queue_option, where_options
-from taskq.cli.session import passing_app
+from taskq.cli.output import print_json
+from taskq.cli.session import json_option, passing_app
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 @passing_app
 @queue_option
 @where_options
+@json_option
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path, allow_dash=True))
-def export_letters(app: TaskQ, queue: str | None, where: dict[str, Any], file: Path) -> None:
+def export_letters(app: TaskQ, queue: str | None, where: dict[str, Any], as_json: bool, file: Path) -> None:
     """Write dead letters into FILE, one JSON object a line; "-" is stdout. They stay where they are.
 
     Their bytes are kept exactly, so that "taskq dlq import" brings back what was there.
@@ -33,9 +35,10 @@ def export_letters(app: TaskQ, queue: str | None, where: dict[str, Any], file: P
     """
     if str(file) != "-":
         try:
-            click.echo(f"exported {app.dlq.export_to(file, queue=queue, **where)}")
+            count = app.dlq.export_to(file, queue=queue, **where)
         except OSError as error:
             raise click.BadParameter(f"{file} cannot be written: {error.strerror}", param_hint="FILE") from None
+        print_json({"file": str(file), "exported": count}) if as_json else click.echo(f"exported {count}")
         return
     with tempfile.TemporaryDirectory() as folder:  # whole or not at all, also into a pipe
         whole = Path(folder, "dead-letters")
@@ -47,8 +50,9 @@ def export_letters(app: TaskQ, queue: str | None, where: dict[str, Any], file: P
 @click.command("import")
 @passing_app
 @click.option("--queue", metavar="NAME", help="Put them all there, instead of where each was exported from.")
+@json_option
 @click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path, allow_dash=True))
-def import_letters(app: TaskQ, queue: str | None, file: Path) -> None:
+def import_letters(app: TaskQ, queue: str | None, as_json: bool, file: Path) -> None:
     """Bring dead letters back from FILE into the dead letter queue; "-" is stdin.
 
     The whole file is checked before anything is written. Importing it again within a day changes nothing, also when
@@ -58,16 +62,19 @@ def import_letters(app: TaskQ, queue: str | None, file: Path) -> None:
     taskq dlq import payments.jsonl
     """
     if str(file) != "-":
-        _report(*app.dlq.import_from(file, queue=queue))
+        _report(*app.dlq.import_from(file, queue=queue), as_json=as_json)
         return
     with tempfile.TemporaryDirectory() as folder:  # it is read twice
         whole = Path(folder, "stdin")
         with whole.open("w", encoding="utf-8") as lines:
             shutil.copyfileobj(sys.stdin, lines)
-        _report(*app.dlq.import_from(whole, queue=queue))
+        _report(*app.dlq.import_from(whole, queue=queue), as_json=as_json)
 
 
-def _report(new: int, known: int) -> None:
+def _report(new: int, known: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"imported": new, "known": known})
+        return
     click.echo(f"imported {new}")
     if known:
         click.echo(f"{known} are there, or were imported before", err=True)

@@ -90,9 +90,16 @@ def replay(
 @click.option("--args", "args_text", metavar="JSON", help="The positional arguments from now on, as a JSON array.")
 @click.option("--kwargs", "kwargs_text", metavar="JSON", help="The keyword arguments from now on, as a JSON object.")
 @_to
+@json_option
 @click.argument("id_", metavar="ID")
 def edit(
-    app: TaskQ, queue: str | None, args_text: str | None, kwargs_text: str | None, to: str | None, id_: str
+    app: TaskQ,
+    queue: str | None,
+    args_text: str | None,
+    kwargs_text: str | None,
+    to: str | None,
+    as_json: bool,
+    id_: str,
 ) -> None:
     """Replay one dead letter with other arguments.
 
@@ -107,6 +114,8 @@ def edit(
     if args is None and kwargs is None:
         raise click.UsageError("with which arguments? Give --args, --kwargs or both")
     app.load()
+    if queue is not None:
+        app.dlq.check_queue(queue)
     letter = app.dlq.get(id_, queue)
     if letter is not None and letter.message is not None:
         try:
@@ -115,7 +124,7 @@ def edit(
         except ValueError as error:
             raise click.UsageError(str(error)) from None
     app.dlq.edit(id_, args, kwargs, queue=queue, to=to)
-    click.echo("replayed 1")
+    print_json({"id": id_, "replayed": 1}) if as_json else click.echo("replayed 1")
 
 
 @click.command()
@@ -126,6 +135,7 @@ def edit(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 @skip_missing_option
+@json_option
 @ids_argument
 def purge(
     app: TaskQ,
@@ -135,6 +145,7 @@ def purge(
     yes: bool,
     dry_run: bool,
     skip_missing: bool,
+    as_json: bool,
     ids: tuple[str, ...],
 ) -> None:
     """Delete dead letters for good.
@@ -145,6 +156,8 @@ def purge(
     taskq dlq purge --queue emails --until 30d
     """
     check_choice(ids, queue, where, everything)
+    if queue is not None:
+        app.dlq.check_queue(queue)
     if not (yes or dry_run):
         click.confirm(f"Delete {_what(ids, queue, where)} for good?", abort=True)
     total = None if ids or where else app.dlq.count(queue)
@@ -152,7 +165,10 @@ def purge(
         count = app.dlq.purge(
             ids or None, queue=queue, dry_run=dry_run, skip_missing=skip_missing, progress=progress, **where
         )
-    click.echo(f"would purge {count}" if dry_run else f"purged {count}")
+    if as_json:
+        print_json({"purged": 0 if dry_run else count, "meant": count, "dry_run": dry_run})
+    else:
+        click.echo(f"would purge {count}" if dry_run else f"purged {count}")
 
 
 @click.command()

@@ -13,7 +13,7 @@ from taskq.cli.callfile import CallFile
 from taskq.cli.output import print_json, progress_bar
 from taskq.cli.session import app_options, exit_code, json_option, open_app, reporting_errors
 from taskq.cli.values import duration_or_instant_value, duration_value, instant_value, json_value
-from taskq.errors import BrokerUnavailableError, ConfigError, SerializationError, TaskqError
+from taskq.errors import BrokerUnavailableError, ConfigError, ExitCode, SerializationError, TaskqError
 
 if TYPE_CHECKING:
     from taskq.broker.producer import Outgoing
@@ -85,7 +85,7 @@ def call(
     passed over. Without, all of it is sent a second time.
 
     \b
-    exit codes  0 sent, 1 no such task, or interrupted, 2 wrong usage or a wrong line, 69 no Redis
+    exit codes  0 sent, 2 wrong usage, a wrong line or no such task, 69 no Redis, 130 Ctrl-C
     """
     if file is None and id_prefix is not None:
         raise click.UsageError("--id-prefix goes with --from; for one call write --task-id")
@@ -167,7 +167,7 @@ def _send_checked(calls: CallFile, file: Path, count: int | None) -> None:
             calls.send(lines, progress)
     except KeyboardInterrupt:
         click.echo(f"taskq: interrupted; {_so_far(calls)}", err=True)
-        raise
+        raise SystemExit(ExitCode.INTERRUPTED) from None
     except TaskqError as error:
         unsure = "; the next thousand may or may not have arrived" if isinstance(error, BrokerUnavailableError) else ""
         click.echo(f"taskq: {error}; {_so_far(calls)}{unsure}", err=True)

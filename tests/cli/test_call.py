@@ -143,7 +143,7 @@ def test_wrong_usage_sends_nothing(run: Run, app: TaskQ, arguments: tuple[str, .
 
 def test_no_such_task_and_no_app(run: Run) -> None:
     missing = run("addd", "-a", "[1]")
-    assert missing.exit_code == ExitCode.FAILED
+    assert missing.exit_code == ExitCode.USAGE
     assert "'addd' is not registered" in missing.output
     without = CliRunner().invoke(main, ["call", "add"])
     assert without.exit_code == ExitCode.USAGE
@@ -308,7 +308,7 @@ def test_ctrl_c_says_how_many_were_sent(
         lines.flush()
         eventually(lambda: len(sent()) == 2 * MAX_PER_CALL, 20)
         command.signal(signal.SIGINT)
-        assert command.wait() == ExitCode.FAILED, command.output()
+        assert command.wait() == ExitCode.INTERRUPTED, command.output()
     assert f"taskq: interrupted; {2 * MAX_PER_CALL} calls were sent" in command.output()
     assert "Traceback" not in command.output()
     assert len(sent()) == 2 * MAX_PER_CALL

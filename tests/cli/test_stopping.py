@@ -86,6 +86,7 @@ def test_ctrl_c_while_workers_start_leaves_no_traceback(
     assert "Traceback" not in workers.output()
 
 
+@pytest.mark.leaves_keys("a beat that dies does not take its leave")
 def test_a_worker_whose_beat_dies_stops_with_an_error_so_that_it_is_started_again(
     spawn: Spawn, environment: dict[str, str], tmp_path: Path, namespace: str, redis_client: Any
 ) -> None:

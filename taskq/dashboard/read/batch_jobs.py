@@ -29,5 +29,10 @@ def batch_jobs(app: TaskQ) -> tuple[list[JobProgress], int]:
     found = []
     for job, reply in zip(chosen, replies, strict=True):
         if job.source or (isinstance(reply, list) and reply):  # other schedules have no record
-            found.append(progress_of(job, reply if isinstance(reply, list) else []))
-    return found, commands
+            found.append((job, reply if isinstance(reply, list) else []))
+    endings = app.sync_broker.pipeline(
+        [("GET", app.keys.queue(job.queue).result(progress_of(job, flat).run)) for job, flat in found]
+    )
+    ended = [ending if isinstance(ending, bytes) else None for ending in endings]
+    commands += len(ended)
+    return [progress_of(job, flat, ending) for (job, flat), ending in zip(found, ended, strict=True)], commands

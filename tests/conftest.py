@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support import programs
@@ -28,7 +29,12 @@ _FAILED = pytest.StashKey[bool]()
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, also in a shell's background job: it ignores it, and so would every process that a test starts."""
+    """Hear Ctrl-C, also in a shell's background job: it ignores it, and so would every process that a test starts.
+
+    And give drawn examples the time that they take: how long that is says something about the machine alone.
+    """
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

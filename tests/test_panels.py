@@ -139,7 +139,7 @@ def test_every_panel_shows_something(server: EmbeddedRedis, targets: list[str], 
         eventually(
             answered, 40, lambda: "no data for:\n" + "\n".join(f"{one.panel}: {one.expression}" for one in missing)
         )
-        eventually(lambda: prometheus.query('taskq:task_failures:ratio_rate5m{task="shop.refuse"}'))
+        assert eventually(lambda: prometheus.query('taskq:task_failures:ratio_rate5m{task="shop.refuse"}'))
         if wanted := os.environ.get("TASKQ_WRITE_PANELS"):
             Path(wanted).write_text(table(asked, prometheus), "utf-8")
 

@@ -101,8 +101,8 @@ def test_async_calls_are_spooled_too(
         app.sender.close_loop()
 
     asyncio.run(main())
-    eventually(lambda: sorted(sent(redis_client, namespace)) == [0, 1, 2, 3, 4, 5])
     eventually(lambda: len(app.sender.spool) == 0)
+    assert sorted(sent(redis_client, namespace)) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_full_spool_raises_and_keeps_nothing(make_app: Any, proxy: FaultProxy, tmp_path: Path) -> None:

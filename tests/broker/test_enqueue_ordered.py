@@ -124,6 +124,8 @@ class LaneMachine(RuleBasedStateMachine):
     """Random calls, crashes, failures and purges against a plain list for each key."""
 
     bench: Any
+    compared = 0
+    """How often, in all examples."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,9 +210,11 @@ class LaneMachine(RuleBasedStateMachine):
         assert state == expected
         outside = sum(self.bench.client.xlen(stream) for stream in self.bench.streams)
         assert outside + self.bench.client.zcard(self.bench.keys.delayed) == sum(map(bool, self.queues.values()))
+        type(self).compared += 1
 
 
 def test_lanes_behave_as_lists(bench: Any) -> None:
     machine = type("Machine", (LaneMachine,), {"bench": bench})
     limits = settings(max_examples=8, stateful_step_count=30, deadline=None, database=None)
     run_state_machine_as_test(machine, settings=limits)
+    assert machine.compared, "the counts were compared after every step"

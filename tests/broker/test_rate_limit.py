@@ -207,7 +207,9 @@ steps = st.one_of(
 
 
 @given(steps=st.lists(steps, max_size=40), count=st.integers(1, 4))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_no_window_has_more_starts_than_the_limit(bench: Any, steps: list[Any], count: int) -> None:
     bench.client.flushdb()
     bench.register()

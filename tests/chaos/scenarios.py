@@ -12,22 +12,23 @@ from support.process import Proc
 from support.wait import eventually, wait_for_line
 
 from taskq import TaskQ
+from taskq.broker.keys import Keys
 
 from .checker import Facts, Judgement, judge
 from .cluster import NAMESPACE, QUEUE, Cluster
 from .history import Expect, Kind, Writer, read_sorted, unpack
-from .workload import check_of
+from .workload import GO, check_of
 
 LEASE = 0.6
 """Seconds; short, because a scenario waits for it to run out."""
-PATIENCE = 4.0
+PATIENCE = 60.0
 """Seconds after which what has not ended is stuck."""
+MUTANT_PATIENCE = 4.0
+"""The same where something is broken, and many a message never ends."""
 
 
 class Stage:
     """A cluster, and what scenarios do with it."""
-
-    patience = PATIENCE
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -93,12 +94,16 @@ class Stage:
         """Wait until *count* runs have come to their last line."""
         eventually(lambda: self._seen(Kind.END) >= count, 30)
 
+    def idle(self) -> None:
+        """Wait until a worker blocks on its queue."""
+        eventually(lambda: self.cluster.client.info("clients")["blocked_clients"])
+
     def _seen(self, kind: Kind) -> int:
         return sum(unpack(record).kind == kind for record in read_sorted(self.cluster.history))
 
     def finish(self, others: Iterable[Proc] = ()) -> Judgement:
         """Drain, stop everything, judge."""
-        stuck = self.cluster.drain(self.patience)
+        stuck = self.cluster.drain(MUTANT_PATIENCE if self.cluster.mutant else PATIENCE)
         self.cluster.stop([*others, *self.workers], timeout=2 if stuck or self.cluster.mutant else 10)
         self.close()
         return judge(self.facts(stuck))
@@ -119,6 +124,7 @@ class Stage:
 def plain(stage: Stage) -> Judgement:
     """Nothing goes wrong."""
     stage.worker()
+    stage.idle()
     stage.send(30)
     return stage.finish()
 
@@ -133,7 +139,7 @@ def doomed(stage: Stage) -> Judgement:
 def kill(stage: Stage) -> Judgement:
     """SIGKILL while tasks run."""
     first = stage.worker()
-    stage.send(6, sleep=0.3)
+    stage.send(6, sleep=1.5)
     stage.begun(4)
     stage.cluster.kill(first)
     stage.workers.remove(first)
@@ -144,11 +150,15 @@ def kill(stage: Stage) -> Judgement:
 def pause(stage: Stage) -> Judgement:
     """SIGSTOP for longer than the lease, while a task runs that ends after the pause."""
     first = stage.worker()
-    stage.send(1, sleep=2.8)
+    stage.send(1, "told")
     stage.begun(1)
     stage.worker()
     with stage.cluster.paused(first):
         stage.begun(2)
+    # both have a lease again, under whatever name; a broken worker may never have one
+    limit, consumers = time.monotonic() + 4 * stage.cluster.lease, Keys(NAMESPACE).queue(QUEUE).consumers
+    eventually(lambda: stage.cluster.client.zcard(consumers) == 2 or time.monotonic() > limit)
+    (stage.cluster.history / GO).touch()
     return stage.finish()
 
 
@@ -158,11 +168,13 @@ def lost_replies(stage: Stage) -> Judgement:
     proxy = stage.cluster.proxy
     assert proxy is not None
     eventually(lambda: stage._seen(Kind.OK) > 10)
-    while producer.running():  # it alone uses the proxy: every reply that is dropped is one of its own
-        begin = time.monotonic_ns()
+    while producer.running():
+        # it alone uses the proxy, and it has been answered since the last loss: this reply is that of a message
+        begin, lost, answered = time.monotonic_ns(), proxy.dropped, stage._seen(Kind.OK)
         proxy.drop_replies()
-        time.sleep(0.03)
+        eventually(lambda lost=lost: proxy.dropped > lost or not producer.running())
         stage.cluster.log.add("proxy drop", begin)
+        eventually(lambda answered=answered: stage._seen(Kind.OK) > answered or not producer.running())
     proxy.drop_replies(0)
     stage.worker()
     return stage.finish()
@@ -205,7 +217,7 @@ def cut_fetch(stage: Stage) -> Judgement:
     stage.worker()
     proxy = stage.cluster.proxy
     assert proxy is not None
-    time.sleep(0.3)  # until it blocks
+    stage.idle()
     begin = time.monotonic_ns()
     proxy.drop_replies()
     stage.send(1)
@@ -227,7 +239,7 @@ def old_release(stage: Stage) -> Judgement:
     """A task that only the next release knows."""
     old = stage.worker(env={"CHAOS_RELEASE": "old", "TASKQ_UNKNOWN_TASK_DELAY": "0.5"})
     stage.send(3, "newcomer")
-    wait_for_line(old, "is not known to this worker", timeout=1) if not stage.cluster.mutant else time.sleep(0.5)
+    wait_for_line(old, "is not known to this worker") if not stage.cluster.mutant else time.sleep(0.5)
     stage.worker(env={"TASKQ_UNKNOWN_TASK_DELAY": "0.5"})
     stage.cluster.stop([old])
     return stage.finish()
@@ -236,7 +248,7 @@ def old_release(stage: Stage) -> Judgement:
 def hurry(stage: Stage) -> Judgement:
     """Two SIGTERMs while tasks run: they are handed back."""
     first = stage.worker()
-    stage.send(4, sleep=0.6)
+    stage.send(4, sleep=1.2)
     stage.begun(4)
     begin = time.monotonic_ns()
     first.signal(signal.SIGTERM)
@@ -263,7 +275,7 @@ def outage(stage: Stage) -> Judgement:
     Not noted as a fault: after an outage nothing may run twice.
     """
     stage.worker()
-    stage.send(4, sleep=3.5)
+    stage.send(4, "told")
     stage.begun(4)
     proxy = stage.cluster.proxy
     assert proxy is not None
@@ -274,6 +286,9 @@ def outage(stage: Stage) -> Judgement:
     stage.cluster.server.restart()
     stage.worker(env={"TASKQ_BROKER_URL": stage.cluster.server.url})
     proxy.accept()
+    limit = time.monotonic() + 2 * stage.cluster.lease
+    eventually(lambda: stage._seen(Kind.BEGIN) > 4 or time.monotonic() > limit)
+    (stage.cluster.history / GO).touch()
     return stage.finish()
 
 
@@ -292,8 +307,10 @@ def _interrupt(stage: Stage, until: Callable[[], object]) -> None:
     assert proxy is not None
     begin = time.monotonic_ns()
     proxy.stall()
+    asked = proxy.requests
     until()
-    time.sleep(0.1)
+    eventually(lambda: proxy.requests > asked)
+    time.sleep(0.2)  # what was asked for may have been something else
     proxy.cut()
     proxy.resume()
     stage.cluster.log.add("proxy cut", begin)

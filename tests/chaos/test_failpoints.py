@@ -40,8 +40,6 @@ _KEY = f"{NAMESPACE}:{{{QUEUE}}}:"
 class Scene(Stage):
     """A stage with one armed process."""
 
-    patience = 15.0
-
     def __init__(self, cluster: Cluster, point: str) -> None:
         super().__init__(cluster)
         self._armed_at = time.monotonic_ns()
@@ -100,7 +98,7 @@ def rationed(scene: Scene) -> None:
 def idle_worker(scene: Scene) -> None:
     """A worker that blocks on empty queues when the load comes."""
     worker = scene.worker(env=scene.armed, wait=False)
-    time.sleep(0.4)
+    eventually(lambda: scene.cluster.client.info("clients")["blocked_clients"] or not worker.running())
     scene.mixed_load()
     scene.died(worker)
     scene.worker()

@@ -68,6 +68,8 @@ class Queue(RuleBasedStateMachine):
     """The model. Messages are known by their bytes."""
 
     url = ""
+    finished = 0
+    """Histories that were brought to their end."""
     deliveries = Bundle("deliveries")
     sent = Bundle("sent")
 
@@ -92,6 +94,7 @@ class Queue(RuleBasedStateMachine):
         """At the end everything can be brought to its end by one good worker."""
         try:
             self._finish_everything()
+            type(self).finished += 1
         finally:
             self.client.flushall()
             self.client.close()
@@ -452,6 +455,7 @@ def private_server() -> Iterator[EmbeddedRedis]:
 def test_every_order_of_steps_keeps_the_guarantees(private_server: EmbeddedRedis) -> None:
     machine = type("Queue", (Queue,), {"url": private_server.url})
     run_state_machine_as_test(machine, settings=SMALL)
+    assert machine.finished
 
 
 @pytest.mark.slow

@@ -58,6 +58,10 @@ def check_of(number: int) -> int:
 _writer: Writer | None = None
 
 
+GO = "go"
+"""The file whose presence ends ``told``."""
+
+
 def writer() -> Writer:
     """The history file of this process (a forked child opens its own)."""
     global _writer
@@ -100,6 +104,15 @@ def work(number: int, check: int, sleep: float = 0.0) -> int:
     run = _Run(number, check)
     if sleep:
         time.sleep(sleep)
+    return run.end()
+
+
+@app.task(name="told")
+def told(number: int, check: int, sleep: float = 0.0) -> int:
+    """Ends when the scenario says so."""
+    run = _Run(number, check)
+    while not (Path(os.environ["CHAOS_HISTORY"]) / GO).exists():
+        time.sleep(0.01)
     return run.end()
 
 

@@ -124,5 +124,5 @@ def test_following(spawn: Callable[..., Proc], app: TaskQ, orders: list[Any], re
     process = spawn("-m", "taskq", "events", "tail", "orders", "--follow", "-n", "1", env=environment)
     wait_for_line(process, '"three"$')
     app.publish("orders", "four")
-    wait_for_line(process, '"four"$')
+    assert wait_for_line(process, '"four"$')
     run_burst(app)

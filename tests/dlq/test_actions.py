@@ -204,7 +204,9 @@ def test_endings_in_another_queue_are_counted_too(app: TaskQ, bury: Bury) -> Non
     bury("a", "b")
     app.dlq.replay(to="slow")
     run_burst(app)
-    eventually(lambda: app.dlq.runs("default")[0].total.succeeded == 2)
+    eventually(lambda: app.dlq.runs("default")[0].total.ended == 2)
+    total = app.dlq.runs("default")[0].total
+    assert (total.succeeded, total.failed) == (2, 0)
 
 
 def test_at_most_once_endings_are_counted_too(app: TaskQ, bury: Bury) -> None:

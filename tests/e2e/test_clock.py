@@ -136,4 +136,4 @@ def test_set_back_a_dead_workers_lease_still_runs_out(clock: Clock, two_apps: li
     with running_worker(app):
         eventually(lambda: renewals(app, clock))
         clock.set(-HOUR)
-        eventually(done.is_set, timeout=4 * LEASE + 30)
+        assert eventually(done.is_set, timeout=4 * LEASE + 30)

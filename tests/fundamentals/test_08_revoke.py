@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import pytest
 from support.wait import eventually
@@ -70,7 +69,7 @@ def test_a_running_async_task_is_cancelled(app: TaskQ) -> None:
     async def wait_forever() -> None:
         running.set()
         try:
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
         finally:
             cleaned.set()
 
@@ -91,8 +90,7 @@ def test_a_running_thread_sees_that_it_should_stop(app: TaskQ) -> None:
     def work() -> str:
         running.set()
         context = current_task()
-        while not context.cancelled:
-            time.sleep(0.001)
+        eventually(lambda: context.cancelled)
         return "stopped early"
 
     with running_worker(app):

@@ -69,10 +69,12 @@ def test_bind_gives_it_as_the_first_argument(app: TaskQ) -> None:
 def test_async_tasks_do_not_see_each_other(app: TaskQ) -> None:
     import asyncio
 
+    pair = asyncio.Barrier(2)
+
     @app.task
     async def tell() -> bool:
         before = current_task().id
-        await asyncio.sleep(0.01)
+        await pair.wait()
         return current_task().id == before
 
     async def program() -> list[bool]:

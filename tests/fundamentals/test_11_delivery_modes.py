@@ -59,7 +59,7 @@ def test_commands_without_a_stored_result(make_app: Any, redis_client: Any, name
 
     with running_worker(app):
         mark.delay()
-        eventually(lambda: redis_client.get(key) == b"1")
+        assert eventually(lambda: redis_client.get(key)) == b"1"
 
 
 def test_a_transaction_takes_no_commands_that_block(make_app: Any) -> None:

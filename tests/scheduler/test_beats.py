@@ -102,8 +102,8 @@ def judge(app: TaskQ, ids: list[str], interval: float) -> tuple[int, int, int]:
 
 def run(
     app: TaskQ, client: Any, spawn: Spawn, path: Path, schedules: int, interval: float, wanted: int, pace: float
-) -> str:
-    """Have the beats fire at least *wanted* fire times among troubles every *pace* seconds; what came of it."""
+) -> tuple[dict[str, int], str]:
+    """Have the beats fire at least *wanted* times among troubles every *pace* seconds; the faults, and a report."""
     (path / "beats_shop.py").write_text(SHOP.format(schedules=schedules, interval=interval))
     seed = int(os.environ.get("TASKQ_TEST_SEED", random.randrange(10**6)))
     environment = {"TASKQ_BROKER_URL": app.config.broker_url, "TASKQ_NAMESPACE": app.config.namespace}
@@ -121,22 +121,23 @@ def run(
     report = (
         f"{expected} fire times, {BEATS} beats, {dict(fleet.troubles)}: {missed} missed, {double} double; seed {seed}"
     )
-    assert (missed, double) == (0, 0), report
-    assert expected >= wanted
-    return report
+    return {"missed": missed, "double": double, "short of": max(wanted - expected, 0)}, report
 
 
 @pytest.mark.slow
 def test_beats_that_die_and_stall_miss_nothing_and_double_nothing(
     app: TaskQ, redis_client: Any, spawn: Spawn, tmp_path: Path
 ) -> None:
-    run(app, redis_client, spawn, tmp_path, schedules=40, interval=0.5, wanted=240, pace=0.25)
+    faults, report = run(app, redis_client, spawn, tmp_path, schedules=40, interval=0.5, wanted=240, pace=0.25)
+    assert not any(faults.values()), report
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_2000_fire_times(app: TaskQ, redis_client: Any, spawn: Spawn, tmp_path: Path) -> None:
-    print("\n" + run(app, redis_client, spawn, tmp_path, schedules=40, interval=1, wanted=2_000, pace=0.3))
+    faults, report = run(app, redis_client, spawn, tmp_path, schedules=40, interval=1, wanted=2_000, pace=0.3)
+    assert not any(faults.values()), report
+    print(f"\n{report}")
 
 
 class SteppedClock:

@@ -244,7 +244,7 @@ def test_a_lost_lease_stops_the_batch_and_another_worker_runs_it(make_app: MakeA
         runs.append(True)
         if len(runs) == 1:
             first.set()
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         return [item.args[0] for item in items]
 
     results = collect.delay_many([(n,) for n in range(3)])
@@ -258,7 +258,7 @@ def test_a_lost_lease_stops_the_batch_and_another_worker_runs_it(make_app: MakeA
 def test_a_time_limit_is_that_of_the_whole_call(app: TaskQ) -> None:
     @app.task(batch=Batch(size=3, wait="30s"), time_limit=0.1, max_retries=0)
     async def collect(items: list[BatchItem]) -> None:
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()
 
     collect.delay_many([(n,) for n in range(3)])
     with running_worker(app):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import threading
 from collections.abc import Callable
@@ -303,7 +302,8 @@ def settle(window):
 
 def _killed_on_the_way(
     app: TaskQ, spawn: Spawn, tmp_path: Path, env: dict[str, str], events: int, kills: int, pool: str
-) -> None:
+) -> Any:
+    """What a job over *events* comes to whose worker is killed *kills* times on the way."""
     (tmp_path / "killed.py").write_text(JOB)
     app.topic("orders")
     for start in range(0, events, 50_000):
@@ -322,11 +322,13 @@ def _killed_on_the_way(
         worker.close() if pool == "processes" else worker.kill()
     worker = spawn(*command, env=env)
     got = result.get(timeout=100)
-    assert got["count"] == events
-    assert got["sums"] == {str(k): sum(range(k, events, 7)) for k in range(7)}
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
-    (tmp_path / "output").write_text(json.dumps(got))
+    return got
+
+
+def _each_once(events: int) -> dict[str, Any]:
+    return {"count": events, "sums": {str(k): sum(range(k, events, 7)) for k in range(7)}}
 
 
 @pytest.mark.slow
@@ -335,7 +337,8 @@ def test_killed_on_the_way_every_event_counts_once(
     make_app: MakeApp, spawn: Spawn, tmp_path: Path, redis_url: str, namespace: str, pool: str
 ) -> None:
     env = {"TASKQ_BROKER_URL": redis_url, "TASKQ_NAMESPACE": namespace, "PAGE": "20"}
-    _killed_on_the_way(make_app(lease_timeout=1, max_crashes=9), spawn, tmp_path, env, 6000, 1, pool)
+    app = make_app(lease_timeout=1, max_crashes=9)
+    assert _killed_on_the_way(app, spawn, tmp_path, env, 6000, 1, pool) == _each_once(6000)
 
 
 @pytest.mark.soak
@@ -349,4 +352,5 @@ def test_a_million_events_killed_five_times(
         "PAGE": "1000",
         "TASKQ_MAX_CRASHES": "20",
     }
-    _killed_on_the_way(make_app(lease_timeout=1), spawn, tmp_path, env, 1_000_000, 5, "threads")
+    app = make_app(lease_timeout=1)
+    assert _killed_on_the_way(app, spawn, tmp_path, env, 1_000_000, 5, "threads") == _each_once(1_000_000)

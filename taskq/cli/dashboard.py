@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import socket
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +15,18 @@ from taskq.cli.session import app_options, log_options, open_app, reporting_erro
 from taskq.cli.signals import stop_on_signal
 from taskq.errors import ConfigError
 
+if TYPE_CHECKING:
+    from taskq.dashboard.access import Credential
+
 DEFAULT_PORT = 8000
+SERVING: dict[str, Any] = {
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "lifespan": "off",
+    "timeout_graceful_shutdown": 1,  # an open page's event stream never ends by itself
+}
+"""How the web server runs."""
 
 logger = logging.getLogger("taskq.dashboard")
 
@@ -58,14 +70,7 @@ def dashboard(
         from taskq.dashboard import asgi
     except ModuleNotFoundError as error:
         raise ConfigError(f"the dashboard needs {error.name}; write: pip install 'taskq[dashboard]'") from error
-    from taskq.dashboard.access import load_credentials
-
-    credentials = load_credentials(os.environ, users)
-    if not credentials and not _is_loopback(host):
-        raise ConfigError(
-            f"--host {host} lets other machines in, and nobody would be asked for a password; set "
-            "TASKQ_DASHBOARD_PASSWORD or give --users FILE, or listen on 127.0.0.1"
-        )
+    credentials = _credentials(users, host)
     app = open_app(app_path, broker_url, namespace)
     if app_path is not None:
         app.load()
@@ -80,20 +85,29 @@ def dashboard(
     listener = _listen(host, port)
     port = listener.getsockname()[1]
     logger.info("the dashboard is on http://%s:%s", f"[{host}]" if ":" in host else host, port)
-    config = uvicorn.Config(
-        site,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        timeout_graceful_shutdown=1,  # an open page's event stream never ends by itself
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(uvicorn.Config(site, **SERVING))
     # uvicorn's own way with signals is to raise them again when it has stopped, which would end this with an error
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     stop_on_signal(lambda: setattr(server, "should_exit", True))
     server.run(sockets=[listener])
     site.close()
+
+
+def _credentials(users: str | None, host: str) -> tuple[Credential, ...]:
+    """Who may sign in; nobody need where only this machine can reach us.
+
+    Raises:
+        ConfigError: others can reach us, and nobody would be asked for a password.
+    """
+    from taskq.dashboard.access import load_credentials
+
+    credentials = load_credentials(os.environ, users)
+    if not credentials and not _is_loopback(host):
+        raise ConfigError(
+            f"--host {host} lets other machines in, and nobody would be asked for a password; set "
+            "TASKQ_DASHBOARD_PASSWORD or give --users FILE, or listen on 127.0.0.1"
+        )
+    return credentials
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -115,36 +115,14 @@ class Worker:
         run, execute = self._connection.run_call, self._connection.execute
         self._unparkers = {link.queue: Unparker(link, app.tasks, run, execute) for link in self._links}
         self._dispatchers = self._dispatchers_of(app)
-        self._retention = Retention(
-            config,
-            self._links,
-            self._connection.run_call,
-            lambda queue, reason, count: app.hooks.emit("dlq_removed", queue, reason, count),
-        )
-        self._control = Control(
-            app.address,
-            config.broker_connection_timeout,
-            self._links,
-            {app.keys.topic(name).published: each.wake for name, each in self._dispatchers.items()},
-            self._heard,
-            {app.keys.broadcast(name): name for name in app.broadcasts.names()},
-            self._told,
-        )
+        self._retention = Retention(config, self._links, run, self._tell_removed)
+        self._control = self._control_of(app)
         self._handling: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._reporter = Reporter(
             app.keys, self._links, config.lease_timeout, self._describe, lambda: self._fetcher.standing.registered
         )
-        self._keeper = LeaseKeeper(
-            app.address,
-            config,
-            self._links,
-            lambda: self._fetcher.standing.registered,
-            self._keeper_lost,
-            lambda queue, count: app.hooks.emit("recovered", queue, count),
-            self._reporter.tick,
-            lambda seconds: app.hooks.emit("renewed", seconds),
-        )
+        self._keeper = self._keeper_of(app)
         self._reporter.news = self._keeper.wake
 
     async def run(self) -> None:
@@ -217,6 +195,34 @@ class Worker:
         kinds = {task.is_async for task in self.app.tasks.values() if not task.name.startswith("taskq.")}
         chosen: list[Executor] = [self._sync] if False in kinds or not kinds else []
         return [*chosen, self._async] if True in kinds else chosen
+
+    def _control_of(self, app: TaskQ) -> Control:
+        """What listens for word to our queues, topics and broadcasts."""
+        return Control(
+            app.address,
+            app.config.broker_connection_timeout,
+            self._links,
+            {app.keys.topic(name).published: each.wake for name, each in self._dispatchers.items()},
+            self._heard,
+            {app.keys.broadcast(name): name for name in app.broadcasts.names()},
+            self._told,
+        )
+
+    def _keeper_of(self, app: TaskQ) -> LeaseKeeper:
+        """What renews our leases and takes over those of the dead."""
+        return LeaseKeeper(
+            app.address,
+            app.config,
+            self._links,
+            lambda: self._fetcher.standing.registered,
+            self._keeper_lost,
+            lambda queue, count: app.hooks.emit("recovered", queue, count),
+            self._reporter.tick,
+            lambda seconds: app.hooks.emit("renewed", seconds),
+        )
+
+    def _tell_removed(self, queue: str, reason: str, count: int) -> None:
+        self.app.hooks.emit("dlq_removed", queue, reason, count)
 
     def _dispatchers_of(self, app: TaskQ) -> dict[str, Dispatcher]:
         """By the name of a topic, what looks after those of its groups whose queues we serve."""

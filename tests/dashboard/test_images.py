@@ -82,6 +82,16 @@ def refresh_rates() -> int:
 def close_the_day() -> None: ...
 
 
+@app.batch_job(every(20), source="orders", page=20)
+def settle_orders(window) -> dict:
+    total = window.state or 0
+    for page in window.pages():
+        total += sum(event.payload["total"] for event in page)
+        time.sleep(0.5)
+        page.commit(total)
+    return {"turnover": round(total, 2)}
+
+
 @app.subscriber("orders", group="analytics")
 def count(event) -> None: ...
 
@@ -121,7 +131,9 @@ def test_pictures_of_every_page(
             for suffix, (window, colours) in WINDOWS.items():
                 page.set_viewport_size(window)
                 page.emulate_media(color_scheme=colours)
-                page.goto(address + path)
+                answer = page.goto(address + path)
+                assert answer is not None
+                assert answer.status == 200, path
                 page.wait_for_timeout(1200)
                 work(app, 0.3)
                 page.screenshot(path=folder / f"dashboard-{name}-{suffix}.png")
@@ -140,12 +152,14 @@ def addresses(app: TaskQ) -> dict[str, str]:
         "workers": "/workers",
         "tasks": "/tasks",
         "messages": "/messages?queue=emails&state=delayed",
+        "ended": "/ended",
         "message": f"/messages/{sent.id}?queue=images",
         "dlq": "/dlq",
         "letter": f"/dlq/letters/billing/{letter.entry}",
-        "edit": f"/dlq/letters/billing/{letter.entry}/edit",
+        "edit": f"/dlq/letter/edit/billing/{letter.entry}",
         "schedules": "/schedules",
         "schedule": "/schedules/shop.refresh_rates",
+        "batch-jobs": "/batch-jobs",
         "events": "/events",
         "topic": "/events/orders",
         "limits": "/limits",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import connect
+from support.chromium import DESK, chromium
 from support.process import Proc
 from support.wait import wait_for_line
 
@@ -28,6 +30,11 @@ LIMIT = 0.1
 COMMANDS = 20
 """Commands a second that Redis may get from open pages."""
 TABS = 3
+UPDATES = 20
+SHOWS = """(number) => {
+  const rows = [...document.querySelectorAll("tr")].filter((row) => row.innerText.includes("mail"));
+  return rows.some((row) => row.querySelector("[data-label=Waiting]")?.innerText === number);
+}"""
 
 
 def test_pages_are_quick_however_much_there_is(
@@ -90,13 +97,38 @@ def paths(app: TaskQ) -> list[str]:
     newest = app.sync_broker.execute("XREVRANGE", app.keys.queue("mail").stream(5), "+", "-", "COUNT", 1)
     return [
         *("/", "/?part=live", "/queues", "/queues/mail", "/live/past", "/workers", "/tasks", "/schedules", "/events"),
-        *("/limits", "/audit", "/messages?queue=mail", "/messages?queue=mail&state=newest"),
+        *("/limits", "/audit", "/ended", "/batch-jobs", "/messages?queue=mail", "/messages?queue=mail&state=newest"),
         *("/messages?queue=mail&state=delayed", "/messages?queue=mail&q=nowhere-to-be-found"),
         *("/dlq", "/dlq/letters", "/dlq/letters?text=nowhere-to-be-found", "/dlq/letters?text=order+7"),
         f"/dlq/letters/failing/{letter.entry}",
         f"/messages/{decode(newest[0][1][1]).task_id}?queue=mail&place=5@{newest[0][0].decode()}",
         f"/dlq/bulk?action=replay&fingerprint={letter.group}",
     ]
+
+
+def test_a_change_in_redis_is_seen_within_a_second(
+    private_redis: Callable[..., Any], spawn: Callable[..., Proc], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = private_redis()
+    app = TaskQ("followed", broker_url=server.url)
+    process = spawn("-m", "taskq", "dashboard", "--port", "0", env={"TASKQ_BROKER_URL": server.url})
+    address = wait_for_line(process, r"on (http://127\.0\.0\.1:\d+)")[1]
+    app.send_task("shop.add", queue="mail")
+    times = []
+    with chromium() as browser:
+        page = browser.new_page(viewport=DESK)
+        page.goto(address)
+        for number in range(2, UPDATES + 2):
+            page.wait_for_timeout(random.uniform(0, 1000))
+            app.send_task("shop.add", queue="mail")
+            began = time.perf_counter()
+            page.wait_for_function(SHOWS, arg=str(number), polling=10, timeout=20_000)
+            times.append(time.perf_counter() - began)
+    app.close()
+    median, worst = statistics.median(times), max(times)
+    with capsys.disabled():
+        print(f"\n{UPDATES} changes seen in the overview: median {median:.2f} s, longest {worst:.2f} s behind Redis")
+    assert median < 1
 
 
 def measured(url: str) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from taskq.scheduler.beat import Beat
 from taskq.worker import report
 
 Make = Callable[[Any], Browser]
+NAMED = "key-77aa01"
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +41,9 @@ def test_messages_that_ended_are_shown_with_outcome_runtime_and_worker(
     visitor = browser(open_site)
     with running_worker(app, queues=["alpha", "beta"]) as running:
         worked, failed = app.tasks["shop.work"].delay().id, app.tasks["shop.fail"].delay().id
-        eventually(lambda: all(one in visitor.get("/ended").text for one in (worked, failed)), 20)
+        eventually(lambda: all(one in visitor.get("/ended").text for one in (worked, failed)))
         worker = running.consumer.decode()
-    assert worker in visitor.get("/ended").text
+    assert f'title="{worker}"' in visitor.get("/ended").text
     for query, shown in {
         "queue=alpha": {worked},
         "outcome=failure": {failed},
@@ -95,11 +96,11 @@ def test_how_far_batch_jobs_have_come(app: TaskQ, make_app: Callable[..., TaskQ]
     with running_worker(app):
         assert visitor.post("/batch-job/run/settle").status == 303
         assert halfway.wait(20)
-        eventually(lambda: "50 %" in visitor.get("/batch-jobs").text, 20)
-        assert "4 of 8" in eventually(lambda: "settle" in (text := other.get("/batch-jobs").text) and text, 20)
+        eventually(lambda: "50 %" in visitor.get("/batch-jobs").text)
+        assert "4 of 8" in eventually(lambda: "settle" in (text := other.get("/batch-jobs").text) and text)
         go_on.set()
-        eventually(lambda: "100 %" in visitor.get("/batch-jobs").text, 20)
-        text = eventually(lambda: "paid" in (text := visitor.get("/batch-jobs").text) and text, 20)
+        eventually(lambda: "100 %" in visitor.get("/batch-jobs").text)
+        text = eventually(lambda: "paid" in (text := visitor.get("/batch-jobs").text) and text)
     assert "tok-5f1c9b" not in text
     assert other.post("/batch-job/run/settle").status == 404
     site.close()
@@ -113,7 +114,7 @@ def test_queues_of_event_groups_are_paused_resumed_and_purged(app: TaskQ, open_s
     queue = "orders/audit"
     with running_worker(app):
         app.publish("orders", {"n": 1})
-        eventually(lambda: queue in app.known_queues(), 20)
+        eventually(lambda: queue in app.known_queues())
     visitor = browser(open_site)
     assert f'action="/queue/pause/{queue}"' in visitor.get(f"/queues/{queue}").text
     assert visitor.post(f"/queue/pause/{queue}").header("location") == f"/queues/{queue}"
@@ -125,7 +126,7 @@ def test_queues_of_event_groups_are_paused_resumed_and_purged(app: TaskQ, open_s
     app.publish_many("orders", range(3))
     app.send_task("any", queue="default")
     with running_worker(app, queues=[queue]):
-        eventually(lambda: stats().lag >= 3, 20)
+        eventually(lambda: stats().lag >= 3)
     assert visitor.post(f"/queue/purge/{queue}", {"confirm": "orders"}).status == 303
     assert stats().lag >= 3, "the name was another"
     assert visitor.post(f"/queue/purge/{queue}", {"confirm": queue}).status == 303
@@ -141,10 +142,10 @@ def test_a_rate_limit_shows_what_it_allows_and_what_waits(app: TaskQ, open_site:
     app.tasks["announce"].delay_many([()] * 5)
     visitor = browser(open_site)
     with running_worker(app, queues=["partners"]):
-        text = eventually(lambda: "holding back" in (text := visitor.get("/limits").text) and text, 20)
+        text = eventually(lambda: "holding back" in (text := visitor.get("/limits").text) and text)
         assert "2/3600s" in text
         assert '<td class="n" data-label="Starts">2</td>' in text
-        eventually(lambda: '<td class="n" data-label="Waiting">3</td>' in visitor.get("/limits").text, 20)
+        eventually(lambda: '<td class="n" data-label="Waiting">3</td>' in visitor.get("/limits").text)
     app.purge("partners")
 
 
@@ -188,3 +189,29 @@ def cost_of(client: Any, action: Callable[[], object]) -> int:
                 return len(seen)
             seen += [command] if command["client_type"] != "lua" else []
     raise AssertionError
+
+
+def test_a_fifo_is_a_queue_like_others(app: TaskQ, open_site: Any, browser: Make) -> None:
+    jobs = app.queue("jobs")
+    jobs.put_many([{"order": n, "api_token": NAMED} for n in range(3)])
+    jobs.get(timeout=20).reject("not today")
+    visitor, queue = browser(open_site), "fifo:jobs"
+    (letter,) = app.dlq.list(queue)
+    for path in (
+        *("/", "/queues", f"/queues/{queue}", f"/messages?queue={queue}", f"/ended?queue={queue}", "/ended", "/tasks"),
+        *(f"/dlq?queue={queue}", "/dlq/letters", f"/dlq/letters/{queue}/{letter.entry}"),
+        f"/dlq/letter/edit/{queue}/{letter.entry}",
+        f"/messages/{letter.task_id}?queue={queue}",
+    ):
+        answer = visitor.get(path)
+        assert answer.status in (200, 303), path
+        assert NAMED not in answer.text, path
+    assert "no worker serves it" not in visitor.get("/").text
+    assert visitor.post(f"/queue/pause/{queue}").header("location") == f"/queues/{queue}"
+    assert "paused" in visitor.get(f"/queues/{queue}").text
+    assert visitor.post(f"/queue/resume/{queue}").status == 303
+    assert visitor.post(f"/dlq/letter/replay/{queue}/{letter.entry}").status == 303
+    assert jobs.get(timeout=20).value["api_token"] == NAMED
+    jobs.close()
+    assert visitor.post(f"/queue/purge/{queue}", {"confirm": queue}).status == 303
+    assert jobs.size() == 0

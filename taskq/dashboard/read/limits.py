@@ -18,7 +18,7 @@ class Limit:
     task: str
     queue: str
     rate: str
-    """Such as ``100/1s``; empty where the code is not known."""
+    """Such as ``100/s`` or ``5/60s``; empty where the code is not known."""
     starts: int
     """Starts that count in the present window, about."""
     allowed: int
@@ -56,7 +56,16 @@ def limits(app: TaskQ, queues: Sequence[str]) -> list[Limit]:
     rows = []
     for (task, queue), starts, parked in zip(chosen, counts[::2], counts[1::2], strict=True):
         limit = known.get(task)
-        rows.append(Limit(task, queue, str(limit or ""), _number(starts), limit.count if limit else 0, _number(parked)))
+        rows.append(
+            Limit(
+                task,
+                queue,
+                str(limit or "").replace("/1s", "/s"),
+                _number(starts),
+                limit.count if limit else 0,
+                _number(parked),
+            )
+        )
     return sorted(rows, key=lambda row: (-row.parked, row.task, row.queue))
 
 

@@ -25,7 +25,7 @@
      │   ├─ BrokerError                Redis did not do what was asked
      │   │   ├─ BrokerUnavailableError no connection, or no answer within the deadline
      │   │   │   └─ SpoolFullError     ... and the spool on local disk has no room
-     │   │   ├─ BrokerAuthError        wrong or missing user name or password
+     │   │   ├─ BrokerAuthError        wrong or missing user name or password, or a right that the user lacks
      │   │   └─ BrokerRefusedError     Redis answered with an error (full, read-only, wrong type ...)
      │   ├─ ResultTimeoutError         (also TimeoutError) ``get(timeout=...)`` ran out
      │   ├─ TaskFailedError            the task ended FAILURE; ``get()`` raises it
@@ -175,7 +175,7 @@ class SpoolFullError(BrokerUnavailableError):
 
 
 class BrokerAuthError(BrokerError):
-    """Redis refused the user name or password."""
+    """Redis refused the user name or password, or the user has no right to do that."""
 
 
 class BrokerRefusedError(BrokerError):

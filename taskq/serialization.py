@@ -67,6 +67,6 @@ def loads(data: bytes) -> Any:
 def unserializable(what: str, error: BaseException) -> SerializationError:
     """The error for a value without a wire form, with what to do about it."""
     return SerializationError(
-        f"{what} cannot be serialized: {error}. "
+        f"{what} cannot be serialized: {str(error).rstrip('.')}. "
         "Pass plain data (numbers, text, bytes, lists, dicts, datetimes), or an id to find the object by."
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -220,6 +221,7 @@ ASYNC = (
     "app.dlq.aruns", "app.dlq.areplay", "app.dlq.aedit", "app.dlq.apurge",
 )  # fmt: skip
 """They take what their relatives without the "a" take."""
+DOUBLED = re.compile(r"(?<!\.)\.\.(?!\.)|\S :|;;|not not")
 POSITIONAL = {"app.task", "task.delay", "Transaction.execute"}
 
 
@@ -236,9 +238,11 @@ def try_all(call: Callable[..., Any], what: str, valid: dict[str, Any], client: 
             told = f"{what}({name}={checks.shown(value):.60})"
             try:
                 call(*given.values()) if what in POSITIONAL else call(**given)
-            except TaskqError:
+            except TaskqError as error:
                 if writes() != before:
                     wrong.append(f"{told} was refused, and wrote something")
+                if DOUBLED.search(str(error)):
+                    wrong.append(f"{told} was refused in clumsy words: {error}")
             except Exception as error:
                 wrong.append(f"{told} raised {error!r:.200}")
             before = writes()

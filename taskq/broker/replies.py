@@ -8,7 +8,7 @@ from taskq.errors import BrokerAuthError, BrokerError, BrokerRefusedError, Broke
 
 _PASSING = ("LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "READONLY", "UNBLOCKED")
 """States of a server that end by themselves: a restart, a failover, a slow script."""
-_AUTH = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR invalid password", "ERR Client sent AUTH", "ERR AUTH")
+_AUTH = ("NOAUTH", "WRONGPASS", "ERR invalid password", "ERR Client sent AUTH", "ERR AUTH")
 
 
 def is_noscript(error: object) -> bool:
@@ -23,11 +23,13 @@ def is_nogroup(error: BaseException) -> bool:
 
 def broker_error(error: ReplyError) -> BrokerError:
     """Our error for one of Redis's."""
-    text = str(error)
+    text = str(error).rstrip(".")
     if text.startswith(_PASSING):
         return BrokerUnavailableError(f"Redis is not ready: {text}")
     if text.startswith(_AUTH):
-        return BrokerAuthError(f"Redis refused us: {text}. Check user and password in broker_url and the ACL")
+        return BrokerAuthError(f"Redis refused us: {text}; check user and password in broker_url")
+    if text.startswith("NOPERM"):
+        return BrokerAuthError(f"Redis lets this user not do that: {text}; taskq doctor says which rights it lacks")
     if text.startswith(("OOM", "-OOM")) or "OOM command not allowed" in text:
         return BrokerRefusedError(f"Redis has reached maxmemory: {text}")
     return BrokerRefusedError(f"Redis answered: {text}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from taskq import __version__
 from taskq.errors import ExitCode
 
 COMMANDS = {
@@ -59,7 +60,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-A", "--app", metavar="MODULE:APP", envvar="TASKQ_APP", help="Where the app is, such as shop.tasks:app.")
-@click.version_option(package_name="taskq")
+@click.version_option(__version__, message="taskq %(version)s")
 @click.pass_context
 def main(ctx: click.Context, app: str | None) -> None:
     """A fast, safe task queue on Redis streams.

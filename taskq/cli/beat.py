@@ -36,9 +36,10 @@ def beat(
     health_host: str,
     log_level: str,
     log_format: str,
+    log_also: tuple[str, ...],
 ) -> None:
     """Fire the app's schedules. Run as many as you like: each fire time is fired once."""
-    setup_logging(log_level, log_format)
+    setup_logging(log_level, log_format, log_also)
     app = open_app(app_path, broker_url, namespace, needs_code=True)
     from taskq.scheduler.beat import Beat
     from taskq.worker.health import serving_health

@@ -51,6 +51,7 @@ def dashboard(
     allowed_hosts: tuple[str, ...],
     log_level: str,
     log_format: str,
+    log_also: tuple[str, ...],
 ) -> None:
     """Serve the web dashboard.
 
@@ -63,7 +64,7 @@ def dashboard(
     TASKQ_DASHBOARD_VIEWER_PASSWORD somebody who only looks) or from a file with lines such as
     "operator alice <secret>" that only you can read. Never from the command line, where others would see it.
     """
-    setup_logging(log_level, log_format)
+    setup_logging(log_level, log_format, log_also)
     try:
         import uvicorn
 

@@ -33,13 +33,14 @@ def metrics(
     port: int,
     log_level: str,
     log_format: str,
+    log_also: tuple[str, ...],
 ) -> None:
     """Serve what is in Redis to Prometheus, read at each scrape: queues, workers, Redis itself.
 
     Without -A the address of Redis comes from --broker-url or the environment. While Redis is away the endpoint
     answers with taskq_up 0.
     """
-    setup_logging(log_level, log_format)
+    setup_logging(log_level, log_format, log_also)
     app = open_app(app_path, broker_url, namespace)
     from prometheus_client.core import CollectorRegistry
 

@@ -42,6 +42,7 @@ def outbox_relay(
     create_tables: bool,
     log_level: str,
     log_format: str,
+    log_also: tuple[str, ...],
 ) -> None:
     """Send the messages and publish the events that wait in a database's outbox.
 
@@ -55,7 +56,7 @@ def outbox_relay(
     \b
     exit codes  0 stopped, 1 the database cannot be used, 2 wrong usage, 69 no Redis
     """
-    setup_logging(log_level, log_format)
+    setup_logging(log_level, log_format, log_also)
     engine = open_engine(database_url)
     from taskq.contrib import sqlalchemy
 

@@ -69,7 +69,7 @@ def json_option(command: F) -> F:
 
 
 def log_options(command: F) -> F:
-    """Add ``-l/--log-level`` and ``--log-format``: the parameters of :func:`taskq.logs.setup`."""
+    """Add ``-l/--log-level``, ``--log-format`` and ``--log-also``: the parameters of :func:`taskq.logs.setup`."""
     options = (
         click.option(
             "-l",
@@ -90,6 +90,9 @@ def log_options(command: F) -> F:
             envvar="TASKQ_LOG_FORMAT",
             show_default=True,
             help="text for people, json for one object per line.",
+        ),
+        click.option(
+            "--log-also", multiple=True, metavar="LOGGER", help="Show this logger of the app too; again for more."
         ),
     )
     for option in reversed(options):

@@ -67,7 +67,6 @@ class Flags:
 @click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /live and /ready.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of the health endpoint.")
 @log_options
-@click.option("--log-also", multiple=True, metavar="LOGGER", help="Show this logger of the app too; again for more.")
 @reporting_errors()
 def worker(queues: str | None, workers: int, **given: object) -> None:
     """Run tasks.

@@ -10,8 +10,11 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from hiredis import ReplyError
 
 from taskq.app import TaskQ
+from taskq.broker.replies import broker_error
+from taskq.cli import main
 from taskq.cli.session import app_options, open_app, reporting_errors, setup_logging
 from taskq.errors import BrokerUnavailableError, ConfigError, DeadLetterNotFoundError, ExitCode, UnknownTaskError
 
@@ -23,6 +26,28 @@ def quiet_logger() -> Iterator[logging.Logger]:
     before = (logger.handlers[:], logger.level, logger.propagate)
     yield logger
     logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.mark.parametrize("name", ["worker", "beat", "metrics", "dashboard", "outbox-relay"])
+def test_every_service_takes_the_same_logging_options(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    taken = {option for parameter in command.params for option in parameter.opts}
+    assert taken >= {"--log-level", "--log-format", "--log-also"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("NOAUTH Authentication required.", "NOAUTH Authentication required; check user and password in broker_url"),
+        ("NOPERM this user has no permissions to run the 'info' command", "taskq doctor says which rights it lacks"),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", "Redis answered: WRONGTYPE"),
+    ],
+)
+def test_what_redis_refuses_is_told_in_whole_sentences(answer: str, said: str) -> None:
+    told = str(broker_error(ReplyError(answer)))
+    assert said in told
+    assert ".." not in told
 
 
 @click.group()

@@ -36,6 +36,8 @@ HOLD_MS = 60_000
 """How long a permit waits for a message that was moved back into its queue."""
 MAX_PER_CALL = 1000
 """Most messages in one call: Lua's ``unpack`` fails near 8,000 values, and a call must stay short."""
+MAX_DELAYED_PER_CALL = 250
+"""Most messages in one call that puts them aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ def mark(keys: QueueKeys, stream: bytes, consumer: bytes, entry: bytes, isolated
     return Call(MARK, (keys.consumers, stream), (consumer, entry, int(isolated)))
 
 
-def promote(keys: QueueKeys, page: int = 500) -> Call:
+def promote(keys: QueueKeys, page: int = 250) -> Call:
     """Due delayed messages into their streams; answers ``[moved, ms to the next]``."""
     return Call(PROMOTE, (keys.delayed, keys.levels, keys.prefix), (page, keys.wake, str(DEFAULT_PRIORITY)))
 

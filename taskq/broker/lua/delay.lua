@@ -15,12 +15,15 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
 if KEYS[3] and redis.call('EXISTS', KEYS[3]) == 1 then return false end
 local due, earliest
+local words = {}
 for i = 5, #ARGV, 2 do
   due = ARGV[i]
   if string.sub(due, 1, 1) == '+' then due = now + tonumber(string.sub(due, 2)) else due = tonumber(due) end
-  redis.call('ZADD', KEYS[2], string.format('%.0f', due), ARGV[i + 1])
+  words[#words + 1] = string.format('%.0f', due)
+  words[#words + 1] = ARGV[i + 1]
   if not earliest or due < earliest then earliest = due end
 end
+redis.call('ZADD', KEYS[2], unpack(words))
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if KEYS[3] then redis.call('SET', KEYS[3], '1', 'PX', math.max(due - now, 0) + ARGV[4]) end
 if earliest and (not head or earliest < tonumber(head)) then redis.call('PUBLISH', ARGV[3], 'delayed') end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from support.process import Proc
 from support.wait import eventually
@@ -22,7 +24,7 @@ from support.worker import run_burst
 from taskq import ConfigError, Event, SerializationError, TaskQ, Topic, UnknownTopicError
 from taskq.contrib import dbapi
 from taskq.contrib.sql import relay as relaying
-from taskq.contrib.sqlalchemy import OutboxRelay, create_tables, outbox
+from taskq.contrib.sqlalchemy import OutboxRelay, create_tables, once, outbox
 
 
 @pytest.fixture
@@ -183,6 +185,28 @@ def test_plain_connections_write_it_too(app: TaskQ, engine: Engine, orders: Topi
         plain.commit()
     assert OutboxRelay(engine, app).run_once() == 3
     assert payloads(app) == [1, 2, 3]
+
+
+def test_from_an_async_session(app: TaskQ, postgres_url: str, make_engine: Any, orders: Topic) -> None:
+    engine = make_engine(postgres_url)
+    create_tables(engine)
+
+    @app.task(name="note")
+    def note(x: int) -> None: ...
+
+    async def place(order: int) -> None:
+        database = create_async_engine(postgres_url)
+        async with AsyncSession(database) as session, session.begin():
+            if await session.run_sync(once, task_id="order-7"):
+                await session.run_sync(outbox.publish, orders, order, key="customer-7")
+                await session.run_sync(outbox.delay, note, order)
+        await database.dispose()
+
+    asyncio.run(place(7))
+    asyncio.run(place(8))
+    assert OutboxRelay(engine, app).run_once() == 2
+    assert payloads(app) == [7]
+    run_burst(app)
 
 
 def test_the_relay_needs_no_code_of_the_app(

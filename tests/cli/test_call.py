@@ -272,6 +272,15 @@ def test_without_redis(shop: None, lines: Lines, monkeypatch: pytest.MonkeyPatch
     assert "0 calls were sent; the next thousand may or may not have arrived" in result.output
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """A command that another test ran in this process may have left its own handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_an_interrupt_waits_for_the_page_on_its_way() -> None:
     lived_through: list[int] = []
 

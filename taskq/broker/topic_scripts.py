@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -20,14 +19,8 @@ COMMIT = load("commit")
 TRIM = load("trim")
 
 PAGE = 500
-"""Most events copied into one queue by one call."""
-MOST_COPIES = 1000
-"""Most copies made by one call, for all its groups together; a group gets a hundred at least."""
-MOST_GROUPS = 8
-"""Most groups that one call looks at."""
-PAGE_BYTES = 1_000_000
-"""Bytes of payloads after which a call copies no more."""
-MOST_WAITING = 2000
+"""Most events copied by one call."""
+MOST_WAITING = 1000
 """Copies that wait in a group's queue at most."""
 
 
@@ -67,32 +60,14 @@ def seek(keys: TopicKeys, group: str, where: str, *, only_first: bool = False, o
     return Call(SEEK, (keys.events, keys.state), (group, where, keys.published, which))
 
 
-class Group(NamedTuple):
-    """A group as the dispatch script must know it."""
-
-    queue: QueueKeys
-    name: str
-    task: str
-    ordered: bool = False
-
-
-def dispatch(keys: TopicKeys, groups: Sequence[Group]) -> Call:
-    """Events into the queues of at most :data:`MOST_GROUPS` groups of one topic.
-
-    Answers for each group ``[copied, missed, what next]``, see the ``NEXT_`` constants.
-    """
-    page = min(PAGE, max(MOST_COPIES // len(groups) // 100, 1) * 100)
-    streams = [key for group in groups for key in (group.queue.stream(DEFAULT_PRIORITY), group.queue.delayed)]
-    words = [
-        word
-        for group in groups
-        for word in (
-            *(group.name, msgspec.msgpack.encode(group.task)),
-            *("1" if group.ordered else "", group.queue.prefix),
-        )
-    ]
-    own = (page, MOST_WAITING, PAGE_BYTES // len(groups))
-    return Call(DISPATCH, (keys.events, keys.state, *streams), (*own, *words))
+def dispatch(keys: TopicKeys, queue: QueueKeys, group: str, task: str, *, ordered: bool = False) -> Call:
+    """Events into the group's queue; answers ``[copied, missed, what next]``, see the ``NEXT_`` constants."""
+    packed = msgspec.msgpack.encode(task)
+    return Call(
+        DISPATCH,
+        (keys.events, keys.state, queue.stream(DEFAULT_PRIORITY), queue.delayed),
+        (group, packed, PAGE, MOST_WAITING, "1" if ordered else "", queue.prefix),
+    )
 
 
 def reread(keys: TopicKeys, group: str, first: str, end_ms: int | None, token: str) -> Call:

@@ -17,6 +17,8 @@ from taskq.worker.link import QueueLink
 
 logger = logging.getLogger("taskq.worker")
 
+PUBLISHED = "published"
+"""What is published on a topic's channel, when its dispatchers sleep."""
 WORDS = ("delayed", "levels", "revoked", "paused", "parked")
 """What can be published: an earlier delayed message, a new priority level, a revocation (and its id), a pause or its
 end, a message parked behind a rate limit."""
@@ -29,7 +31,7 @@ class Control:
         address: where Redis is.
         connect_timeout: seconds for one attempt to connect.
         links: the queues.
-        topics: for each topic's channel, what is called when events were published and its dispatchers sleep.
+        topics: for each topic's channel, the queues of its groups.
         heard: called with the link and the words of a message.
         broadcasts: for each channel of live broadcasts, its name.
         told: called with the name and bytes of a broadcast.
@@ -40,7 +42,7 @@ class Control:
         address: Address,
         connect_timeout: float,
         links: Sequence[QueueLink],
-        topics: Mapping[bytes, Callable[[], None]],
+        topics: Mapping[bytes, Sequence[QueueLink]],
         heard: Callable[[QueueLink, list[str]], None],
         broadcasts: Mapping[bytes, str],
         told: Callable[[str, bytes], None],
@@ -76,8 +78,8 @@ class Control:
             self._connection.close()
 
     def _pushed(self, reply: list[bytes]) -> None:
-        if (published := self._topics.get(reply[1])) is not None:
-            published()
+        for subscribed in self._topics.get(reply[1], ()):
+            self._heard(subscribed, [PUBLISHED])
         if reply[0] == b"message" and reply[1] in self._broadcasts:
             self._told(self._broadcasts[reply[1]], reply[2])
         link = self._links.get(reply[1])

@@ -19,7 +19,7 @@ from taskq.broker.workers import WorkerRecord
 from taskq.config import FIFO, is_fifo
 from taskq.errors import BrokerError, ConfigError
 from taskq.lease import LeaseKeeper, consumer_name
-from taskq.subscription import Subscription
+from taskq.worker import control
 from taskq.worker.batch_runner import runner_of
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.control import Control
@@ -202,7 +202,7 @@ class Worker:
             app.address,
             app.config.broker_connection_timeout,
             self._links,
-            {app.keys.topic(name).published: each.wake for name, each in self._dispatchers.items()},
+            self._links_by_topic(),
             self._heard,
             {app.keys.broadcast(name): name for name in app.broadcasts.names()},
             self._told,
@@ -225,16 +225,22 @@ class Worker:
         self.app.hooks.emit("dlq_removed", queue, reason, count)
 
     def _dispatchers_of(self, app: TaskQ) -> dict[str, Dispatcher]:
-        """By the name of a topic, what looks after those of its groups whose queues we serve."""
-        ours: dict[str, list[Subscription]] = {}
-        for link in self._links:
-            if (subscription := app.subscriptions.get(link.queue)) is not None:
-                ours.setdefault(subscription.topic, []).append(subscription)
-        run, execute = self._connection.run_call, self._connection.execute
+        """One dispatcher for each of our queues that gets the events of a topic."""
         return {
-            topic: Dispatcher(app.keys, subscriptions, run, execute, self._trimmed_unread)
-            for topic, subscriptions in ours.items()
+            link.queue: Dispatcher(
+                app.keys, subscription, self._connection.run_call, self._connection.execute, self._trimmed_unread
+            )
+            for link in self._links
+            if (subscription := app.subscriptions.get(link.queue)) is not None
         }
+
+    def _links_by_topic(self) -> dict[bytes, list[QueueLink]]:
+        found: dict[bytes, list[QueueLink]] = {}
+        for link in self._links:
+            if link.queue in self._dispatchers:
+                topic = self.app.subscriptions[link.queue].topic
+                found.setdefault(self.app.keys.topic(topic).published, []).append(link)
+        return found
 
     def _trimmed_unread(self, queue: str, count: int) -> None:
         logger.error("group %s: its topic dropped %d events before the group saw them", queue, count)
@@ -346,6 +352,8 @@ class Worker:
         match words:
             case ["delayed"]:
                 self._promoters[link.queue].wake()
+            case [control.PUBLISHED]:
+                self._dispatchers[link.queue].wake()
             case ["levels"]:
                 self._fetcher.standing.refresh_levels()
             case ["paused"]:

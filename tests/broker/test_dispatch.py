@@ -8,7 +8,7 @@ import pytest
 
 from taskq.broker import topic_scripts
 from taskq.broker.keys import Keys
-from taskq.broker.topic_scripts import MOST_WAITING, NEXT_ASLEEP, NEXT_FULL, NEXT_MORE, NEXT_SEEK, PAGE, Group
+from taskq.broker.topic_scripts import MOST_WAITING, NEXT_ASLEEP, NEXT_FULL, NEXT_MORE, NEXT_SEEK, PAGE
 from taskq.message import decode
 from taskq.serialization import dumps
 
@@ -28,7 +28,7 @@ def seek(bench: Any, where: str, *, only_first: bool = False) -> Any:
 
 
 def dispatch(bench: Any) -> Any:
-    return bench.run(topic_scripts.dispatch(TOPIC, [Group(QUEUE, "g", "shop.on_order")]))[0]
+    return bench.run(topic_scripts.dispatch(TOPIC, QUEUE, "g", "shop.on_order"))
 
 
 def copies(bench: Any) -> list[Any]:
@@ -65,47 +65,6 @@ def test_nothing_is_copied_twice(bench: Any) -> None:
     assert len({message.id for message in copies(bench)}) == 3
 
 
-def test_groups_that_share_a_call_get_what_each_would_get_alone(bench: Any) -> None:
-    bench.tag = b"{orders/}"
-    names = {"a": "shop.a", "b": "shop.b", "behind": "shop.behind", "in_order": "shop.in_order"}
-    queues = {name: KEYS.queue(f"orders/{name}") for name in names}
-    groups = [Group(queues[name], name, task, name == "in_order") for name, task in names.items()]
-    for name in names:
-        bench.run(topic_scripts.seek(TOPIC, name, "earliest"))
-    bench.run(topic_scripts.seek(TOPIC, "b", "earliest"))
-    publish(bench, *range(150), key="k")
-    ids = [entry.decode() for entry, _ in bench.client.xrange(TOPIC.events)]
-    bench.run(topic_scripts.seek(TOPIC, "behind", f"after {ids[49]}"))
-    new = Group(KEYS.queue("orders/new"), "new", "shop.new")
-    answers = bench.run(topic_scripts.dispatch(TOPIC, [*groups, new]))
-    assert answers == [[150, 0, 1], [150, 0, 1], [100, 0, 1], [150, 0, 1], [0, 0, NEXT_SEEK]]
-    for name, task in names.items():
-        messages = [decode(fields[b"m"]) for _, fields in bench.client.xrange(queues[name].stream(5))]
-        messages += [decode(data[1:]) for data in bench.client.lrange(queues[name].prefix + b"lane:k", 0, -1)]
-        expected = ids[50:] if name == "behind" else ids
-        assert [message.args[0][0] for message in messages] == expected
-        assert {message.task for message in messages} == {task}
-        assert {message.meta and message.meta.ordering_key for message in messages} == {
-            "k" if name == "in_order" else None
-        }
-        generation = 2 if name in ("b", "behind") else 1
-        assert {message.id[12:] for message in messages} == {generation.to_bytes(4, "big")}
-    assert state(bench, "asleep") == b"1"
-
-
-def test_a_call_for_many_groups_makes_a_bounded_number_of_copies(bench: Any) -> None:
-    bench.tag = b"{orders/}"
-    for sequence in range(1, 4):
-        publish(bench, *range(1000), sequence=sequence)
-    groups = [Group(KEYS.queue(f"orders/g{n}"), f"g{n}", "t") for n in range(topic_scripts.MOST_GROUPS)]
-    for group in groups:
-        bench.run(topic_scripts.seek(TOPIC, group.name, "earliest"))
-    for count in (1, 2, 3, len(groups)):
-        answers = bench.run(topic_scripts.dispatch(TOPIC, groups[:count]))
-        assert sum(copied for copied, _, _ in answers) <= topic_scripts.MOST_COPIES
-        assert answers[-1][0] >= 100, "the last group had nothing yet"
-
-
 def test_a_group_without_position_gets_nothing(bench: Any) -> None:
     publish(bench, 1)
     assert dispatch(bench) == [0, 0, NEXT_SEEK]
@@ -116,15 +75,14 @@ def test_the_queue_is_filled_up_to_its_limit_and_again_when_half_empty(bench: An
     for sequence in range(1, 4):
         publish(bench, *range(MOST_WAITING), sequence=sequence)
     seek(bench, "earliest")
-    copied = 0
-    while (answer := dispatch(bench)) == [PAGE, 0, NEXT_MORE]:
-        copied += PAGE
-    assert answer == [0, 0, NEXT_FULL]
-    assert MOST_WAITING // 2 < copied == bench.client.xlen(QUEUE.stream(5)) <= MOST_WAITING
+    assert dispatch(bench) == [PAGE, 0, NEXT_MORE]
+    assert dispatch(bench) == [MOST_WAITING - PAGE, 0, NEXT_MORE]
+    assert dispatch(bench) == [0, 0, NEXT_FULL]
     bench.client.xtrim(QUEUE.stream(5), maxlen=MOST_WAITING // 2 + 1, approximate=False)
     assert dispatch(bench) == [0, 0, NEXT_FULL]
     bench.client.xtrim(QUEUE.stream(5), maxlen=MOST_WAITING // 2, approximate=False)
-    assert dispatch(bench) == [PAGE, 0, NEXT_MORE]
+    assert dispatch(bench) == [MOST_WAITING // 2, 0, NEXT_MORE]
+    assert bench.client.xlen(QUEUE.stream(5)) == MOST_WAITING
 
 
 def test_too_many_retries_hold_it_back(bench: Any) -> None:

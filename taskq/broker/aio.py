@@ -22,6 +22,8 @@ from taskq.broker.sync import backoff, gave_up, try_until
 from taskq.broker.wire import pack
 from taskq.errors import BrokerRefusedError, BrokerUnavailableError
 
+_Call = tuple[asyncio.Future[Any], asyncio.TimerHandle]
+"""Who waits for a reply, and what ends the waiting."""
 _PUSHED = (b"message", b"subscribe", b"unsubscribe")
 
 
@@ -36,7 +38,9 @@ class AsyncConnection(asyncio.Protocol):
         self._address = address
         self._on_push = on_push
         self._reader = hiredis.Reader()
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[_Call | None] = deque()
+        self._earlier: list[Any] = []
+        """The replies so far to the commands of :meth:`begin`."""
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self.lost = self._loop.create_future()
@@ -88,17 +92,17 @@ class AsyncConnection(asyncio.Protocol):
             BrokerUnavailableError: the connection ended, or no reply in time. The command may have been executed.
             BrokerError: what else Redis answered.
         """
-        return await self.finish(self._send(pack(command), timeout))
+        return await self._finish(self._send(pack(command), timeout))
 
     async def run(self, call: Call, timeout: float) -> Any:
         """Run a script, loading it where the server does not know it. Raises as :meth:`execute`."""
         packed = pack(call.command())
         try:
-            return await self.finish(self._send(packed, timeout))
+            return await self._finish(self._send(packed, timeout))
         except BrokerRefusedError as error:
             if not is_noscript(error):
                 raise
-            return await self.finish(self._send(pack(call.command("EVAL")), timeout))
+            return await self._finish(self._send(pack(call.command("EVAL")), timeout))
 
     def send(self, *command: Any) -> None:
         """Send a command whose answers are pushed (SUBSCRIBE)."""
@@ -117,16 +121,23 @@ class AsyncConnection(asyncio.Protocol):
         """Whether calls can still be made."""
         return self._transport is not None and not self.lost.done()
 
-    def begin(self, *command: Any, timeout: float) -> asyncio.Future[Any]:
-        """Send one command now, for :meth:`finish`.
+    def begin(self, *commands: tuple[Any, ...], timeout: float) -> asyncio.Future[list[Any]]:
+        """Send two or more commands now, for :meth:`finish`.
 
         Raises:
             BrokerUnavailableError: the connection has ended.
         """
-        return self._send(pack(command), timeout)
+        return self._send(b"".join(map(pack, commands)), timeout, before=len(commands) - 1)
 
-    async def finish(self, future: asyncio.Future[Any]) -> Any:
-        """The reply of what was begun. Raises as :meth:`execute`."""
+    async def finish(self, future: asyncio.Future[list[Any]]) -> list[Any]:
+        """The replies to what was begun, when all are there. Raises as :meth:`execute`, the first error of them."""
+        replies: list[Any] = await self._finish(future)
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                raise broker_error(reply)
+        return replies
+
+    async def _finish(self, future: asyncio.Future[Any]) -> Any:
         try:
             reply = await future
         except asyncio.CancelledError:
@@ -137,8 +148,13 @@ class AsyncConnection(asyncio.Protocol):
             raise broker_error(reply)
         return reply
 
-    def _send(self, packed: bytes, timeout: float) -> asyncio.Future[Any]:
+    def _send(self, packed: bytes, timeout: float, before: int = 0) -> asyncio.Future[Any]:
         """Send; the future of the raw reply.
+
+        Args:
+            packed: one command or several.
+            timeout: seconds until the connection is given up.
+            before: how many replies come before the last one; then the future is of the list of all.
 
         Raises:
             BrokerUnavailableError: the connection has ended.
@@ -147,15 +163,15 @@ class AsyncConnection(asyncio.Protocol):
         if transport is None or self.lost.done():
             raise BrokerUnavailableError(f"Redis at {self._address}: the connection is closed")
         future = self._loop.create_future()
-        self._waiting.append(future)
+        if before:
+            self._waiting.extend([None] * before)
+        self._waiting.append((future, self._loop.call_later(timeout, self._expire, future, timeout)))
         transport.write(packed)
-        timer = self._loop.call_later(timeout, self._expire, future, timeout)
-        future.add_done_callback(lambda done: _settled(done, timer))
         return future
 
     def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
         if not future.done():
-            future.set_exception(BrokerUnavailableError(f"Redis at {self._address}: no reply within {timeout:g} s"))
+            _fail(future, BrokerUnavailableError(f"Redis at {self._address}: no reply within {timeout:g} s"))
             self.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -173,9 +189,7 @@ class AsyncConnection(asyncio.Protocol):
                 if self._on_push is not None and isinstance(reply, list) and reply[0] in _PUSHED:
                     self._on_push(reply)
                 elif self._waiting:
-                    future = self._waiting.popleft()
-                    if not future.done():
-                        future.set_result(reply)
+                    self._take(self._waiting.popleft(), reply)
         except hiredis.ProtocolError:
             self.close()  # not a Redis, or a corrupted stream: connection_lost fails the calls
 
@@ -184,14 +198,26 @@ class AsyncConnection(asyncio.Protocol):
             self.lost.set_result(None)
         error = BrokerUnavailableError(f"Redis at {self._address}: the connection was lost")
         while self._waiting:
-            future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(error)
+            call = self._waiting.popleft()
+            if call is not None:
+                call[1].cancel()
+                _fail(call[0], error)
+
+    def _take(self, call: _Call | None, reply: Any) -> None:
+        if call is None:
+            self._earlier.append(reply)
+            return
+        if self._earlier:
+            reply, self._earlier = [*self._earlier, reply], []
+        future, timer = call
+        timer.cancel()
+        if not future.done():
+            future.set_result(reply)
 
 
-def _settled(future: asyncio.Future[Any], timer: asyncio.TimerHandle) -> None:
-    timer.cancel()
-    if not future.cancelled():
+def _fail(future: asyncio.Future[Any], error: BrokerUnavailableError) -> None:
+    if not future.done():
+        future.set_exception(error)
         future.exception()  # seen: a caller that has gone away must not leave a complaint behind
 
 

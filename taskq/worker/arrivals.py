@@ -47,13 +47,13 @@ class Arrivals:
         self._doorbell = doorbell
         self._lease_lost = lease_lost
 
-    async def accept(self, link: QueueLink, rows: Rows, *, old: bool = False) -> None:
+    async def accept(self, link: QueueLink, rows: Rows, revoked: bool) -> None:
         """Start what was read, but for what is revoked, or whose work is done or under way.
 
         Args:
             link: the queue.
             rows: its streams, and what was read of each.
-            old: whether it may have been ours for a while, so that it may be revoked whatever the queue said last.
+            revoked: whether ids were revoked when Redis gave this answer; True where it did not say.
 
         Raises:
             BrokerError: Redis could not be asked. What was not started will be ours again after the reconnect.
@@ -61,7 +61,7 @@ class Arrivals:
         taken = self._intake.take(link, rows)
         if link.paused:
             taken = self._releaser.release(taken, link)
-        if (old or link.revocations) and taken:
+        if link.must_look_up(revoked) and taken:
             consumer = link.consumer
             await self._mark_revoked(link, taken)
             if link.consumer != consumer:
@@ -108,7 +108,7 @@ class Arrivals:
                 gone = [entry for entry, fields in entries if fields is None]
                 if gone:  # deleted under us; on Redis 6.2 they would stay pending for ever
                     await self._connection.execute("XACK", stream, GROUP, *gone)
-                await self.accept(link, [(stream, entries)], old=True)
+                await self.accept(link, [(stream, entries)], revoked=True)
                 last = entries[-1][0]
         if failpoints.ARMED:
             failpoints.hit("reclaim.done")

@@ -276,13 +276,12 @@ class Fetcher:
             failpoints.hit("exchange.closed")
         if want:
             self._last_exchange = link.looked_at = time.monotonic()
-            link.revocations = bool(flags & 1)
             link.hot = sum(len(entries) for _, entries in rows) >= want
             self.standing.note_pause(link, bool(flags & 2))
         if rows:
             # by key from here on: the numbers hold for this call's streams only
             fetched = [(streams[number - 1], entries) for number, entries in rows]
-            await self._arrivals.accept(link, fetched)
+            await self._arrivals.accept(link, fetched, revoked=bool(flags & 1))
 
     def _close_batch(self, link: QueueLink, batch: list[Ended], refused: list[bytes]) -> None:
         if refused:

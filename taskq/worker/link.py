@@ -39,7 +39,7 @@ class QueueLink:
         self.looked_at = 0.0
         """``time.monotonic()`` of the last fetch that did not block."""
         self.revocations = True
-        """Whether ids may be revoked in this queue, so that what is fetched must be looked up."""
+        """Whether ids may be revoked in this queue: there were some at the last answer, or we heard of some since."""
         self.paused = False
         """Whether nothing of it may be fetched or started, as far as we know."""
         self.reclaim = False
@@ -49,6 +49,18 @@ class QueueLink:
         """Read these priority levels from now on, and those read before: deliveries of theirs may be held."""
         self._levels.update(levels)
         self.streams = scripts.streams_of(self.keys, sorted(self._levels))
+
+    def must_look_up(self, revoked: bool) -> bool:
+        """Whether deliveries must be looked up among the revoked ids before they start.
+
+        To be asked when the answer of Redis that brought them is taken up, right before they are held.
+
+        Args:
+            revoked: whether ids were revoked when Redis gave that answer.
+        """
+        # what was heard meanwhile may have been revoked after the answer was given
+        look, self.revocations = self.revocations or revoked, revoked
+        return look
 
     def begin_again(self, consumer: bytes) -> None:
         """Go on under a new name: the old one's deliveries belong to others now, but for those settled before."""

@@ -26,8 +26,7 @@ UNBLOCK_TRIES = 20
 
 class _Asked(NamedTuple):
     links: list[QueueLink]
-    read: asyncio.Future[Any]
-    paused: asyncio.Future[Any]
+    replies: asyncio.Future[list[Any]]
 
 
 class Reader:
@@ -42,7 +41,7 @@ class Reader:
         links: the queues.
         doorbell: rung when the reading has ended.
         credit: how many deliveries there is use for.
-        accept: takes what was read.
+        accept: takes what was read of a queue; the flag: ids were revoked, of this queue or of another.
         trouble: told what ended the reading, unless that was on purpose.
         pause: told whether a queue is paused, before what was read of it is handed over.
     """
@@ -54,7 +53,7 @@ class Reader:
         links: Sequence[QueueLink],
         doorbell: Doorbell,
         credit: Callable[[], int],
-        accept: Callable[[QueueLink, Rows], Awaitable[None]],
+        accept: Callable[[QueueLink, Rows, bool], Awaitable[None]],
         trouble: Callable[[BrokerError], None],
         pause: Callable[[QueueLink, bool], object],
     ) -> None:
@@ -125,8 +124,8 @@ class Reader:
                 return
             asked = self._ask(connection, credit)
             while True:
-                found = self._by_link(await connection.finish(asked.read))
-                paused = await connection.finish(asked.paused)
+                entries, paused, revoked = await connection.finish(asked.replies)
+                found = self._by_link(entries)
                 if failpoints.ARMED:
                     failpoints.hit("block.replied")
                 if self._links[0].consumer != consumer:
@@ -135,17 +134,17 @@ class Reader:
                 for link, since in zip(asked.links, paused, strict=True):
                     self._pause(link, since is not None)
                 count = sum(len(entries) for _, rows in found for _, entries in rows)
-                again = self._credit() - count if count < credit and self._may_go_on() else 0
-                if again > 0:
-                    # asked before the messages are handed over: threads that run them then need not share the
-                    # interpreter with this
-                    asked = self._ask(connection, again)
                 for link, rows in found:
                     link.hot = sum(len(entries) for _, entries in rows) >= credit
-                    await self._accept(link, rows)
-                if again <= 0:
+                    await self._accept(link, rows, revoked > 0)
+                if count >= credit or not self._may_go_on():
                     return
-                credit = again
+                # the coroutines just handed over begin first: to ask takes longer than it takes them to start
+                await asyncio.sleep(0)
+                credit = self._credit()
+                if credit <= 0 or self._links[0].consumer != consumer or not self._may_go_on():
+                    return
+                asked = self._ask(connection, credit)
         except BrokerError as error:
             self.close()
             for link in self._links:
@@ -169,17 +168,23 @@ class Reader:
         return not self._interrupted and not all(link.paused for link in self._links)
 
     def _ask(self, connection: AsyncConnection, credit: int) -> _Asked:
-        """Ask for entries and, behind that, whether their queues are paused: both answers come together."""
+        """Ask for entries and, behind that, which of their queues are paused and whether any has revoked ids.
+
+        The answers come together, so that a message need not wait for a second question.
+        """
         if failpoints.ARMED:
             failpoints.hit("block.send")
         links = [link for link in self._links if not link.paused]
         streams = [stream for link in links for stream in link.streams]
         timeout = BLOCK + self._config.broker_deadline
-        read = connection.begin(
-            "XREADGROUP", "GROUP", GROUP, self._links[0].consumer, "COUNT", credit, "BLOCK", round(BLOCK * 1000),
-            "STREAMS", *streams, *[">"] * len(streams), timeout=timeout,
+        replies = connection.begin(
+            ("XREADGROUP", "GROUP", GROUP, self._links[0].consumer, "COUNT", credit, "BLOCK", round(BLOCK * 1000),
+             "STREAMS", *streams, *[">"] * len(streams)),
+            ("MGET", *(link.keys.paused for link in links)),
+            ("EXISTS", *(link.keys.revoked for link in links)),
+            timeout=timeout,
         )  # fmt: skip
-        return _Asked(links, read, connection.begin("MGET", *(link.keys.paused for link in links), timeout=timeout))
+        return _Asked(links, replies)
 
     def _by_link(self, reply: Any) -> list[tuple[QueueLink, Rows]]:
         where = {stream: link for link in self._links for stream in link.streams}

@@ -10,7 +10,7 @@ import asyncio
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import hiredis
@@ -137,13 +137,27 @@ class AsyncConnection(asyncio.Protocol):
                 raise broker_error(reply)
         return replies
 
-    async def _finish(self, future: asyncio.Future[Any]) -> Any:
+    async def pipeline(self, commands: Sequence[Sequence[Any]], timeout: float) -> list[Any]:
+        """Send all *commands* at once and return their replies; one that was refused is a :class:`BrokerError` there.
+
+        Raises:
+            BrokerUnavailableError: the connection ended, or no reply in time.
+        """
+        packed = b"".join(pack(tuple(command)) for command in commands)
+        reply = await self._raw(self._send(packed, timeout, before=len(commands) - 1))
+        replies = reply if len(commands) > 1 else [reply]
+        return [broker_error(reply) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies]
+
+    async def _raw(self, future: asyncio.Future[Any]) -> Any:
         try:
-            reply = await future
+            return await future
         except asyncio.CancelledError:
             # the reply may still come: it must find nobody to be mistaken for
             self.close()
             raise
+
+    async def _finish(self, future: asyncio.Future[Any]) -> Any:
+        reply = await self._raw(future)
         if isinstance(reply, hiredis.ReplyError):
             raise broker_error(reply)
         return reply

@@ -16,7 +16,7 @@ from taskq.broker.address import Address
 from taskq.broker.aio import AsyncConnection
 from taskq.broker.scripts import Call
 from taskq.broker.sync import SyncConnection
-from taskq.errors import BrokerError, BrokerUnavailableError
+from taskq.errors import BrokerUnavailableError
 
 T = TypeVar("T")
 
@@ -134,9 +134,7 @@ class AsyncDriver:
         connection = await self._open()
         if isinstance(step, Call):
             return await connection.run(step, self._deadline)
-        timeout = self._deadline + step.blocking
-        begun = [connection.begin(*command, timeout=timeout) for command in step.commands]
-        return [await _reply(connection, future) for future in begun]
+        return await connection.pipeline(step.commands, self._deadline + step.blocking)
 
     async def _open(self) -> AsyncConnection:
         if not self._closed.is_set() and (self._connection is None or not self._connection.is_open):
@@ -145,12 +143,3 @@ class AsyncDriver:
             self.close()
             raise BrokerUnavailableError("the consumer is closed")
         return self._connection
-
-
-async def _reply(connection: AsyncConnection, future: asyncio.Future[Any]) -> Any:
-    try:
-        return await connection.finish(future)
-    except BrokerUnavailableError:
-        raise
-    except BrokerError as refused:
-        return refused

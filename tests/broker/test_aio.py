@@ -9,7 +9,7 @@ import pytest
 
 from taskq.broker import address
 from taskq.broker.aio import AsyncConnection
-from taskq.errors import BrokerRefusedError, BrokerUnavailableError
+from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
 
 TIMEOUT = 20.0
 
@@ -52,6 +52,16 @@ def test_a_refusal_among_them_is_raised_and_ends_nothing_else(connected: Connect
         with pytest.raises(BrokerRefusedError, match="unknown command"):
             await connection.finish(together)
         assert await connection.execute("ECHO", "d", timeout=TIMEOUT) == b"d"
+
+    connected(work)
+
+
+def test_a_refusal_in_a_pipeline_stands_in_its_place(connected: Connected) -> None:
+    async def work(connection: AsyncConnection) -> None:
+        first, refused, last = await connection.pipeline([("ECHO", "a"), ("NO-SUCH-COMMAND",), ["ECHO", "c"]], TIMEOUT)
+        assert (first, last) == (b"a", b"c")
+        assert isinstance(refused, BrokerError)
+        assert await connection.pipeline([("LRANGE", "nothing", 0, -1)], TIMEOUT) == [[]]
 
     connected(work)
 

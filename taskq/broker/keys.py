@@ -14,7 +14,7 @@ key                          type    content                                    
 ``ns:{q}:dead:runs``         zset    id of a replay -> when it began, ms                TTL (the latest 100)
 ``ns:{q}:dead:run:<id>``     hash    what a replay was, how many came back and ended    TTL
 ``ns:{q}:consumers``         zset    consumer -> lease deadline ms (Redis's clock)      removed at stop
-``ns:{q}:renewed``           string  ms of the last renewal of any lease                TTL
+``ns:{q}:renewed``           string  ms of any lease's last renewal; graces in a row        TTL
 ``ns:{q}:producer:<id>``     string  last sequence number accepted from a producer      TTL
 ``ns:{q}:sent:<task id>``    string  marks a task id given by the user as used          TTL
 ``ns:{q}:claim:<task>:<k>``  string  idempotency key of a task -> task id that has it   TTL

@@ -41,7 +41,7 @@ class Bench:
 
     def watched(self) -> None:
         """Have it that somebody renews a lease all the time: only then may leases of others run out."""
-        self.client.set(self.keys.renewed, self.now_ms(), px=60_000)
+        self.client.set(self.keys.renewed, f"{self.now_ms()} 60000 0", px=60_000)
 
     def fetch(self, *messages: bytes, consumer: bytes = CONSUMER) -> list[bytes]:
         """Put *messages* into the default level and deliver them; their entry ids."""

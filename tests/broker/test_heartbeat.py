@@ -49,12 +49,13 @@ def leases(bench: Any) -> dict[bytes, float]:
     return dict(bench.client.zrange(bench.keys.consumers, 0, -1, withscores=True))
 
 
-@pytest.mark.parametrize("last", [None, "far ahead", "nonsense"])
+@pytest.mark.parametrize("last", [None, "far ahead", "long ago", "nonsense"])
 def test_when_nobody_could_renew_every_lease_gets_its_whole_time_once(bench: Any, last: str | None) -> None:
     bench.register(b"c")
     bench.client.zadd(bench.keys.consumers, {"expired": 1, "for ever": 1e15, "!1taken over": 0})
     if last is not None:
-        bench.client.set(bench.keys.renewed, str(bench.now_ms() + 4000) if last == "far ahead" else last)
+        shift = {"far ahead": 4000, "long ago": -4000}.get(last)
+        bench.client.set(bench.keys.renewed, last if shift is None else f"{bench.now_ms() + shift} 3333 0")
     beat = scripts.heartbeat(bench.keys, b"c", 5000)
     before = bench.now_ms()
     assert bench.run(beat) == [1, 0]
@@ -67,11 +68,27 @@ def test_when_nobody_could_renew_every_lease_gets_its_whole_time_once(bench: Any
     assert leases(bench)[b"expired"] == 1, "the grace is given once"
 
 
-def test_the_time_of_the_last_renewal_lives_for_two_thirds_of_a_lease(bench: Any) -> None:
+def test_a_worker_that_is_always_late_keeps_the_dead_alive_three_times(bench: Any) -> None:
+    bench.register(b"late")
+    extended = []
+    for _ in range(5):
+        bench.client.zadd(bench.keys.consumers, {"dead": 1})
+        if last := bench.client.get(bench.keys.renewed):
+            bench.client.set(bench.keys.renewed, b" ".join([b"%d" % (bench.now_ms() - 4000), *last.split()[1:]]))
+        bench.run(scripts.heartbeat(bench.keys, b"late", 5000))
+        extended.append(leases(bench)[b"dead"] > 1)
+    assert extended == [True, True, True, False, False]
+    bench.run(scripts.heartbeat(bench.keys, b"late", 5000))
+    assert bench.client.get(bench.keys.renewed).endswith(b" 0"), "one in time, and the row is over"
+
+
+def test_the_time_of_the_last_renewal_counts_for_two_thirds_of_a_lease(bench: Any) -> None:
     bench.register(b"c")
     bench.run(scripts.heartbeat(bench.keys, b"c", 6000))
-    assert 3500 < bench.client.pttl(bench.keys.renewed) <= 4000
-    assert abs(int(bench.client.get(bench.keys.renewed)) - bench.now_ms()) < 1000
+    at, patience, graces = map(int, bench.client.get(bench.keys.renewed).split())
+    assert abs(at - bench.now_ms()) < 1000
+    assert (patience, graces) == (4000, 1)
+    assert 20_000 < bench.client.pttl(bench.keys.renewed) <= 24_000
 
 
 def test_a_stale_worker_gives_nobody_time(bench: Any) -> None:

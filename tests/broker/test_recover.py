@@ -27,10 +27,13 @@ def mark(bench: Any, stream: int, entry: bytes, consumer: bytes) -> Any:
     return bench.run(scripts.mark(bench.keys, bench.streams[stream], consumer, entry))
 
 
-def test_while_nobody_can_renew_nobody_is_dead(bench: Any) -> None:
+@pytest.mark.parametrize("last", [None, "long ago", "nonsense"])
+def test_while_nobody_can_renew_nobody_is_dead(bench: Any, last: str | None) -> None:
     bench.fetch(b"a", consumer=b"silent")
     expire(bench, b"silent")
     bench.client.delete(bench.keys.renewed)
+    if last is not None:
+        bench.client.set(bench.keys.renewed, f"{bench.now_ms() - 5000} 4000 0" if last == "long ago" else last)
     before = bench.snapshot()
     assert recover(bench) == [0, 0, 0, b""]
     assert bench.snapshot() == before

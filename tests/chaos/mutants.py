@@ -226,8 +226,8 @@ def _no_heartbeat() -> None:
 
 
 def _no_grace() -> None:
-    _edit("HEARTBEAT", ("if not last or last > now + patience then", "if false then"))
-    _edit("RECOVER", ("redis.call('EXISTS', KEYS[2]) == 0", "false"))
+    _edit("HEARTBEAT", ("if not at or math.abs(now - at) > patience then", "if false then"))
+    _edit("RECOVER", ("not somebody_renews()", "false"))
 
 
 def _crash_uncounted() -> None:

@@ -32,6 +32,7 @@ class Stage:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.patience = PATIENCE_WITH_MUTANT if cluster.mutant else PATIENCE
         self.workers: list[Proc] = []
         self._app = TaskQ("sender", broker_url=cluster.server.url, namespace=NAMESPACE)
         self._writer = Writer(cluster.history / "sender.hist")
@@ -88,11 +89,11 @@ class Stage:
 
     def begun(self, count: int) -> None:
         """Wait until *count* runs have begun."""
-        eventually(lambda: self._seen(Kind.BEGIN) >= count, 30)
+        eventually(lambda: self._seen(Kind.BEGIN) >= count, 60)
 
     def ended(self, count: int) -> None:
         """Wait until *count* runs have come to their last line."""
-        eventually(lambda: self._seen(Kind.END) >= count, 30)
+        eventually(lambda: self._seen(Kind.END) >= count, 60)
 
     def idle(self) -> None:
         """Wait until a worker blocks on its queue."""
@@ -285,6 +286,7 @@ def outage(stage: Stage) -> Judgement:
     time.sleep(1.2 * stage.cluster.lease)
     stage.cluster.server.restart()
     stage.worker(env={"TASKQ_BROKER_URL": stage.cluster.server.url})
+    time.sleep(0.3 * stage.cluster.lease)  # its first look at the leases of others, before the old one is back
     proxy.accept()
     limit = time.monotonic() + 2 * stage.cluster.lease
     eventually(lambda: stage._seen(Kind.BEGIN) > 4 or time.monotonic() > limit)
@@ -356,6 +358,6 @@ _WITHOUT_RECOVERY = ("cut settle", "cut fetch", "poison", "lost replies")
 
 def play(name: str, folder: Path, mutant: str = "") -> Judgement:
     """Play a scenario on a new cluster, whole or with a mutant."""
-    lease = {"outage": 1.2}.get(name, 15.0 if name in _WITHOUT_RECOVERY else LEASE)
+    lease = {"outage": 2.0}.get(name, 15.0 if name in _WITHOUT_RECOVERY else LEASE)
     with Cluster(folder, lease=lease, mutant=mutant, proxied=True) as cluster:
         return SCENARIOS[name](Stage(cluster))

@@ -7,6 +7,7 @@ runs out, and a delayed message comes due, because a rule moves its score into t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -391,7 +392,7 @@ class Queue(RuleBasedStateMachine):
     def _finish_everything(self) -> None:
         for name in list(self.leases):
             self.client.zadd(self.keys.consumers, {name: 1}, xx=True)
-        self.client.set(self.keys.renewed, 1)
+        self.client.set(self.keys.renewed, f"{time.time_ns() // 10**6} {HOUR} 0")
         self._run(scripts.adopt(self.keys, self.streams))
         while True:
             _, more, _, who = self._run(scripts.recover(self.keys, self.streams, b"", 1))

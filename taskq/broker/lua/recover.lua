@@ -13,6 +13,13 @@ local page = tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- see heartbeat.lua
+local function somebody_renews()
+  local last = redis.pcall('GET', KEYS[2])
+  local at, patience = string.match(type(last) == 'string' and last or '', '^(%d+) (%d+) %d+$')
+  return at and now - at <= tonumber(patience)
+end
+
 local function earliest()
   local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
   return first[1], first[1] and tonumber(first[2])
@@ -33,7 +40,7 @@ local mark, deadline
 if ARGV[1] == '' then
   mark, deadline = earliest()
   if not mark or deadline > now then return {0, 0, mark and deadline - now or -1, ''} end
-  if string.sub(mark, 1, 1) ~= '!' and redis.call('EXISTS', KEYS[2]) == 0 then return {0, 0, 0, ''} end
+  if string.sub(mark, 1, 1) ~= '!' and not somebody_renews() then return {0, 0, 0, ''} end
 else
   mark = ARGV[1]
 end

@@ -32,7 +32,6 @@ class Stage:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self.patience = PATIENCE_WITH_MUTANT if cluster.mutant else PATIENCE
         self.workers: list[Proc] = []
         self._app = TaskQ("sender", broker_url=cluster.server.url, namespace=NAMESPACE)
         self._writer = Writer(cluster.history / "sender.hist")

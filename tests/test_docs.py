@@ -46,8 +46,8 @@ def test_the_data_model_is_that_of_the_keys_module() -> None:
 
 
 def test_every_script_is_in_the_data_model() -> None:
-    named = {row[0].strip("`") for row in rows("docs/data-model.md", "| script | run by | what it does |")}
-    assert named == {file.stem for file in Path(scripts.__file__).parent.glob("lua/*.lua")}
+    named = [row[0].strip("`") for row in rows("docs/data-model.md", "| script | run by | what it does |")]
+    assert sorted(named) == sorted(file.stem for file in Path(scripts.__file__).parent.glob("lua/*.lua"))
 
 
 def test_every_setting_is_in_the_operations_manual() -> None:
@@ -85,6 +85,19 @@ def test_tests_that_the_guarantees_name_exist() -> None:
     named = re.findall(r"`(tests/[\w/.]+)`", (ROOT / "docs/guarantees.md").read_text())
     assert named
     assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_decisions_have_one_number_each_and_stand_in_their_index() -> None:
+    folder = ROOT / "docs/decisions"
+    pages = sorted(folder.glob("0*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    titles = [page.read_text().splitlines()[0].removeprefix("# ") for page in pages]
+    expected = [
+        f"{number}. [{title.removeprefix(f'{number}. ')}]({page.name})"
+        for number, (title, page) in enumerate(zip(titles, pages, strict=True), 1)
+    ]
+    assert all(title.startswith(f"{number}. ") for number, title in enumerate(titles, 1)), titles
+    assert re.findall(r"^\d+\. .*$", (folder / "README.md").read_text(), re.MULTILINE) == expected
 
 
 def test_the_quickstart_works(spawn: Callable[..., Proc], tmp_path: Path, redis_url: str, namespace: str) -> None:

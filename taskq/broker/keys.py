@@ -66,11 +66,9 @@ In ``schedule:<name>``: ``revision`` the number of the one revision that may fir
 ``held:<name>`` has the messages that ``overlap="queue"`` holds back until the message before them has ended.
 
 Channels: ``ns:{q}:wake`` tells workers of an earlier delayed head, a new level, a revocation, a pause or a parked
-message;
-``ns:{t/}:published`` wakes a topic's dispatchers; ``ns:broadcast:<name>`` carries live broadcasts;
-``ns:{schedules}:wake`` tells beats that a definition or a pause
-has changed;
-``ns:client:<id>`` carries results to the client that waits for them.
+message; ``ns:{t/}:published`` wakes a topic's dispatchers; ``ns:{schedules}:wake`` tells beats that a definition or a
+pause has changed; ``ns:broadcast:<name>`` carries live broadcasts; ``ns:client:<id>`` carries results to the client
+that waits for them.
 """
 
 from __future__ import annotations

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import re
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import pytest
 
@@ -46,23 +44,6 @@ def eventually(predicate: Callable[[], T], timeout: float = 30, message: Message
         time.sleep(_INTERVAL_SECONDS)
 
 
-async def aeventually(predicate: Callable[[], T | Awaitable[T]], timeout: float = 30, message: Message = "") -> T:
-    """Like :func:`eventually` without blocking the event loop; *predicate* may be async."""
-    __tracebackhide__ = True
-    deadline = time.monotonic() + timeout
-    while True:
-        expired = time.monotonic() > deadline
-        value: Any
-        value, error = _attempt(predicate)
-        if inspect.isawaitable(value):
-            value, error = await _attempt_async(value)
-        if value:
-            return value  # type: ignore[no-any-return]
-        if expired:
-            _give_up(timeout, message, error or f"last value: {value!r}")
-        await asyncio.sleep(_INTERVAL_SECONDS)
-
-
 def wait_for_line(process: HasOutput, pattern: str, timeout: float = 30) -> re.Match[str]:
     """Wait until a line of the output contains a match of *pattern*; fails early if the process ended."""
     __tracebackhide__ = True
@@ -81,13 +62,6 @@ def wait_for_line(process: HasOutput, pattern: str, timeout: float = 30) -> re.M
 def _attempt(predicate: Callable[[], T]) -> tuple[T | None, str]:
     try:
         return predicate(), ""
-    except AssertionError as error:
-        return None, str(error) or "an assertion without a message failed"
-
-
-async def _attempt_async(value: Awaitable[T]) -> tuple[T | None, str]:
-    try:
-        return await value, ""
     except AssertionError as error:
         return None, str(error) or "an assertion without a message failed"
 

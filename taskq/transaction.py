@@ -51,14 +51,13 @@ class Transaction:
         """Run *command* with the settle: ``ctx.tx.execute("INCRBY", "balance:7", -30)``.
 
         Raises:
-            ConfigError: a command that blocks or steers a connection, an argument that is no text or number, more
-                than 7,000 words in a command, or more than 10,000 commands or 500,000 words in all.
+            ConfigError: a command that blocks or steers a connection, an argument that is no text or number or has no
+                UTF-8 form, more than 7,000 words in a command, or more than 10,000 commands or 500,000 words in all.
         """
         if check_text(command, "ctx.tx: a command").upper() in _REFUSED:
             raise ConfigError(f"ctx.tx cannot run {command.upper()}: only commands that read or write keys at once")
         for value in args:
-            if not isinstance(value, (bytes, str, int, float)) or isinstance(value, bool):
-                raise ConfigError(f"ctx.tx: {shown(value)} must be text, bytes or a number")
+            _check_word(value)
         if len(args) >= MAX_WORDS:
             raise ConfigError(f"ctx.tx: a command has at most {MAX_WORDS:,} words, not {len(args) + 1:,}; split it")
         self._add([(command, *args)])
@@ -108,3 +107,18 @@ class Transaction:
         for command in self.commands:
             flat += (len(command), *command)
         return tuple(flat)
+
+
+def _check_word(value: object) -> None:
+    """What cannot be written would fail, or end the process, in the call that settles many messages.
+
+    Raises:
+        ConfigError: *value* has no form as a word of a command.
+    """
+    if not isinstance(value, (bytes, str, int, float)) or isinstance(value, bool):
+        raise ConfigError(f"ctx.tx: {shown(value)} must be text, bytes or a number")
+    if not isinstance(value, bytes):
+        try:
+            str(value).encode()
+        except ValueError:  # half a surrogate pair, or more digits than Python writes
+            raise ConfigError(f"ctx.tx: {shown(value)} has no form as text in UTF-8; give bytes") from None

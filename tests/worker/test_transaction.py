@@ -57,6 +57,15 @@ def test_a_command_that_would_mislead_the_settle_is_refused(command: str) -> Non
         Transaction().execute(command, 1)
 
 
+@pytest.mark.parametrize("value", ["\ud800", 10**5000], ids=["surrogate", "digits"])
+def test_what_cannot_be_written_is_refused_at_once(value: Any) -> None:
+    """Else the call that settles it and others would fail."""
+    tx = Transaction()
+    with pytest.raises(ConfigError, match="has no form as text"):
+        tx.execute("SET", "x", value)
+    assert len(tx) == 0
+
+
 def test_outcomes_with_many_commands_leave_in_several_calls() -> None:
     link = QueueLink(Keys("t").queue("q"), b"me")
     items: list[Any] = []

@@ -64,7 +64,7 @@ class Sweep:
     def begin(self) -> None:
         """Write the run down, unless there is nothing new to look at or another one is under way."""
         last = query.last_entry(self._broker.execute, self._keys)
-        if last is None or last == self._passed.read() or self._busy():
+        if last is None or self._passed.covers(last) or self._busy():
             return
         self._runs.begin(self._run, "schedule", self._where)
         self._runs.note(self._run, stage=0, last=last, at="", since="")
@@ -147,9 +147,18 @@ class Passed:
         rule, _, entry = (self._execute("HGET", self._keys.dead_groups, self._field) or b"").decode().partition(" ")
         return entry if rule == self._rule else None
 
+    def covers(self, entry: str) -> bool:
+        """Whether *entry* was passed; it may be older than the last that was, which is gone by now."""
+        passed = self.read()
+        return passed is not None and _order(entry) <= _order(passed)
+
     def write(self, entry: str) -> None:
         """All up to *entry* are passed."""
         self._execute("HSET", self._keys.dead_groups, self._field, f"{self._rule} {entry}")
+
+
+def _order(entry: str) -> tuple[int, ...]:
+    return tuple(map(int, entry.split("-")))
 
 
 class _Stage:

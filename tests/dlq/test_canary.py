@@ -129,6 +129,19 @@ def test_what_is_parked_is_looked_at_once(
     assert not redis_client.exists(app.keys.queue("default").dead_groups)
 
 
+def test_when_the_latest_that_was_passed_is_gone_there_is_still_nothing_new(make_app: Any, bury: Bury) -> None:
+    from taskq.message import Meta
+
+    app = make_app(dlq_max_replays=3)
+    declare(app)
+    bury("older", "newer", meta=Meta(replays=3))
+    sweep(app, "run", None, begin=True)
+    assert app.dlq.purge(ids=["newer"]) == 1
+    assert sweep(app, "again", None, begin=True) is None
+    assert [run.id for run in app.dlq.runs()] == ["run"]
+    assert app.dlq.purge() == 1
+
+
 def test_a_canary_that_does_not_end_keeps_its_kind(make_app: Any, bury: Bury, redis_client: Any) -> None:
     app = make_app(dlq_canary_timeout=0)
     declare(app)

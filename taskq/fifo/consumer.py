@@ -30,6 +30,9 @@ logger = logging.getLogger("taskq.fifo")
 TURN = 0.02
 """Seconds between two looks of who has waited long enough, while another thread or coroutine receives."""
 
+SOON = 0.05
+"""Seconds from a cancelled receipt until what it left is given back: a loop that is ending has ended by then."""
+
 FAREWELL = 3.0
 """Longest seconds for each call of a consumer that ends: else its lease runs out."""
 
@@ -161,7 +164,7 @@ class AsyncConsumer(Consumer):
         try:
             received = await self._driver.run(self.source.receive(limit))
         except asyncio.CancelledError:
-            self._giving_back = self._loop.create_task(self._give_back())
+            self._loop.call_later(SOON, self._begin_to_give_back)
             raise
         finally:
             turn.release()
@@ -178,6 +181,10 @@ class AsyncConsumer(Consumer):
                 return await self._driver.turn.acquire()
         except TimeoutError:
             return False
+
+    def _begin_to_give_back(self) -> None:
+        if self._giving_back is None or self._giving_back.done():
+            self._giving_back = self._loop.create_task(self._give_back())
 
     async def _give_back(self) -> None:
         async with self._driver.turn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue as standard
 import threading
 import time
@@ -248,6 +249,22 @@ def test_a_cancelled_get_takes_nothing(app: TaskQ) -> None:
         assert sorted(taken) == list(range(50))
 
     run_async(app, main())
+
+
+@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
+def test_an_event_loop_that_ends_while_one_waits_leaves_no_task(app: TaskQ, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> asyncio.Task[Item]:
+        (await jobs.aget(timeout=LONG)).ack()
+        waiting = asyncio.create_task(jobs.aget())
+        await asyncio.sleep(0)
+        return waiting
+
+    jobs = app.queue("jobs")
+    jobs.put(1)
+    assert asyncio.run(main()).cancelled()
+    jobs.close()
+    gc.collect()
+    assert "Task was destroyed" not in caplog.text
 
 
 def test_a_pause_holds_items_back(app: TaskQ) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -29,3 +30,12 @@ def worker_for(app: TaskQ, path: str, *flags: str, folder: Path = HERE) -> Itera
         stack.callback(worker.wait)
         stack.callback(worker.terminate)
         yield
+
+
+def wait_until(done: Callable[[], bool], what: str) -> None:
+    """Wait for what the story tells next; it ends the program after 100 seconds."""
+    limit = time.monotonic() + 100
+    while not done():
+        if time.monotonic() > limit:
+            sys.exit(f"gave up waiting for {what}")
+        time.sleep(0.1)

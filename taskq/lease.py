@@ -23,7 +23,7 @@ from taskq.broker.sync import SyncConnection
 from taskq.config import Config
 from taskq.errors import BrokerError
 
-logger = logging.getLogger("taskq.worker")
+logger = logging.getLogger("taskq.lease")
 
 ORPHANS = 12.0
 """Seconds after a recovery in which the dead worker's blocked read may still take messages: a little more than one

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 import msgspec
@@ -150,17 +151,14 @@ def check_same_event(wire: Wire, args: Sequence[Any], kwargs: Mapping[str, Any])
 
 def unwrapping(function: Callable[..., Any], topic: str, *, bind: bool) -> Callable[..., Any]:
     """*function* of an event (after the context, with *bind*) as one of the event's wire form."""
-    import functools
-    import inspect
-
     if inspect.iscoroutinefunction(function):
 
         async def acall(*args: Any) -> Any:
             return await function(*args[:-1], from_wire(topic, args[-1]))
 
-        return functools.wraps(function)(acall)
+        return wraps(function)(acall)
 
     def call(*args: Any) -> Any:
         return function(*args[:-1], from_wire(topic, args[-1]))
 
-    return functools.wraps(function)(call)
+    return wraps(function)(call)

@@ -10,6 +10,7 @@ from taskq.errors import ConfigError
 
 Value = bytes | str | int | float
 KeyOf = Callable[[Any], str | None]
+"""Tells the key of an event by its payload; None for none."""
 EventCommands = Callable[[str, Iterable[Any], KeyOf | None], list[tuple[Value, ...]]]
 """Makes the commands that publish events: of their topic, their payloads and what tells their keys."""
 PUBLISH_EVENT = "taskq.publish"

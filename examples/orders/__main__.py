@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -29,6 +27,7 @@ def main() -> None:
 
 def play() -> None:
     from orders import app
+    from surroundings import wait_until
 
     for number in range(ORDERS):
         # every hundredth order is for a product that is not in the catalogue yet
@@ -55,14 +54,6 @@ def query(statement: str) -> int:
 
     with engine.connect() as shop:
         return int(shop.execute(text(statement)).scalar_one())
-
-
-def wait_until(done: Callable[[], bool], what: str) -> None:
-    limit = time.monotonic() + 100
-    while not done():
-        if time.monotonic() > limit:
-            sys.exit(f"gave up waiting for {what}")
-        time.sleep(0.1)
 
 
 if __name__ == "__main__":

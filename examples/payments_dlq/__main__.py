@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -29,6 +27,7 @@ def main() -> None:
 
 def play() -> None:
     from payments import app, open_bank, pay
+    from surroundings import wait_until
 
     # every twentieth invoice names an account that does not exist
     for invoice in range(INVOICES):
@@ -71,14 +70,6 @@ def query(statement: str) -> int:
 
     with engine.connect() as ledger:
         return int(ledger.execute(text(statement)).scalar_one())
-
-
-def wait_until(done: Callable[[], bool], what: str) -> None:
-    limit = time.monotonic() + 60
-    while not done():
-        if time.monotonic() > limit:
-            sys.exit(f"gave up waiting for {what}")
-        time.sleep(0.1)
 
 
 if __name__ == "__main__":

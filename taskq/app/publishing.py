@@ -18,13 +18,12 @@ from taskq.errors import ConfigError, UnknownTopicError
 from taskq.subscription import Subscription, check_group, check_settings, check_start
 from taskq.task import BaseTask, Registrar
 from taskq.topic import Topic, check_key, unwrapping
-from taskq.transaction import PUBLISH_EVENT, Value
+from taskq.transaction import PUBLISH_EVENT, KeyOf, Value
 
 if TYPE_CHECKING:
     from taskq.durations import Duration
 
 H = TypeVar("H", bound=Callable[[Any], Any])
-KeyOf = Callable[[Any], str | None]
 
 
 class Publishing(Sending, ABC):

@@ -21,7 +21,7 @@ WELL = "SUCCESS"
 STATES = (WELL, "FAILURE", "REVOKED", "EXPIRED", "SKIPPED")
 
 
-class Ended(msgspec.Struct, array_like=True, frozen=True):
+class EndedMessage(msgspec.Struct, array_like=True, frozen=True):
     """One message that has ended."""
 
     at: int
@@ -37,11 +37,16 @@ class Ended(msgspec.Struct, array_like=True, frozen=True):
     """Whether its outcome was stored, or it is a dead letter."""
 
 
-_decode = msgspec.msgpack.Decoder(Ended).decode
-pack = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(EndedMessage).decode
+_encode = msgspec.msgpack.Encoder().encode
 
 
-def read_ended(pipeline: Pipeline, queues: Sequence[QueueKeys]) -> list[tuple[str, Ended]]:
+def pack(ended: EndedMessage) -> bytes:
+    """The row of a message, as Redis keeps it."""
+    return _encode(ended)
+
+
+def read_ended(pipeline: Pipeline, queues: Sequence[QueueKeys]) -> list[tuple[str, EndedMessage]]:
     """The queue and the message, the latest first, of all *queues*; rows that cannot be read are left out.
 
     Raises:
@@ -49,7 +54,7 @@ def read_ended(pipeline: Pipeline, queues: Sequence[QueueKeys]) -> list[tuple[st
     """
     keys = [(each.queue, key) for each in queues for key in (each.ended_well, each.ended_otherwise)]
     replies = pipeline([("LRANGE", key, 0, LATEST_KEPT - 1) for _, key in keys])
-    found: list[tuple[str, Ended]] = []
+    found: list[tuple[str, EndedMessage]] = []
     for (queue, _), rows in zip(keys, replies, strict=True):
         for row in rows if isinstance(rows, list) else ():
             try:

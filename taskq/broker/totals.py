@@ -18,6 +18,8 @@ from taskq.broker.keys import QueueKeys
 HISTORY_MINUTES = 120
 TOTALS_TTL_MS = 90 * 86_400_000
 HISTORY_TTL_MS = (HISTORY_MINUTES + 1) * 60_000
+LIVES = (TOTALS_TTL_MS, HISTORY_TTL_MS, HISTORY_MINUTES)
+"""How long totals and a history live without news, and how long a history is."""
 RUNTIME = "ms"
 """The totals' field of a task's runtimes: ``ms:<task>``. All others are ``<state>:<task>``."""
 HANDED_BACK = "RELEASED"
@@ -102,12 +104,6 @@ def per_second(minutes: Iterable[Minute], now: float) -> float:
     """
     sums = rate(minutes, now)
     return sums.ended / (60 + now % 60) if sums else 0.0
-
-
-def slots_at(now: float) -> list[int]:
-    """The history's fields of the last complete minute and of the present one."""
-    minute = int(now) // 60
-    return [(minute - 1) % HISTORY_MINUTES, minute % HISTORY_MINUTES]
 
 
 def _tasks(reply: object) -> dict[str, TaskTotals]:

@@ -31,12 +31,13 @@ from taskq.checks import shown
 from taskq.contrib.sql import processed, statements
 from taskq.contrib.sql.processed import Execute, Once
 from taskq.contrib.sql.relay import Backlog, OutboxRelay, create_tables
-from taskq.contrib.sql.rows import KeyOf, all_prepared, event_rows, prepared
+from taskq.contrib.sql.rows import all_prepared, event_rows, prepared
 from taskq.durations import Duration
 from taskq.errors import ConfigError
 from taskq.result import Result
 from taskq.task import BaseTask, BoundOptions
 from taskq.topic import Topic
+from taskq.transaction import KeyOf
 
 __all__ = ["Backlog", "Once", "OutboxRelay", "create_tables", "once", "outbox", "purge_processed"]
 

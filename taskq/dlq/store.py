@@ -32,17 +32,22 @@ Progress = Callable[[int], object]
 """Told after each page how many dead letters were dealt with so far."""
 
 
-class ReplayOptions(Where, total=False):
-    """What :meth:`DeadLetters.replay` takes."""
+class PurgeOptions(Where, total=False):
+    """What :meth:`DeadLetters.purge` takes."""
 
     queue: str | None
-    to: str | None
-    rate: float | str | None
-    max_replays: int | None
     skip_missing: bool
     dry_run: bool
     actor: str | None
     progress: Progress | None
+
+
+class ReplayOptions(PurgeOptions, total=False):
+    """What :meth:`DeadLetters.replay` takes."""
+
+    to: str | None
+    rate: float | str | None
+    max_replays: int | None
 
 
 class DeadLetters(DeadLetterReader):
@@ -280,16 +285,9 @@ class DeadLetters(DeadLetterReader):
         """As :meth:`edit`, without blocking the event loop."""
         await asyncio.to_thread(lambda: self.edit(task_or_entry_id, args, kwargs, queue=queue, to=to, actor=actor))
 
-    async def apurge(
-        self,
-        ids: Collection[str] | None = None,
-        *,
-        queue: str | None = None,
-        actor: str | None = None,
-        **where: Unpack[Where],
-    ) -> int:
-        """As :meth:`purge`, without blocking the event loop."""
-        return await asyncio.to_thread(lambda: self.purge(ids, queue=queue, actor=actor, **where))
+    async def apurge(self, ids: Collection[str] | None = None, **options: Unpack[PurgeOptions]) -> int:
+        """As :meth:`purge`, without blocking the event loop; *progress* is told from another thread."""
+        return await asyncio.to_thread(lambda: self.purge(ids, **options))
 
     def _checked(
         self,

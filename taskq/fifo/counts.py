@@ -9,7 +9,7 @@ from collections.abc import Callable
 from taskq.broker import scripts
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import Call
-from taskq.broker.totals import HISTORY_MINUTES, HISTORY_TTL_MS, TOTALS_TTL_MS, Sums
+from taskq.broker.totals import LIVES, Sums
 from taskq.fifo.received import ITEM
 
 EVERY = 2.0
@@ -69,6 +69,5 @@ class Counts:
             self._sequence += 1
             fields = [word for state, count in ended.items() for word in (f"{state}:{ITEM}", count)]
             sums = Sums(ended.total(), ended["FAILURE"])
-            lives = (TOTALS_TTL_MS, HISTORY_TTL_MS, HISTORY_MINUTES)
-            self._unwritten = scripts.count(self._keys, self._name, self._sequence, sums, fields, lives)
+            self._unwritten = scripts.count(self._keys, self._name, self._sequence, sums, fields, LIVES)
         return self._unwritten

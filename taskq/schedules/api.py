@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 MAX_BACKFILL = 10_000
 MAX_FIRES = 10_000
 """Most fire times that are listed at once."""
-_SOON = 1_000_000
-"""Most fire times that are counted before a backfill is refused."""
 
 
 class Schedules:

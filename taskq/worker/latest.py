@@ -44,5 +44,15 @@ def _packed(at: float, item: Ended, worker: str) -> bytes:
     delivery, outcome, runtime = item
     message = delivery.message
     kept = bool(outcome.stored) or outcome.state == "FAILURE"
-    row = (round(at * 1000), outcome.state, message.task, message.task_id, worker, delivery.attempt, runtime, kept)
-    return ended.pack(row)
+    return ended.pack(
+        ended.EndedMessage(
+            at=round(at * 1000),
+            state=outcome.state,
+            task=message.task,
+            id=message.task_id,
+            worker=worker,
+            attempt=delivery.attempt,
+            runtime=runtime,
+            kept=kept,
+        )
+    )

@@ -13,12 +13,7 @@ from taskq.broker import scripts
 from taskq.broker.keys import Keys
 from taskq.broker.scripts import Call
 from taskq.broker.sync import SyncConnection
-from taskq.broker.totals import (
-    HISTORY_MINUTES,
-    HISTORY_TTL_MS,
-    TOTALS_TTL_MS,
-    Sums,
-)
+from taskq.broker.totals import LIVES, Sums
 from taskq.broker.workers import RECORD_LEASES, WorkerRecord, pack_record
 from taskq.errors import BrokerError
 from taskq.worker.latest import Latest
@@ -113,7 +108,6 @@ class Reporter:
         return found
 
     def _collect(self) -> bool:
-        lives = (TOTALS_TTL_MS, HISTORY_TTL_MS, HISTORY_MINUTES)
         found = False
         for link in self._links:
             taken = self._tallies[link.queue].take()
@@ -127,7 +121,7 @@ class Reporter:
                 part = fields[start : start + 2 * MOST_FIELDS]
                 minute = sums if start == 0 else Sums()
                 rows = sample if start == 0 else ([], [])
-                call = scripts.count(link.keys, link.consumer, self._sequence, minute, part, lives, rows)
+                call = scripts.count(link.keys, link.consumer, self._sequence, minute, part, LIVES, rows)
                 self._unwritten.append(call)
         return found
 

@@ -15,7 +15,7 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import TaskQ, Window, cron
-from taskq.broker.ended import Ended, pack
+from taskq.broker.ended import EndedMessage, pack
 from taskq.dashboard import asgi
 from taskq.dashboard.sampler import BUDGET
 from taskq.scheduler.beat import Beat
@@ -64,7 +64,7 @@ def test_rows_that_nobody_can_read_are_passed_over(
 ) -> None:
     keys = app.keys.queue("default")
     redis_client.sadd(app.keys.queues, "default")
-    row = Ended(1, "SUCCESS", "<b>shop</b>", "id-1", "w")
+    row = EndedMessage(1, "SUCCESS", "<b>shop</b>", "id-1", "w")
     redis_client.rpush(keys.ended_well, b"\xc1", b"text", pack(row), pack([1, 2]))
     redis_client.set(keys.ended_otherwise, "another kind")
     text = browser(open_site).get("/ended").text

@@ -22,11 +22,12 @@ from sqlalchemy.exc import DBAPIError
 from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.broker.scripts import MAX_PER_CALL
+from taskq.checks import check_count
 from taskq.contrib.sql import statements
 from taskq.contrib.sql.processed import now_ms
 from taskq.contrib.sql.publisher import Publisher
 from taskq.durations import Duration, seconds
-from taskq.errors import BrokerError, ConfigError, TaskqError
+from taskq.errors import BrokerError, TaskqError
 
 logger = logging.getLogger("taskq.outbox")
 
@@ -79,11 +80,9 @@ class OutboxRelay:
 
     def __init__(self, engine: Engine, app: TaskQ, *, page: int = 500, poll: Duration = 0.5) -> None:
         statements.ddl(engine.dialect.name)
-        if not 1 <= page <= MAX_PER_CALL:
-            raise ConfigError(f"page must be from 1 to {MAX_PER_CALL}, not {page}")
         self._engine = engine
         self._app = app
-        self._page = page
+        self._page = check_count(page, "page", 1, MAX_PER_CALL)
         self._poll = max(seconds(poll, "poll"), SHORTEST_PAUSE)
         self._locks = engine.dialect.name == "postgresql"
         self._select = text(statements.SELECT_LOCKED if self._locks else statements.SELECT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -16,10 +16,10 @@ from taskq.message import new_id
 from taskq.result import Result
 from taskq.task import BaseTask, BoundOptions
 from taskq.topic import Topic, check_key
+from taskq.transaction import KeyOf
 
 EVENT = -1
 """The level of a row that is an event; its queue is the topic."""
-KeyOf = Callable[[Any], str | None]
 Row = Mapping[str, Any]
 """The values of :data:`statements.INSERT`."""
 _EXAMPLE = "outbox.delay(session, send_receipt, 42)"

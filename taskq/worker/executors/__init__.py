@@ -11,6 +11,7 @@ All of them answer to the same small contract, :class:`Executor`; what a cancell
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -69,6 +70,11 @@ class ServiceTime:
         else:
             # a slow task counts at once, fast ones win trust slowly: holding too much is worse than too little
             self.mean = mean + (sample - mean) * (0.5 if sample > mean else min(0.05 * count, 0.5))
+
+
+def taken_from(waiting: deque[Delivery], keep: int) -> list[Delivery]:
+    """Take the last of *waiting* out, but for the first *keep*; in their order."""
+    return [waiting.pop() for _ in range(len(waiting) - keep)][::-1]
 
 
 def finish(delivery: Delivery, outcome: Outcome, runtime: float) -> None:

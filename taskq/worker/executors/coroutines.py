@@ -7,7 +7,7 @@ import time
 from collections import deque
 
 from taskq.delivery import Delivery
-from taskq.worker.executors import Finished, ServiceTime, finish
+from taskq.worker.executors import Finished, ServiceTime, finish, taken_from
 from taskq.worker.limits import TimeLimits
 from taskq.worker.runner import Runner
 
@@ -49,10 +49,7 @@ class CoroutineExecutor:
         return delivery.started
 
     def take_waiting(self, keep: int = 0) -> list[Delivery]:
-        taken: list[Delivery] = []
-        while len(self._waiting) > keep:
-            taken.append(self._waiting.pop())
-        return taken[::-1]
+        return taken_from(self._waiting, keep)
 
     def stop_delivery(self, delivery: Delivery) -> None:
         task = self._running.get(delivery)

@@ -20,7 +20,7 @@ from typing import Any, cast
 from taskq import failpoints, logs
 from taskq.delivery import Delivery
 from taskq.errors import TimeLimitExceededError
-from taskq.worker.executors import Finished, ServiceTime, child, finish
+from taskq.worker.executors import Finished, ServiceTime, child, finish, taken_from
 from taskq.worker.limits import limits_of
 from taskq.worker.outcomes import Outcome, restored
 from taskq.worker.runner import Runner
@@ -141,10 +141,7 @@ class ProcessExecutor:
         return delivery.started
 
     def take_waiting(self, keep: int = 0) -> list[Delivery]:
-        taken: list[Delivery] = []
-        while len(self._waiting) > keep:
-            taken.append(self._waiting.pop())
-        return taken[::-1]
+        return taken_from(self._waiting, keep)
 
     def stop_delivery(self, delivery: Delivery) -> None:
         for each in self._children:

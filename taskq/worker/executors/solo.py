@@ -11,7 +11,7 @@ import time
 from collections import deque
 
 from taskq.delivery import Delivery
-from taskq.worker.executors import Finished, ServiceTime, finish
+from taskq.worker.executors import Finished, ServiceTime, finish, taken_from
 from taskq.worker.runner import Runner
 
 SLICE = 0.002
@@ -57,10 +57,7 @@ class SoloExecutor:
         return delivery.started
 
     def take_waiting(self, keep: int = 0) -> list[Delivery]:
-        taken: list[Delivery] = []
-        while len(self._waiting) > keep:
-            taken.append(self._waiting.pop())
-        return taken[::-1]
+        return taken_from(self._waiting, keep)
 
     def stop_delivery(self, delivery: Delivery) -> None:
         """Nothing can: the loop only gets its turn when the task has ended."""

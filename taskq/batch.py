@@ -14,10 +14,8 @@ from taskq.transaction import Transaction
 
 MAX_SIZE = 2000
 """Most calls in one batch: a worker process holds at most 5,000 messages in all."""
-
-
-MAX_WAIT = 86400.0
-"""Seconds."""
+MAX_WAIT = 86_400.0
+"""Most seconds that a batch may wait for company."""
 
 
 @dataclass(frozen=True, slots=True)

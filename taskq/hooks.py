@@ -1,6 +1,23 @@
 """Hooks: what happens in this process, told to whoever listens; features such as metrics do, the core imports none.
 
-==================== =============================================== ==================================
+====================  ===================================  =======================================================
+hook                  listeners get                        when
+====================  ===================================  =======================================================
+``settled``           a list of :class:`Settled`           Redis has accepted how deliveries ended
+``recovered``         queue, messages                      a dead worker's messages were taken over
+``lease_lost``        queue                                this worker's lease was lost
+``unknown_task``      queue, task                          a message was handed back: its task is not known here
+``trimmed_unread``    queue of the group, events           a topic dropped events before the group saw them
+``dlq_removed``       queue, reason, dead letters          a retention has deleted them
+``renewed``           seconds                              a lease was renewed; how long that took
+``sent``              queue, messages, seconds             a call that sends has returned
+``send_failed``       queue                                such a call has raised
+``schedule_fired``    schedule, queue, fire time, seconds  its message was sent, so much later
+``schedule_skipped``  schedule, queue, fire time           the message before has not ended, and ``overlap`` skips
+``schedule_missed``   schedule, queue, fire times          so many were missed
+``clock_skew``        seconds                              how far this host's clock is ahead of Redis's
+====================  ===================================  =======================================================
+
 Listeners run on the threads where it happens and must be quick; one that raises is logged and left in place.
 """
 

@@ -12,6 +12,7 @@ import pytest
 from support.process import ROOT, Proc
 from support.wait import wait_for_line
 
+from taskq import hooks
 from taskq.broker import keys, scripts
 from taskq.config import Config
 from taskq.durations import seconds
@@ -48,6 +49,10 @@ def test_the_data_model_is_that_of_the_keys_module() -> None:
 def test_every_script_is_in_the_data_model() -> None:
     named = [row[0].strip("`") for row in rows("docs/data-model.md", "| script | run by | what it does |")]
     assert sorted(named) == sorted(file.stem for file in Path(scripts.__file__).parent.glob("lua/*.lua"))
+
+
+def test_the_table_of_hooks_has_each_of_them() -> None:
+    assert re.findall(r"^``(\w+)``", hooks.__doc__ or "", re.MULTILINE) == list(hooks.NAMES)
 
 
 def test_every_setting_is_in_the_operations_manual() -> None:

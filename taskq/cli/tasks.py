@@ -14,6 +14,7 @@ from taskq.cli.watching import show as show_view
 from taskq.cli.watching import watch_option
 from taskq.errors import ExitCode
 from taskq.message import check_id
+from taskq.redaction import redact, redact_text, redacted_call
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
@@ -206,8 +207,6 @@ def _print_messages(app: TaskQ, found: list[Stored], state: str) -> None:
 
 
 def _fields(app: TaskQ, each: Stored) -> dict[str, Any]:
-    from taskq.redaction import redacted_call
-
     message = each.message
     call = redacted_call(message, app.tasks.get(message.task)) if message else None
     meta = message.meta if message else None
@@ -232,7 +231,6 @@ def _describe(app: TaskQ, id_: str, queues: Sequence[str]) -> dict[str, Any]:
     from taskq import outcome
     from taskq.broker.messages import find, locate
     from taskq.message import TaskState, wire_id
-    from taskq.redaction import redact_text
 
     execute, raw = app.sync_broker.execute, wire_id(id_)
     around = [int.from_bytes(raw[:6], "big")] if isinstance(raw, bytes) else []
@@ -254,8 +252,6 @@ def _describe(app: TaskQ, id_: str, queues: Sequence[str]) -> dict[str, Any]:
 
 
 def _came_out(ending: Ending) -> dict[str, Any]:
-    from taskq.redaction import redact, redact_text
-
     if ending.state.value == "SUCCESS":
         return {"attempt": ending.attempt, "result": redact(ending.value)}
     return {
@@ -267,8 +263,6 @@ def _came_out(ending: Ending) -> dict[str, Any]:
 
 
 def _call(app: TaskQ, each: Stored) -> str:
-    from taskq.redaction import redacted_call
-
     if each.message is None:
         return each.data[:30].hex()
     return redacted_call(each.message, app.tasks.get(each.message.task)).line(60)

@@ -42,7 +42,6 @@
 
 from __future__ import annotations
 
-import difflib
 import queue
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -87,6 +86,8 @@ class UnknownOptionError(ConfigError, TypeError):
     """An option that does not exist."""
 
     def __init__(self, name: str, known: Iterable[str], where: str) -> None:
+        import difflib  # only a mistake needs it
+
         close = difflib.get_close_matches(name, list(known), n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         super().__init__(f"{where} has no option {name!r}{hint}")

@@ -8,7 +8,6 @@ a message goes out once, although nobody knew whether it had gone.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections.abc import Sequence
@@ -50,6 +49,8 @@ class Spool:
     """
 
     def __init__(self, path: str | Path, limit: int) -> None:
+        import sqlite3  # most processes have no spool
+
         self._limit = limit
         self._lock = threading.Lock()
         try:

@@ -58,7 +58,7 @@ def run(broker_url: str, namespace: str, messages: int, round_trips: int) -> Fig
         BrokerError: Redis could not be reached.
     """
     bench_app.reconfigure(broker_url=broker_url, namespace=namespace)
-    try:
+    with contextlib.closing(bench_app), _removed(bench_app):
         pings = _timed(round_trips, lambda: bench_app.sync_broker.execute("PING"))
         bench_app.pause("default")
         singles = max(messages // 20, 1)
@@ -79,9 +79,14 @@ def run(broker_url: str, namespace: str, messages: int, round_trips: int) -> Fig
             echo.delay(0).get(timeout=STALLED)
             trips = _timed(round_trips, lambda: echo.delay(1).get(timeout=STALLED))
         return Figures(_ms(pings, 0.5), single, bulk, ran, _ms(trips, 0.5), _ms(trips, 0.99))
+
+
+@contextlib.contextmanager
+def _removed(app: TaskQ) -> Iterator[None]:
+    try:
+        yield
     finally:
-        remove(bench_app)
-        bench_app.close()
+        remove(app)
 
 
 def remove(app: TaskQ) -> None:

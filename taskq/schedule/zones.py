@@ -5,7 +5,6 @@ Only the direction from instant to wall clock is ever asked of a tzinfo: it has 
 
 from __future__ import annotations
 
-import difflib
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -40,6 +39,8 @@ def _named_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError):
+        import difflib  # only a mistake needs it
+
         close = difflib.get_close_matches(name, available_timezones(), n=1)
         hint = f"did you mean {close[0]!r}?" if close else "write a name such as 'Europe/Berlin'"
         raise ScheduleError(f"unknown time zone {name!r}; {hint}") from None

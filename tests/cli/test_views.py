@@ -139,6 +139,9 @@ def test_watch_goes_on_until_ctrl_c(app: TaskQ, spawn: Callable[..., Proc], redi
 
 
 def test_bench_leaves_nothing_behind(redis_url: str, redis_client: Any) -> None:
+    nowhere = ["bench", "-b", "redis://127.0.0.1:1", "--yes"]
+    failed = CliRunner().invoke(main, nowhere, env={"TASKQ_BROKER_DEADLINE": "0.05"})
+    assert failed.exit_code == 69, failed.output  # and what it leaves in the process does not lead the next one there
     arguments = ["bench", "-b", redis_url, "--messages", "200", "--round-trips", "10", "--yes", "--json"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output

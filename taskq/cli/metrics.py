@@ -6,8 +6,9 @@ import logging
 
 import click
 
-from taskq.cli.session import app_options, log_options, open_app, reporting_errors, setup_logging
+from taskq.cli.session import app_options, log_options, open_app, reporting_errors
 from taskq.cli.signals import stop_on_signal
+from taskq.logs import setup as setup_logging
 
 DEFAULT_PORT = 9818
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from taskq.errors import BrokerError, ConfigError, ExitCode, TaskqError, UnknownQueueError, UnknownTaskError
-from taskq.logs import FORMATS, setup
+from taskq.logs import FORMATS
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-setup_logging = setup
 
 
 def app_options(command: F) -> F:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskq.cli.session import app_options, log_options, open_app, reporting_errors, setup_logging
+from taskq.cli.session import app_options, log_options, open_app, reporting_errors
 from taskq.config import POOLS
 from taskq.errors import ExitCode
+from taskq.logs import setup as setup_logging
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

@@ -39,10 +39,11 @@ def _late(patient: Patient, keys: QueueKeys, deadlines: dict[bytes, float]) -> I
             f"queue {keys.queue}: {len(late)} {_readers(keys)} died, and none is alive to take over what they held",
             "start one" if is_fifo(keys.queue) else f"start one: taskq worker -A ... -Q {keys.queue}",
         )
-    elif late and max(patient.now_ms - deadlines[name] for name in late if deadlines[name]) > 60_000:
+    elif any(0 < deadlines[name] < patient.now_ms - 60_000 for name in late):  # 0: its recovery has begun
         yield warning(
             "consumers.dead",
-            f"queue {keys.queue}: a worker died more than a minute ago, and the others have not taken over",
+            f"queue {keys.queue}: one of its {_readers(keys)} died more than a minute ago, and the others have not "
+            "taken over",
             "look at their logs: they may be unable to run scripts",
         )
 

@@ -159,6 +159,10 @@ def test_deliveries_that_never_end(app: TaskQ, look: Any, redis_client: Any) -> 
     assert "the longest 2.0 h, at slow:1:a" in look()["consumers.stuck"].reason
     redis_client.zadd(keys.consumers, {"slow:1:a": (time.time() - 60) * 1000})
     assert "none is alive to take over" in look()["consumers.dead"].reason
+    redis_client.zadd(keys.consumers, {"slow:1:a": (time.time() + 60) * 1000, "!1dead:2:b": 0})
+    assert "consumers.dead" not in look(), "somebody is at it"
+    redis_client.zadd(keys.consumers, {"dead:3:c": (time.time() - 600) * 1000})
+    assert "one of its workers died" in look()["consumers.dead"].reason
     redis_client.delete(keys.stream(5), keys.consumers)
 
 

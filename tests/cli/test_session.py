@@ -15,8 +15,9 @@ from hiredis import ReplyError
 from taskq.app import TaskQ
 from taskq.broker.replies import broker_error
 from taskq.cli import main
-from taskq.cli.session import app_options, open_app, reporting_errors, setup_logging
+from taskq.cli.session import app_options, open_app, reporting_errors
 from taskq.errors import BrokerUnavailableError, ConfigError, DeadLetterNotFoundError, ExitCode, UnknownTaskError
+from taskq.logs import setup as setup_logging
 
 
 @pytest.fixture

@@ -59,6 +59,16 @@ def test_messages_that_ended_are_shown_with_outcome_runtime_and_worker(
     app.dlq.purge()
 
 
+@pytest.mark.parametrize("digits", ["9" * 20, "9" * 5000])
+def test_a_number_beyond_all_in_an_address_is_none(digits: str, app: TaskQ, open_site: Any, browser: Make) -> None:
+    app.task(name="shop.work")(lambda: None)
+    sent = app.tasks["shop.work"].options(countdown=3600).delay()
+    visitor = browser(open_site)
+    assert sent.id in visitor.get(f"/messages?queue=default&state=delayed&after={digits}").text
+    assert "shop.work" in visitor.get(f"/messages/{sent.id}?at={digits}").text
+    app.purge("default", delayed=True)
+
+
 def test_rows_that_nobody_can_read_are_passed_over(
     app: TaskQ, redis_client: Any, open_site: Any, browser: Make
 ) -> None:

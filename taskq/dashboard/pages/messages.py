@@ -44,8 +44,7 @@ def index(view: View) -> Response:
 def detail(view: View) -> Response:
     """One message."""
     task_id = _task_id(view)
-    around = int(view.query("at")) if view.query("at").isdecimal() else 0
-    trace = read.trace(view.site.app, task_id, _where(view), around, view.query("place"))
+    trace = read.trace(view.site.app, task_id, _where(view), read.number(view.query("at")), view.query("place"))
     if trace is None:
         # its outcome may have expired while its dead letter is there
         letter = _dead_letter(view, task_id, _where(view))

@@ -20,6 +20,8 @@ from taskq.redaction import redacted_call
 PAGE = 500
 """Entries in one read."""
 SHOWN = 50
+MOST_DIGITS = 15
+"""Of a number in an address."""
 BUDGET = 0.05
 """Seconds that one look may take."""
 
@@ -112,12 +114,17 @@ def _newest(execute: Execute, keys: QueueKeys, after: str) -> Iterator[Place]:
 
 def _delayed(execute: Execute, keys: QueueKeys, after: str) -> Iterator[Place]:
     """Not due yet; the next one first."""
-    position = int(after) if after.isdecimal() else 0
+    position = number(after)
     while rows := execute("ZRANGE", keys.delayed, position, position + PAGE - 1, "WITHSCORES"):
         for member, due in zip(rows[::2], rows[1::2], strict=True):
             position += 1
             level, data = member[:1].decode("ascii", "replace"), member[1:]
             yield str(position), Stored(keys.queue, TaskState.SCHEDULED, data, _decoded(data), int(float(due)), level)
+
+
+def number(text: str) -> int:
+    """The number that stands in an address; 0 for what is none, or more than anything here is counted by."""
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else 0
 
 
 def _running(execute: Execute, keys: QueueKeys, _: str) -> Iterator[Place]:

@@ -10,7 +10,6 @@ What runs the task is known from a context variable that is set anyway: tasks th
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import MutableMapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 
 from taskq.context import current_delivery
 from taskq.delivery import Delivery
+from taskq.serialization import to_json
 
 FORMATS = ("text", "json")
 FIELDS = ("task_id", "task", "queue", "attempt")
@@ -132,4 +132,4 @@ class JsonFormatter(logging.Formatter):
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD and name not in line}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=repr)
+        return to_json(line)

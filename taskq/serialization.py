@@ -9,6 +9,8 @@ Nothing else is accepted: no pickle, so that data in Redis can never run code.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -62,6 +64,23 @@ def loads(data: bytes) -> Any:
         return _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not MessagePack: {error}", data) from error
+
+
+def to_json(value: object, *, indent: int | None = None) -> str:
+    """*value* as JSON for people and for other programs; what JSON cannot hold, also as a key, as its ``repr``."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, default=repr)
+    except TypeError:  # a key that is no text
+        return json.dumps(_with_text_keys(value), indent=indent, ensure_ascii=False, default=repr)
+
+
+def _with_text_keys(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {
+            key if key is None or isinstance(key, (str, int, float)) else repr(key): _with_text_keys(item)
+            for key, item in value.items()
+        }
+    return [_with_text_keys(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def unserializable(what: str, error: BaseException) -> SerializationError:

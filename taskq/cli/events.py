@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from taskq.cli.output import age, described, print_json, print_table, printable, size
+from taskq.cli.output import age, print_json, print_table, printable, size
 from taskq.cli.session import json_option, passing_app
 from taskq.durations import seconds
 from taskq.errors import ConfigError
+from taskq.serialization import to_json
 from taskq.subscription import STARTS
 
 if TYPE_CHECKING:
@@ -227,9 +228,9 @@ def _declare(app: TaskQ, topic: str) -> None:
 def _print_event(event: Event, as_json: bool) -> None:
     if as_json:
         fields = {"id": event.id, "ordinal": event.ordinal, "key": event.key, "payload": event.payload}
-        click.echo(json.dumps(fields, ensure_ascii=False, default=described))
+        click.echo(to_json(fields))
     else:
-        payload = json.dumps(event.payload, ensure_ascii=False, default=described)
+        payload = to_json(event.payload)
         text = f"{event.published_at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
         click.echo(printable(f"{text}  {event.id}  {event.key or '-'}  {payload}"))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import click
+
+from taskq.serialization import to_json
 
 _PIPE_WIDTH = 220
 """Columns of a table that goes into a file or a pipe, where no window says how wide it may be."""
@@ -52,17 +52,12 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], objec
 
 def print_json(value: object) -> None:
     """Print *value* as JSON on stdout; what JSON cannot hold, such as bytes, is described as text."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=described))
+    click.echo(to_json(value, indent=2))
 
 
 def printable(text: str, *, keep: str = "\n\t") -> str:
     """*text* without control characters: error messages come from anywhere, and terminals obey escape codes."""
     return "".join(char if char.isprintable() or char in keep else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def described(value: Any) -> str:
-    """What stands in JSON for a value that it cannot hold."""
-    return repr(value)
 
 
 def age(seconds: float | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from taskq.cli.output import described, print_json
+from taskq.cli.output import print_json
+from taskq.serialization import to_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def show(
         while True:
             value = read()
             if as_json is not None:
-                click.echo(json.dumps(as_json(value), ensure_ascii=False, default=described))
+                click.echo(to_json(as_json(value)))
             else:
                 click.clear()  # nothing where stdout is no terminal
                 table(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from markupsafe import Markup
 from taskq import __version__
 from taskq.dashboard.cookies import THEME
 from taskq.redaction import redact_text
+from taskq.serialization import to_json
 
 if TYPE_CHECKING:
     from taskq.dashboard.view import View
@@ -142,13 +142,13 @@ def size(value: float | None) -> str:
 
 def pretty(value: object) -> str:
     """A value as indented JSON; what JSON cannot hold as its repr; cut at :data:`SHOWN` characters."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, default=repr)
+    text = to_json(value, indent=2)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}\n… ({len(text):,} characters)"
 
 
 def line(value: object) -> str:
     """A value as JSON on one line, shortened."""
-    text = json.dumps(value, ensure_ascii=False, default=repr)
+    text = to_json(value)
     return text if len(text) <= LINE else f"{text[: LINE - 1]}…"
 
 

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskq.errors import DecodeError, SerializationError
-from taskq.serialization import dumps, loads
+from taskq.secret import Secret
+from taskq.serialization import dumps, loads, to_json
 
 SCALARS = (
     st.none()
@@ -116,3 +117,9 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
     else:
         kept = data
     assert kept == data
+
+
+def test_json_for_the_eye_has_whatever_comes() -> None:
+    assert to_json({"a": {1: b"x", None: (Secret("s"),)}}) == '{"a": {"1": "b\'x\'", "null": ["***"]}}'
+    keys = {b"x": 1, (1, 2): {Secret("s"): [{b"y": None}]}}
+    assert to_json(keys) == """{"b'x'": 1, "(1, 2)": {"***": [{"b'y'": null}]}}"""

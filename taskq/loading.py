@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from typing import Any
 
@@ -19,9 +20,11 @@ def load_app(path: str) -> TaskQ:
             of ``@taskq.task``). The current directory is searched first.
 
     Raises:
-        ConfigError: no such module, or no app in it.
+        ConfigError: no module's name, no such module, or no app in it.
     """
     module_name, _, attribute = path.partition(":")
+    if not all(re.split(r"[./\\]", module_name)):
+        raise ConfigError(f"{module_name!r} is no module. {_hint_at_module(module_name, attribute)}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -31,7 +34,7 @@ def load_app(path: str) -> TaskQ:
             raise  # the module was found; what it imports was not
         raise ConfigError(
             f"cannot import {module_name!r}: no module {error.name!r} in {os.getcwd()} or the installed packages. "
-            "Write -A module:app, for example -A shop.tasks:app"
+            + _hint_at_module(module_name, attribute)
         ) from error
     if attribute:
         app = getattr(module, attribute, None)
@@ -39,6 +42,14 @@ def load_app(path: str) -> TaskQ:
             raise ConfigError(f"{path!r}: {module_name} has no TaskQ named {attribute!r}{_hint(module)}")
         return app
     return _only_app(module, module_name)
+
+
+def _hint_at_module(name: str, attribute: str) -> str:
+    """What to write instead of *name*: for ``src/shop.py`` it is ``src.shop``."""
+    dotted = ".".join(part for part in re.split(r"[./\\]", name.removesuffix(".py")) if part)
+    if not dotted or dotted == name:
+        return "Write -A module:app, for example -A shop.tasks:app"
+    return f"Write a module as in an import: -A {dotted}:{attribute or 'app'}"
 
 
 def _apps(module: Any) -> dict[str, TaskQ]:

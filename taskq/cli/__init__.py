@@ -105,10 +105,11 @@ def main(ctx: click.Context, app: str | None) -> None:
     taskq worker -A shop:app                run tasks
     taskq beat -A shop:app                  send scheduled tasks (as many beats as you like)
     taskq queues -b redis://localhost:6379  what waits, runs, failed (tasks, workers: more of it)
-    taskq call shop.add -a '[1, 2]'         send a call, or one for each line of a file
+    taskq call -A shop:app shop.add -a '[1, 2]'
+                                            send a call, or one for each line of a file
     taskq schedule list                     what fires when; pause, run, add schedules
     taskq pause emails                      stop a queue for a while
-    taskq dlq replay -A shop:app            run dead letters again
+    taskq dlq replay --task shop.add        run dead letters again; list, show, edit, purge them
     taskq events groups orders              how far each group of subscribers has come
     taskq jobs list -A shop:app             how far batch jobs have come
     taskq dashboard                         all of that in a browser

@@ -39,7 +39,18 @@ def beat(
     log_format: str,
     log_also: tuple[str, ...],
 ) -> None:
-    """Fire the app's schedules. Run as many as you like: each fire time is fired once."""
+    """Fire the app's schedules. Run as many as you like: each fire time is fired once.
+
+    \b
+    taskq beat -A shop:app
+    taskq beat -A shop:app --health-port 8001 --log-format json
+    taskq worker -A shop:app -B             a worker that does it beside its tasks
+
+    It sends the messages; workers run them. "taskq schedule list" shows what fires when.
+
+    \b
+    exit codes  0 stopped, 1 failed, 2 wrong usage, 69 no Redis at the start
+    """
     setup_logging(log_level, log_format, log_also)
     app = open_app(app_path, broker_url, namespace, needs_code=True)
     from taskq.scheduler.beat import Beat

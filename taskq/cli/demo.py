@@ -36,6 +36,10 @@ def demo(folder: Path | None, keep: bool, metrics_port: int) -> None:
     sums it up. Files that do not parse are retried and become dead letters. One of them is repaired and replayed.
 
     \b
+    taskq demo                        with the files of Python's standard library
+    taskq demo --path src --keep      with yours, and stay
+
+    \b
     exit codes   0 every message is accounted for, 1 it is not or a process died, 130 Ctrl-C
     """
     from rich.console import Console

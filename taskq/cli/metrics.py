@@ -40,6 +40,13 @@ def metrics(
 
     Without -A the address of Redis comes from --broker-url or the environment. While Redis is away the endpoint
     answers with taskq_up 0.
+
+    \b
+    taskq metrics -b redis://localhost:6379/0        on http://127.0.0.1:9818/metrics
+    taskq metrics --host 0.0.0.0 --port 9000
+
+    \b
+    exit codes  0 stopped, 2 wrong usage, or the port is taken
     """
     setup_logging(log_level, log_format, log_also)
     app = open_app(app_path, broker_url, namespace)

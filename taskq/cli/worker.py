@@ -139,11 +139,12 @@ def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
     from taskq.worker.health import serving_health
     from taskq.worker.supervisor import Supervisor
     from taskq.worker.takeover import taking_over
-    from taskq.worker.worker import own_queues
+    from taskq.worker.worker import of_tasks, own_queues
 
     app = open_app(flags.app_path, flags.broker_url, flags.namespace, needs_code=True)
     app.load()
-    take_over = taking_over(app, flags.queues or own_queues(app))
+    app.sync_broker.execute("PING")  # a wrong address or password ends it here, an outage later does not
+    take_over = taking_over(app, [of_tasks(queue) for queue in flags.queues] or own_queues(app))
     with contextlib.ExitStack() as beside:
         directory = retire = None
 

@@ -17,7 +17,7 @@ from typing import Any
 from taskq.app import TaskQ
 from taskq.broker.aio import AsyncConnection
 from taskq.broker.durability import ServerSettings, server_settings
-from taskq.errors import ConfigError, ExitCode
+from taskq.errors import BrokerUnavailableError, ConfigError, ExitCode
 from taskq.worker.health import serving_health
 from taskq.worker.supervisor import READY_WITHIN
 from taskq.worker.worker import Worker, WorkerOptions
@@ -118,7 +118,10 @@ async def check_server(app: TaskQ) -> ServerSettings:
         BrokerError: Redis cannot be reached, or refuses.
     """
     config = app.config
-    connection = await AsyncConnection.open(app.address, config.broker_connection_timeout, "taskq-check")
+    try:
+        connection = await AsyncConnection.open(app.address, config.broker_connection_timeout, "taskq-check")
+    except BrokerUnavailableError as error:
+        raise BrokerUnavailableError(f"{error} (is Redis running, is broker_url right?)") from error
 
     async def execute(*command: Any) -> Any:
         return await connection.execute(*command, timeout=config.broker_deadline)

@@ -16,7 +16,7 @@ from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.broker import survey
 from taskq.broker.workers import WorkerRecord
-from taskq.config import FIFO, is_fifo
+from taskq.config import FIFO, check_queue, is_fifo
 from taskq.errors import BrokerError, ConfigError
 from taskq.lease import LeaseKeeper, consumer_name
 from taskq.worker import control
@@ -82,7 +82,7 @@ class Worker:
         self.app = app
         self.options = options or WorkerOptions()
         self.pool = self.options.pool or app.config.worker_pool
-        self.queues = [_of_tasks(queue) for queue in self.options.queues] or own_queues(app)
+        self.queues = [of_tasks(queue) for queue in self.options.queues] or own_queues(app)
         self.started = asyncio.Event()
         """Set when the worker has its leases and fetches."""
         self._started_at = time.time()
@@ -377,11 +377,16 @@ class Worker:
                 self._intake.stop_delivery(delivery, "revoked")
 
 
-def _of_tasks(queue: str) -> str:
+def of_tasks(queue: str) -> str:
+    """Return *queue* if a worker can read it.
+
+    Raises:
+        ConfigError: it is a FIFO, or no name of a queue.
+    """
     if is_fifo(queue):
         name = queue.removeprefix(FIFO)
         raise ConfigError(f"{queue!r} is a FIFO: no worker reads it, but app.queue({name!r}).get() does")
-    return queue
+    return check_queue(queue)
 
 
 def own_queues(app: TaskQ) -> list[str]:

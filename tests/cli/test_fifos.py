@@ -71,11 +71,19 @@ def test_the_doctor_tells_of_an_item_that_waits_for_long(
     assert jobs.purge() == 1
 
 
-def test_a_worker_that_is_pointed_at_a_fifo_says_what_to_do(
-    spawn: Callable[..., Proc], redis_url: str, namespace: str, tmp_path: Any
+@pytest.mark.parametrize(
+    ("queue", "told"),
+    [
+        ("fifo:jobs", "'fifo:jobs' is a FIFO: no worker reads it, but app.queue('jobs').get() does"),
+        ("two words", "a queue's name must be 1 to 100 of A-Z a-z 0-9 _ - . and not 'two words'"),
+    ],
+)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_worker_that_is_pointed_at_what_it_cannot_read_says_so_once(
+    spawn: Callable[..., Proc], redis_url: str, namespace: str, tmp_path: Any, queue: str, told: str, workers: str
 ) -> None:
     (tmp_path / "pointed.py").write_text("from taskq import TaskQ\napp = TaskQ('pointed')\n")
-    flags = ["-A", "pointed:app", "-b", redis_url, "--namespace", namespace, "-Q", "fifo:jobs"]
+    flags = ["-A", "pointed:app", "-b", redis_url, "--namespace", namespace, "-Q", queue, "-w", workers]
     worker = spawn("-m", "taskq", "worker", *flags)
     assert worker.wait(LONG) == ExitCode.USAGE
-    assert "'fifo:jobs' is a FIFO: no worker reads it, but app.queue('jobs').get() does" in worker.output()
+    assert worker.output().count(told) == 1

@@ -60,6 +60,15 @@ def test_beat_without_redis_ends_with_a_clear_error(spawn: Spawn, environment: d
     assert "hunter2" not in beat.output()
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_workers_without_redis_end_with_a_clear_error(spawn: Spawn, environment: dict[str, str], workers: str) -> None:
+    unreachable = {"TASKQ_BROKER_URL": "redis://:hunter2@127.0.0.1:1/0", "TASKQ_BROKER_DEADLINE": "0.3"}
+    worker = spawn("-m", "taskq", "worker", "-A", "shop:app", "-w", workers, env=environment | unreachable)
+    assert worker.wait(30) == ExitCode.UNAVAILABLE
+    assert worker.output().count("is Redis running, is broker_url right?") == 1
+    assert "hunter2" not in worker.output()
+
+
 def test_beat_needs_an_app(spawn: Spawn) -> None:
     beat = spawn("-m", "taskq", "beat")
     assert beat.wait() == ExitCode.USAGE

@@ -146,3 +146,19 @@ def test_the_root_logger_is_left_alone(quiet_logger: logging.Logger) -> None:
     before = (root_logger.handlers[:], root_logger.level)
     setup_logging("debug")
     assert (root_logger.handlers, root_logger.level) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("./typo:app", "Write a module as in an import: -A typo:app"),
+        ("..:app", "Write -A module:app"),
+        (":app", "Write -A module:app"),
+        ("typo.py", "Write a module as in an import: -A typo:app"),
+        ("typo/tasks.py:main", "Write a module as in an import: -A typo.tasks:main"),
+        ("typo:app", "Write -A module:app"),
+    ],
+)
+def test_a_path_that_is_no_module_is_answered_with_what_to_write(path: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        open_app(path)

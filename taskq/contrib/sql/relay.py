@@ -10,6 +10,7 @@ that would lock out every writer.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -110,7 +111,10 @@ class OutboxRelay:
         try:
             self.backlog()
         except DBAPIError as error:
-            raise TaskqError(f"the outbox cannot be read: {_text(error)}") from error
+            text = _text(error)
+            missing = re.search(r'no such table: taskq_outbox|"taskq_outbox" does not exist', text)
+            remedy = " (--create-tables makes its table)" if missing else ""
+            raise TaskqError(f"the outbox cannot be read{remedy}: {text}") from error
         self._app.sync_broker.execute("PING")
 
     def backlog(self) -> Backlog:

@@ -41,7 +41,7 @@ def from_text(text: str, message: Message) -> tuple[list[Any], dict[str, Any]]:
     """
     try:
         given = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"that is no JSON: {error}") from error
     right = isinstance(given, dict) and set(given) == {"args", "kwargs"}
     if not right or not isinstance(given["args"], list) or not isinstance(given["kwargs"], dict):
@@ -49,7 +49,7 @@ def from_text(text: str, message: Message) -> tuple[list[Any], dict[str, Any]]:
     try:
         edited = _rich(given)
         return restore(edited["args"], message.args, "args"), restore(edited["kwargs"], message.kwargs, "kwargs")
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:  # such as a $datetime that is a number
         raise ConfigError(str(error)) from error
 
 

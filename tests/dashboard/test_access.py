@@ -20,7 +20,9 @@ from support.worker import run_burst, running_worker
 from taskq import TaskQ
 from taskq.dashboard import asgi
 from taskq.dashboard.access import Access, Credential, Role, load_credentials
+from taskq.dashboard.editing import from_text
 from taskq.errors import ConfigError
+from taskq.message import WIRE_VERSION, Message
 from taskq.redaction import HIDDEN, redact, redact_args, redact_text, restore
 
 
@@ -173,6 +175,17 @@ def test_editing_puts_back_what_was_hidden_and_left_alone() -> None:
     assert restore({**shown, "to": "bob"}, before) == {**before, "to": "bob"}
     with pytest.raises(ValueError, match="write the value itself"):
         restore({"to": f"my {HIDDEN}"}, before)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ['[{"$datetime": 5}]', '[{"$datetime": "soon"}]', '[{"$bytes": null}]', "[" * 100_000],
+    ids=["no text", "no time", "no bytes", "too deep"],
+)
+def test_arguments_that_nobody_can_mean_are_an_error_of_the_form(arguments: str) -> None:
+    message = Message(WIRE_VERSION, "id", "pay", [], {})
+    with pytest.raises(ConfigError):
+        from_text(f'{{"args": {arguments}, "kwargs": {{}}}}', message)
 
 
 def test_a_dead_letter_is_edited_and_replayed_with_its_secrets(

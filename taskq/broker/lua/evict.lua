@@ -4,7 +4,7 @@
 -- ARGV  1 most ms in the queue, '' for no limit   2 most entries, '' for no limit   3 page size
 -- Returns {deleted for their age, deleted for their number, 1 when there is more to do now}.
 -- A page ends early when its letters are large.
-local groups = KEYS[1] .. ':groups'
+-- include uncount
 local page = tonumber(ARGV[3])
 local gone, bytes = {}, 0
 
@@ -32,10 +32,5 @@ if ARGV[1] ~= '' then
   if oldest >= 0 then aged = delete(string.format('%.0f', oldest), page) end
 end
 if ARGV[2] ~= '' then surplus = delete('+', math.min(redis.call('XLEN', KEYS[1]) - ARGV[2], page - aged)) end
-for group, count in pairs(gone) do
-  if redis.call('HINCRBY', groups, 'n:' .. group, -count) <= 0 then
-    redis.call('HDEL', groups, 'n:' .. group, 'l:' .. group, 'f:' .. group, 'e:' .. group)
-  end
-end
-if aged + surplus > 0 and redis.call('XLEN', KEYS[1]) == 0 then redis.call('DEL', groups) end
+if aged + surplus > 0 then uncount(KEYS[1], gone) end
 return {aged, surplus, (aged + surplus >= page or bytes >= 1000000) and 1 or 0}

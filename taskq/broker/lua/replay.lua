@@ -7,7 +7,8 @@
 --       5.. fives: dead letter id, its group ('' for none), level digit, message, task id
 -- Returns how many were there and moved; what was replayed or purged before is passed over.
 -- include lane
-local dead, groups = KEYS[1], KEYS[1] .. ':groups'
+-- include uncount
+local dead = KEYS[1]
 local most = tonumber(ARGV[3])
 local moved, back, room, outcomes, streams, used = 0, {}, {}, {}, {}, {}
 
@@ -43,15 +44,12 @@ for i = 5, #ARGV, 5 do
 end
 if moved == 0 then return 0 end
 redis.call('DEL', unpack(outcomes))
-for group, count in pairs(back) do
-  if group ~= '' and redis.call('HINCRBY', groups, 'n:' .. group, -count) <= 0 then
-    redis.call('HDEL', groups, 'n:' .. group, 'l:' .. group, 'f:' .. group, 'e:' .. group)
-  end
-  if KEYS[5] then redis.call('HINCRBY', KEYS[5], 'replayed:' .. group, count) end
+if KEYS[5] then
+  for group, count in pairs(back) do redis.call('HINCRBY', KEYS[5], 'replayed:' .. group, count) end
+  redis.call('PEXPIRE', KEYS[5], ARGV[4])
 end
-if KEYS[5] then redis.call('PEXPIRE', KEYS[5], ARGV[4]) end
 for level in pairs(used) do
   if level ~= ARGV[2] and redis.call('SADD', KEYS[3], level) == 1 then redis.call('PUBLISH', ARGV[1], 'levels') end
 end
-if redis.call('XLEN', dead) == 0 then redis.call('DEL', groups) end
+uncount(dead, back)
 return moved

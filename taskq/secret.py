@@ -37,4 +37,7 @@ class Secret(Generic[T]):
         return self._value == other._value if isinstance(other, Secret) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash((Secret, self._value))
+        try:
+            return hash((Secret, self._value))
+        except TypeError:  # a list, say: what was sent as a key of a mapping must be read again
+            return hash(Secret)

@@ -58,6 +58,12 @@ def test_a_secret_arrives_as_one_with_what_is_in_it() -> None:
         loads(msgspec.msgpack.encode(msgspec.msgpack.Ext(1, b"\xc1")))
 
 
+def test_a_secret_key_is_read_again_whatever_is_in_it() -> None:
+    """An error there would stop the worker that reads the message."""
+    keyed = {Secret([1]): "list", Secret({"a": 1}): "mapping", Secret("x"): "text"}
+    assert loads(dumps(keyed)) == keyed
+
+
 def test_a_secret_is_masked_and_put_back() -> None:
     args = [Secret("a"), 2, {"password": Secret("b"), "note": "***"}]
     shown = redact(args)

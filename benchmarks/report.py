@@ -65,6 +65,7 @@ COLUMNS: dict[str, tuple[str, tuple[tuple[str, str, int], ...]]] = {
         "What metrics cost",
         (
             ("ratio", "throughput on / off", 3),
+            ("cpu_ratio", "worker CPU on / off", 3),
             ("on", "tasks/s on", 0),
             ("off", "tasks/s off", 0),
             ("scrape_ms", "one scrape ms", 1),

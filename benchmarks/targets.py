@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -224,11 +224,17 @@ def batch_inserts(r: Results) -> Iterable[Part | None]:
 
 def metrics_cost(r: Results) -> Iterable[Part | None]:
     """A worker with its metrics switched on."""
-    pairs = r.rows("metrics").get("taskq/pairs", {}).get("pairs")
-    if pairs:
-        low, high = median_interval(pairs)
-        what = f"x without: median of {len(pairs)} pairs, which lies between {low:.3f} and {high:.3f} (95 %)"
-        yield at_least(spread(pairs), 0.97, what, 3)
+    row = r.rows("metrics").get("taskq/pairs", {})
+    if pairs := row.get("pairs"):
+        yield at_least(spread(pairs), 0.97, f"x without: {of_pairs(pairs)}", 3)
+    if cpu_pairs := row.get("cpu_pairs"):
+        yield at_most(spread(cpu_pairs), 1.03, f"x the worker's CPU per task: {of_pairs(cpu_pairs)}", 3)
+
+
+def of_pairs(pairs: Sequence[float]) -> str:
+    """How sure their median is."""
+    low, high = median_interval(pairs)
+    return f"median of {len(pairs)} pairs, which lies between {low:.3f} and {high:.3f} (95 %)"
 
 
 def scrape(r: Results) -> Iterable[Part | None]:

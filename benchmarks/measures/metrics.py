@@ -28,7 +28,7 @@ WORKERS = 20
 SCRAPES = 20
 PAIRS = 10
 """In one turn."""
-SHORT = 4
+SHORT = 2
 """How much shorter a sample of a pair is than one of throughput."""
 
 
@@ -45,30 +45,34 @@ def pairs_trial(bench: Bench, contender: Contender, off: Setup, on: Setup) -> Tr
     """Both setups, again and again, on the same messages."""
     count = max(int(off.rate * bench.sizes.throughput_seconds / SHORT), 100)
     pairs: list[float] = []
+    cpu_pairs: list[float] = []
 
     def prepare() -> None:
         bench.server.fresh()
         contender.produce(bench.server.url, "fill", task="noop", count=count, page=contender.page)
         bench.server.save(bench.snapshot("metrics"))
 
-    def rate(setup: Setup) -> float:
+    def drain(setup: Setup) -> Sample:
         bench.server.fresh(bench.snapshot("metrics"))
         with bench.workers(contender, setup) as workers:
-            done = workers.wait_for(count)
-        return done.ended / done.seconds
+            return workers.drain(count)
 
     def take() -> Sample:
-        rates: dict[str, list[float]] = {off.name: [], on.name: []}
+        found: list[dict[str, Sample]] = []
         for number in range(PAIRS):
-            for setup in (off, on) if number % 2 else (on, off):
-                rates[setup.name].append(rate(setup))
-        found = [one / other for one, other in zip(rates[on.name], rates[off.name], strict=True)]
-        pairs.extend(round(ratio, 4) for ratio in found)
-        middle = {name: statistics.median(values) for name, values in rates.items()}
-        return {"ratio": statistics.median(found), "on": middle[on.name], "off": middle[off.name]}
+            found.append({setup.name: drain(setup) for setup in ((off, on) if number % 2 else (on, off))})
+        rates, cpus = (
+            [round(pair[on.name][what] / pair[off.name][what], 4) for pair in found] for what in ("rate", "cpu_us")
+        )
+        pairs.extend(rates)
+        cpu_pairs.extend(cpus)
+        middle = {name: statistics.median(pair[name]["rate"] for pair in found) for name in (on.name, off.name)}
+        ratios = {"ratio": statistics.median(rates), "cpu_ratio": statistics.median(cpus)}
+        return ratios | {"on": middle[on.name], "off": middle[off.name]}
 
     command = f"{command_line(on)}, and without"
-    return Trial(f"{contender.name}/pairs", command, take, prepare, {"count": count, "pairs": pairs})
+    about = {"count": count, "pairs": pairs, "cpu_pairs": cpu_pairs}
+    return Trial(f"{contender.name}/pairs", command, take, prepare, about)
 
 
 def scrape_trial(bench: Bench, contender: Contender) -> Trial:

@@ -30,8 +30,8 @@ logger = logging.getLogger("taskq.fifo")
 TURN = 0.02
 """Seconds between two looks of who has waited long enough, while another thread or coroutine receives."""
 
-SOON = 0.05
-"""Seconds from a cancelled receipt until what it left is given back: a loop that is ending has ended by then."""
+PARTING = 1.0
+"""Longest seconds in which a receipt that was cancelled gives back what it may have taken, before it ends."""
 
 FAREWELL = 3.0
 """Longest seconds for each call of a consumer that ends: else its lease runs out."""
@@ -153,7 +153,6 @@ class AsyncConsumer(Consumer):
         super().__init__(app, keys, prefetch)
         self._loop = asyncio.get_running_loop()
         self._driver = AsyncDriver(app.address, app.config.broker_connection_timeout, app.config.broker_deadline)
-        self._giving_back: asyncio.Task[None] | None = None
 
     async def receive(self, limit: float) -> Received:
         """As :meth:`SyncConsumer.receive`, without blocking the event loop."""
@@ -164,7 +163,7 @@ class AsyncConsumer(Consumer):
         try:
             received = await self._driver.run(self.source.receive(limit))
         except asyncio.CancelledError:
-            self._loop.call_later(SOON, self._begin_to_give_back)
+            await self._give_back()
             raise
         finally:
             turn.release()
@@ -182,14 +181,12 @@ class AsyncConsumer(Consumer):
         except TimeoutError:
             return False
 
-    def _begin_to_give_back(self) -> None:
-        if self._giving_back is None or self._giving_back.done():
-            self._giving_back = self._loop.create_task(self._give_back())
-
     async def _give_back(self) -> None:
-        async with self._driver.turn:
-            with contextlib.suppress(BrokerError):
+        """Done here and by no task of its own, and nothing is left open: the event loop may be ending."""
+        with contextlib.suppress(BrokerError, TimeoutError):
+            async with asyncio.timeout(PARTING):
                 await self._driver.run(self.source.give_back_unseen())
+        self._driver.hang_up()
 
     def disconnect(self) -> None:
         """On the loop: a receiver that waits ends now, before what is held is given back."""

@@ -120,6 +120,10 @@ class AsyncDriver:
     def close(self) -> None:
         """On the loop: what is under way ends with :class:`BrokerUnavailableError`."""
         self._closed.set()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the connection; the next step opens another."""
         if self._connection is not None:
             self._connection.close()
 

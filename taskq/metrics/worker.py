@@ -1,8 +1,9 @@
 """What a worker process did, counted from the app's hooks.
 
 Outcomes arrive in batches at up to a hundred thousand a second, so they are counted in plain lists and become
-Prometheus samples when somebody scrapes. (``Histogram.observe`` alone costs more per task than all of this.) Of large
-batches every eighth run stands for its neighbours in the buckets; counts and the sum of the runtimes are exact.
+Prometheus samples when somebody scrapes. (``Histogram.observe`` alone costs more per task than all of this.) Of more
+than 16 that end together every eighth run stands for its neighbours in the buckets; counts and the sum of the runtimes
+are exact.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from taskq.worker.outcomes import RELEASE, Ended, Outcome
 
 OTHER = "other"
 """The name under which tasks that this worker does not know are counted."""
-EVERY_ONE = 64
+EVERY_ONE = 16
 """Up to so many successes of a task that ended together, every one's times are looked at; of more, every eighth's."""
 STRIDE = 8
 

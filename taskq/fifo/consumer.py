@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from taskq.broker import scripts
@@ -37,7 +38,7 @@ FAREWELL = 3.0
 """Longest seconds for each call of a consumer that ends: else its lease runs out."""
 
 
-class Consumer:
+class Consumer(ABC):
     """What both kinds have in common; each process, and each event loop, has one for each FIFO that it receives from.
 
     Args:
@@ -99,8 +100,9 @@ class Consumer:
             self._keeper.start()
             atexit.register(self.close)
 
+    @abstractmethod
     def _disconnect(self) -> None:
-        raise NotImplementedError
+        """Close the connection, from any thread: a receiver that waits ends."""
 
     def _beside(self, connection: SyncConnection, now: float) -> float:
         """What is done from the keeper's thread; seconds until the next call."""

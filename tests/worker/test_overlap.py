@@ -89,6 +89,7 @@ def test_no_kind_of_end_leaks(app: TaskQ, start: Callable[..., Any], settings: d
             app.schedules.run_now("job")
             eventually(lambda count=count: len(job.begun) == count)
             eventually(lambda: app.schedules.get("job").running is None)
+    assert len(job.begun) == 3
 
 
 def test_a_dead_letter_and_a_revoked_message_release_it(

@@ -198,6 +198,8 @@ def test_a_limit_that_was_lifted_frees_what_is_parked(make_app: MakeApp) -> None
     before.sync_broker.execute("DEL", before.keys.queue("default").mover("t"))
     with running_worker(after):
         eventually(lambda: len(ran) == 5)
+    assert sorted(ran) == list(range(5))
+    assert after.queues()[0].parked == 0
 
 
 LIMITED = """

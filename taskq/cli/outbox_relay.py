@@ -52,7 +52,7 @@ def outbox_relay(
 
     The app only says where Redis is; TASKQ_BROKER_URL does as well. Run one relay, or several: each message and event
     leaves once; events in the order in which they were written, messages too with one relay. Needs SQLAlchemy: pip
-    install "taskq[sqlalchemy]".
+    install "taskq-streams[sqlalchemy]".
 
     \b
     exit codes  0 stopped, 1 the database cannot be used, 2 wrong usage, 69 no Redis
@@ -82,7 +82,7 @@ def open_engine(database_url: str | None) -> Engine:
         from sqlalchemy import create_engine
         from sqlalchemy.exc import ArgumentError
     except ImportError:
-        raise ConfigError('SQLAlchemy is not installed: pip install "taskq[sqlalchemy]"') from None
+        raise ConfigError('SQLAlchemy is not installed: pip install "taskq-streams[sqlalchemy]"') from None
     try:
         # an idle connection may have been cut by a firewall or a restart: find out before it is used
         return create_engine(database_url, pool_pre_ping=True)

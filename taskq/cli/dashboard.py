@@ -25,6 +25,7 @@ SERVING: dict[str, Any] = {
     "access_log": False,
     "server_header": False,
     "lifespan": "off",
+    "proxy_headers": False,  # uvicorn would believe X-Forwarded-For from everybody on this machine
     "timeout_graceful_shutdown": 1,  # an open page's event stream never ends by itself
 }
 """How the web server runs."""
@@ -39,6 +40,14 @@ logger = logging.getLogger("taskq.dashboard")
 @click.option("--read-only", is_flag=True, help="Nobody can change anything.")
 @click.option("--users", metavar="FILE", envvar="TASKQ_DASHBOARD_USERS", help="Who may sign in: role, name, secret.")
 @click.option("--allowed-host", "allowed_hosts", metavar="NAME", multiple=True, help="A host name it is reached by.")
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    metavar="ADDRESS",
+    multiple=True,
+    envvar="TASKQ_DASHBOARD_TRUSTED_PROXIES",
+    help="A proxy, or network of them, whose X-Forwarded-For counts.",
+)
 @log_options
 @reporting_errors()
 def dashboard(
@@ -50,6 +59,7 @@ def dashboard(
     read_only: bool,
     users: str | None,
     allowed_hosts: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
     log_level: str,
     log_format: str,
     log_also: tuple[str, ...],
@@ -82,6 +92,7 @@ def dashboard(
         credentials=credentials,
         read_only=read_only,
         allowed_hosts=allowed_hosts if allowed_hosts or _is_address(host) else (host,),
+        trusted_proxies=trusted_proxies,
         session_key=key.encode() if key else None,
     )
     listener = _listen(host, port)

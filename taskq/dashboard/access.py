@@ -14,14 +14,20 @@ from enum import IntEnum
 from hashlib import sha256
 from pathlib import Path
 
+from taskq.dashboard.attempts import Attempts
+from taskq.dashboard.proxies import grouped
 from taskq.errors import ConfigError
 
 SHORTEST_SECRET = 12
 SESSION_SECONDS = 12 * 3600
-_FAILURES = 10
-"""Wrong passwords from one address within :data:`_WINDOW` seconds, after which it has to wait."""
-_WINDOW = 60.0
-_ADDRESSES = 1000
+KNOWN_SECONDS = 180 * 86400
+"""How long a browser is known by which somebody signed in."""
+_MOST_ENDED = 10_000
+"""Sessions that were signed out, which are remembered."""
+
+
+class TooManyAttemptsError(Exception):
+    """Too many wrong passwords lately: this one was not looked at."""
 
 
 class Role(IntEnum):
@@ -54,6 +60,8 @@ class Identity:
 
 
 NOBODY = Identity("", Role.NOBODY)
+REFUSED = Identity("", Role.NOBODY)
+"""Whoever gives a token where too many were wrong lately: it was not looked at."""
 LOCAL = Identity("local", Role.OPERATOR)
 """Everybody, where no credential is configured."""
 
@@ -123,33 +131,50 @@ class Access:
         self._credentials = tuple(credentials)
         self._key = key or secrets.token_bytes(32)
         self._ended: OrderedDict[str, float] = OrderedDict()
-        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._attempts = Attempts()
 
     @property
     def open(self) -> bool:
         """Whether nobody needs to sign in."""
         return not self._credentials
 
-    def by_secret(self, given: str) -> Credential | None:
-        """Whose secret that is. Takes as long for a wrong one as for a right one."""
-        digest = sha256(given.encode("utf-8", "surrogateescape")).digest()
+    def by_secret(self, given: str, address: str, known: str = "") -> Credential | None:
+        """Whose secret that is; None for a wrong one, which is counted. Takes as long for it as for a right one.
+
+        Args:
+            given: the password or token.
+            address: where it comes from.
+            known: the cookie of :meth:`known_browser`, if the browser has one.
+
+        Raises:
+            TooManyAttemptsError: too many were wrong lately.
+        """
+        attempt = self._attempts.begin(grouped(address), self._browser(known))
+        if attempt is None:
+            raise TooManyAttemptsError
+        digest = _digest(given)
         found = None
         for credential in self._credentials:
-            if hmac.compare_digest(digest, sha256(credential.secret.encode("utf-8", "surrogateescape")).digest()):
+            if hmac.compare_digest(digest, _digest(credential.secret)):
                 found = credential
+        if found is not None:
+            self._attempts.succeeded(attempt)
         return found
 
-    def may_try(self, address: str) -> bool:
-        """Whether *address* may try a password now: few wrong ones lately."""
-        recent = [moment for moment in self._failures.get(address, ()) if moment > time.monotonic() - _WINDOW]
-        return len(recent) < _FAILURES
+    def known_browser(self, credential: Credential) -> str:
+        """A cookie value that says that somebody signed in with this browser; it lets nobody in."""
+        text = secrets.token_urlsafe(12)
+        return f"{text}.{self._known_signature(text, credential)}"
 
-    def failed(self, address: str) -> None:
-        """Count a wrong password."""
-        moments = self._failures.pop(address, [])[-_FAILURES:]
-        self._failures[address] = [*moments, time.monotonic()]
-        while len(self._failures) > _ADDRESSES:
-            self._failures.popitem(last=False)
+    def _browser(self, cookie: str) -> str:
+        """What a browser is counted by; empty for one that is not known, or of a password that has changed."""
+        text, _, signature = cookie.partition(".")
+        given = signature.encode("utf-8", "replace")
+        right = [self._known_signature(text, one).encode() for one in self._credentials]
+        return text if any(hmac.compare_digest(given, one) for one in right) else ""
+
+    def _known_signature(self, text: str, credential: Credential) -> str:
+        return self.sign("known", f"{text}\n{credential.name}\n{_digest(credential.secret).hex()}")
 
     def session(self, credential: Credential) -> str:
         """A cookie value that says who somebody is for the next hours."""
@@ -178,7 +203,7 @@ class Access:
         """Sign out: the cookie is worth nothing from now on, in this process."""
         if self.by_session(cookie) is not NOBODY:
             self._ended[cookie.partition(".")[2]] = time.time()
-            while len(self._ended) > 10 * _ADDRESSES:
+            while len(self._ended) > _MOST_ENDED:
                 self._ended.popitem(last=False)
 
     def sign(self, purpose: str, text: str) -> str:
@@ -191,4 +216,8 @@ class Access:
 
     def _signature(self, text: str, credential: Credential) -> str:
         # with the secret in it, a changed password ends its sessions
-        return self.sign("session", f"{text}\n{sha256(credential.secret.encode()).hexdigest()}")
+        return self.sign("session", f"{text}\n{_digest(credential.secret).hex()}")
+
+
+def _digest(secret: str) -> bytes:
+    return sha256(secret.encode("utf-8", "surrogateescape")).digest()

@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 from taskq.app import TaskQ
 from taskq.dashboard.guard import Shield
 from taskq.dashboard.pages import NAVIGATION, PAGES
+from taskq.dashboard.proxies import Proxies
 from taskq.dashboard.render import STATIC
 from taskq.dashboard.routing import Endpoint
 from taskq.dashboard.site import Options, Site
@@ -27,7 +28,7 @@ class Dashboard(Shield):
 
     def __init__(self, site: Site) -> None:
         starlette = Starlette(routes=list(_routes(site)), exception_handlers={HTTPException: _refused})
-        super().__init__(starlette, site.options.allowed_hosts)
+        super().__init__(starlette, site.options.allowed_hosts, Proxies(site.options.trusted_proxies))
         self._site = site
 
     def close(self) -> None:
@@ -41,6 +42,9 @@ def app(taskq: TaskQ, **options: Any) -> Dashboard:
     Args:
         taskq: what to show; its tasks need not be loaded.
         **options: the fields of :class:`taskq.dashboard.site.Options`.
+
+    Raises:
+        ConfigError: a trusted proxy is not an address or network.
 
     Without ``credentials`` it lets everybody in: mount it behind your own sign-in, or give it some::
 

@@ -8,6 +8,8 @@ from starlette.responses import Response
 SESSION = "taskq_session"
 BROWSER = "taskq_browser"
 """A random text that ties forms to the browser they were made for."""
+KNOWN = "taskq_known"
+"""Says that somebody has signed in with this browser, so that guesses of others do not lock it out."""
 NOTE = "taskq_note"
 THEME = "taskq_theme"
 

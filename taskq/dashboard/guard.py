@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from taskq.dashboard.access import LOCAL, NOBODY, Access, Identity
+from taskq.dashboard.access import LOCAL, NOBODY, REFUSED, Access, Identity, TooManyAttemptsError
 from taskq.dashboard.cookies import BROWSER, SESSION
+from taskq.dashboard.proxies import Proxies
 
 MAX_FORM_BYTES = 1 << 20
 HEADERS = {
@@ -42,11 +43,13 @@ class Shield:
         app: what is protected.
         hosts: names that the dashboard may be reached by, besides localhost and addresses in numbers. A name that
             an attacker points at 127.0.0.1 (DNS rebinding) is none of these. ``*`` allows every name.
+        proxies: those that stand before it.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], proxies: Proxies) -> None:
         self._app = app
         self._hosts = {host.lower() for host in hosts}
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,6 +64,7 @@ class Shield:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
+        scope = self._proxies.seen(scope)
         host = Headers(scope=scope).get("host", "")
         if self._allows(host):
             await self._app(scope, receive, guarded)
@@ -88,12 +92,11 @@ def identify(request: Request, access: Access) -> Identity:
         return LOCAL
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        address = client_address(request)
-        found = access.by_secret(secret.strip()) if access.may_try(address) else None
-        if found is None:
-            access.failed(address)
-            return NOBODY
-        return Identity(found.name, found.role, by_header=True)
+        try:
+            found = access.by_secret(secret.strip(), client_address(request))
+        except TooManyAttemptsError:
+            return REFUSED
+        return NOBODY if found is None else Identity(found.name, found.role, by_header=True)
     cookie = request.cookies.get(SESSION, "")
     return access.by_session(cookie) if cookie else NOBODY
 
@@ -119,7 +122,10 @@ def check_origin(request: Request) -> None:
         raise ForbiddenError("This came from another site.")
     origin = request.headers.get("origin")
     if origin is not None and origin.lower() != f"{request.url.scheme}://{request.headers.get('host', '')}".lower():
-        raise ForbiddenError("This came from another site; behind a proxy, have it pass on Host and the scheme.")
+        raise ForbiddenError(
+            "This came from another site. Behind a proxy: have it pass on Host and set X-Forwarded-Proto, and name "
+            "it with --trusted-proxy (in code: trusted_proxies=)."
+        )
 
 
 def check_token(request: Request, access: Access, who: Identity, given: str) -> None:

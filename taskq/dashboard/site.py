@@ -14,7 +14,8 @@ from starlette.responses import RedirectResponse, Response
 
 from taskq.app import TaskQ
 from taskq.dashboard import guard
-from taskq.dashboard.access import Access, Credential, Role
+from taskq.dashboard.access import REFUSED, Access, Credential, Role
+from taskq.dashboard.attempts import WINDOW
 from taskq.dashboard.cookies import BROWSER, NOTE, clear_cookie, set_cookie
 from taskq.dashboard.jobs import Jobs
 from taskq.dashboard.render import Templates
@@ -24,6 +25,8 @@ from taskq.dashboard.view import View
 from taskq.errors import BrokerError, TaskqError
 
 logger = logging.getLogger("taskq.dashboard")
+
+TOO_MANY = "Too many wrong passwords. Wait a minute."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,9 @@ class Options:
     """Nobody can change anything."""
     allowed_hosts: Sequence[str] = ()
     """Host names besides localhost and addresses in numbers; ``*``: all."""
+    trusted_proxies: Sequence[str] = ()
+    """Addresses and networks of the proxies in front of it: who comes through them is known by X-Forwarded-For, and
+    the scheme by X-Forwarded-Proto. From anybody else these headers mean nothing."""
     session_key: bytes | None = None
     """Signs sessions. None: random, so that sessions end with the process. Several processes need the same."""
 
@@ -109,10 +115,17 @@ class Site:
         if view.who.role > Role.NOBODY:
             text = "You may look at everything, but not change it: that takes an operator."
             return view.render("problem.html", 403, title="Operators only", text=text)
-        wants_page = view.endpoint.method == "GET" and "text/html" in view.request.headers.get("accept", "")
+        wants_page = (
+            view.who is not REFUSED
+            and view.endpoint.method == "GET"
+            and "text/html" in view.request.headers.get("accept", "")
+        )
         if wants_page and "hx-request" not in view.request.headers:
             return RedirectResponse(view.url("/login", next=view.here), 303)
-        response = view.render("problem.html", 401, title="Sign in", text="This dashboard needs a password.")
+        text = TOO_MANY if view.who is REFUSED else "This dashboard needs a password."
+        response = view.render("problem.html", 401, title="Sign in", text=text)
+        if view.who is REFUSED:
+            response.headers["Retry-After"] = f"{WINDOW:.0f}"
         response.headers["WWW-Authenticate"] = "Bearer"
         return response
 

@@ -26,17 +26,6 @@ from taskq.message import WIRE_VERSION, Message
 from taskq.redaction import HIDDEN, redact, redact_args, redact_text, restore
 
 
-def test_a_wrong_password_says_nothing_and_ten_of_them_close_the_door(
-    guarded_site: Any, browser: Callable[[Any], Browser]
-) -> None:
-    visitor = browser(guarded_site)
-    assert visitor.sign_in(OPERATOR[:-1]).status == 401
-    assert "taskq_session" not in visitor.cookies
-    for _ in range(9):
-        visitor.sign_in("guess")
-    assert visitor.sign_in(OPERATOR).status == 429
-
-
 def test_signing_out_ends_the_session_also_for_a_copy_of_its_cookie(
     guarded_site: Any, browser: Callable[[Any], Browser]
 ) -> None:

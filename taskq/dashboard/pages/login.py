@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from taskq.dashboard.access import SESSION_SECONDS, Role
-from taskq.dashboard.cookies import SESSION, THEME, clear_cookie, set_cookie
+from taskq.dashboard.access import KNOWN_SECONDS, SESSION_SECONDS, Role, TooManyAttemptsError
+from taskq.dashboard.attempts import WINDOW
+from taskq.dashboard.cookies import KNOWN, SESSION, THEME, clear_cookie, set_cookie
 from taskq.dashboard.guard import client_address
 from taskq.dashboard.render import THEMES
 from taskq.dashboard.routing import Page
+from taskq.dashboard.site import TOO_MANY
 from taskq.dashboard.view import View
 
 page = Page("login")
@@ -27,16 +29,19 @@ def form(view: View) -> Response:
 @page.post("/login", Role.NOBODY)
 def sign_in(view: View) -> Response:
     """Check it, and begin a session."""
-    access, address = view.site.access, client_address(view.request)
-    if not access.may_try(address):
-        text = "Too many wrong passwords. Wait a minute."
-        return view.render("login.html", 429, next=view.sent("next"), error=text)
-    found = access.by_secret(view.sent("secret"))
+    access, request = view.site.access, view.request
+    known = request.cookies.get(KNOWN, "")
+    try:
+        found = access.by_secret(view.sent("secret"), client_address(request), known)
+    except TooManyAttemptsError:
+        response = view.render("login.html", 429, next=view.sent("next"), error=TOO_MANY)
+        response.headers["Retry-After"] = f"{WINDOW:.0f}"
+        return response
     if found is None:
-        access.failed(address)
-        return view.render("login.html", 401, next=view.sent("next"), error="That is not a password we know.")
+        return view.render("login.html", 401, next=view.sent("next"), error="Wrong password")
     response = view.redirect(_inside(view.sent("next")))
-    set_cookie(response, view.request, SESSION, access.session(found), SESSION_SECONDS)
+    set_cookie(response, request, SESSION, access.session(found), SESSION_SECONDS)
+    set_cookie(response, request, KNOWN, access.known_browser(found), KNOWN_SECONDS)
     return response
 
 

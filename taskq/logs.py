@@ -18,6 +18,7 @@ from typing import Any
 
 from taskq.context import current_delivery
 from taskq.delivery import Delivery
+from taskq.escaping import escaped, indented
 from taskq.serialization import to_json
 
 FORMATS = ("text", "json")
@@ -102,11 +103,27 @@ class _StderrHandler(logging.StreamHandler[Any]):
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people; a task's ends with ``[task id attempt]``."""
+    """One line for people; a task's ends with ``[task id attempt]``.
+
+    Control characters are escaped, and the lines of a traceback are indented: a name or an error from Redis can
+    neither steer a terminal nor look like a line of its own.
+    """
 
     def __init__(self) -> None:
         super().__init__("{asctime} {levelname:<7} {name}: {message}", style="{")
         self.default_msec_format = "%s.%03d"
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and what belongs to it, indented."""
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record)
+        line = escaped(self.formatMessage(record))
+        # not super().format(): it keeps the traceback in the record, where other handlers would find it escaped
+        if record.exc_info:
+            line += "\n" + indented(self.formatException(record.exc_info))
+        if record.stack_info:
+            line += "\n" + indented(self.formatStack(record.stack_info))
+        return line
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line without traceback."""

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from taskq.errors import DecodeError, SerializationError
+from taskq.escaping import escaped_json
 from taskq.secret import Secret
 
 SECRET = 1
@@ -69,9 +70,10 @@ def loads(data: bytes) -> Any:
 def to_json(value: object, *, indent: int | None = None) -> str:
     """*value* as JSON for people and for other programs; what JSON cannot hold, also as a key, as its ``repr``."""
     try:
-        return json.dumps(value, indent=indent, ensure_ascii=False, default=repr)
-    except TypeError:  # a key that is no text
-        return json.dumps(_with_text_keys(value), indent=indent, ensure_ascii=False, default=repr)
+        document = json.dumps(value, indent=indent, ensure_ascii=False, default=repr)
+    except TypeError:  # a key that is not text
+        document = json.dumps(_with_text_keys(value), indent=indent, ensure_ascii=False, default=repr)
+    return escaped_json(document)
 
 
 def _with_text_keys(value: object) -> object:

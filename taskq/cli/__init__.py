@@ -10,6 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from taskq import __version__
+from taskq.cli.output import echo
 from taskq.errors import ExitCode
 
 
@@ -89,7 +90,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("taskq: interrupted", err=True)
+            echo("taskq: interrupted", err=True)
             raise SystemExit(ExitCode.INTERRUPTED) from None
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from taskq.cli.output import print_json, print_table
+from taskq.cli.output import echo, print_json, print_table
 from taskq.cli.session import json_option, passing_app
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def bench(app: TaskQ, messages: int, round_trips: int, yes: bool, as_json: bool)
 
     namespace = scratch_namespace()
     if not yes:
-        click.echo(f"{messages:,} messages to {app.address}, namespace {namespace}.", err=True)
+        echo(f"{messages:,} messages to {app.address}, namespace {namespace}.", err=True)
         click.confirm("This uses all that the server can give for some seconds. Go on?", abort=True, err=True)
     figures = run(app.config.broker_url, namespace, messages, round_trips)
     if as_json:

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from taskq.cli.callfile import CallFile
-from taskq.cli.output import print_json, progress_bar
+from taskq.cli.output import echo, print_json, progress_bar
 from taskq.cli.session import app_options, exit_code, json_option, open_app, reporting_errors
 from taskq.cli.values import duration_or_instant_value, duration_value, instant_value, json_value
 from taskq.errors import BrokerUnavailableError, ConfigError, ExitCode, SerializationError, TaskqError
@@ -120,9 +120,9 @@ def _send_one(
     if as_json:
         print_json({"task": task.name, "task_id": result.id, "sent": new, "dry_run": dry_run})
     elif dry_run:
-        click.echo("would send 1")
+        echo("would send 1")
     else:
-        click.echo(f"sent {result.id}" if new else f"{result.id} was sent before")
+        echo(f"sent {result.id}" if new else f"{result.id} was sent before")
 
 
 def _sent(task: BaseTask[..., Any], outgoing: Outgoing) -> int:
@@ -154,11 +154,11 @@ def _send_lines(
         )
         print_json({"task": task.name, **numbers, "dry_run": dry_run})
     elif dry_run:
-        click.echo(f"would send {count}")
+        echo(f"would send {count}")
     else:
-        click.echo(f"sent {calls.sent}")
+        echo(f"sent {calls.sent}")
         if calls.sent_before:
-            click.echo(f"{calls.sent_before} were sent before", err=True)
+            echo(f"{calls.sent_before} were sent before", err=True)
 
 
 def _send_checked(calls: CallFile, file: Path, count: int | None) -> None:
@@ -166,11 +166,11 @@ def _send_checked(calls: CallFile, file: Path, count: int | None) -> None:
         with _opened(file) as lines, progress_bar("sending", count) as progress:
             calls.send(lines, progress)
     except KeyboardInterrupt:
-        click.echo(f"taskq: interrupted; {_so_far(calls)}", err=True)
+        echo(f"taskq: interrupted; {_so_far(calls)}", err=True)
         raise SystemExit(ExitCode.INTERRUPTED) from None
     except TaskqError as error:
         unsure = "; the next thousand may or may not have arrived" if isinstance(error, BrokerUnavailableError) else ""
-        click.echo(f"taskq: {error}; {_so_far(calls)}{unsure}", err=True)
+        echo(f"taskq: {error}; {_so_far(calls)}{unsure}", err=True)
         raise SystemExit(exit_code(error)) from None
 
 

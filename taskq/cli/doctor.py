@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskq.cli.output import print_json, printable
+from taskq.cli.output import echo, print_json
 from taskq.cli.session import json_option, passing_app
 from taskq.errors import ExitCode
 
@@ -58,17 +58,17 @@ def doctor(app: TaskQ, fix: bool, sample_keys: int, as_json: bool) -> None:
 
 
 def _print(app: TaskQ, report: Report, fixed: list[Finding]) -> None:
-    click.echo(f"{app.address}, namespace {app.keys.namespace}: {report.server}\n")
+    echo(f"{app.address}, namespace {app.keys.namespace}: {report.server}\n")
     for finding in report.findings:
         name = finding.severity.name
         done = "fixed: " if finding in fixed else "-> "
         click.echo(f"{click.style(f'{name.lower():<8}', fg=_COLOURS[name], bold=True)} {finding.check}")
-        click.echo(f"         {printable(finding.reason)}\n         {done}{printable(finding.remedy)}\n")
+        echo(f"         {finding.reason}\n         {done}{finding.remedy}\n")
     counts = [sum(finding.severity.name == name for finding in report.findings) for name in _COLOURS]
     errors, warnings, notes = counts
     verdict = "healthy" if not errors + warnings else "not healthy"
     fixes = f", {len(fixed)} fixed" if fixed else ""
-    click.echo(f"{verdict}: {errors} errors, {warnings} warnings, {notes} notes{fixes}")
+    echo(f"{verdict}: {errors} errors, {warnings} warnings, {notes} notes{fixes}")
 
 
 def _fields(app: TaskQ, report: Report, fixed: list[Finding], *, healthy: bool) -> dict[str, Any]:

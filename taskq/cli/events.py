@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from taskq.cli.output import age, print_json, print_table, printable, size
+from taskq.cli.output import age, echo, print_json, print_table, size
 from taskq.cli.session import json_option, passing_app
 from taskq.durations import seconds
 from taskq.errors import ConfigError
+from taskq.escaping import escaped
 from taskq.serialization import to_json
 from taskq.subscription import STARTS
 
@@ -82,7 +83,7 @@ def topics(app: TaskQ, as_json: bool) -> None:
     if as_json:
         print_json([dataclasses.asdict(topic) for topic in found])
     elif not found:
-        click.echo("no topics")
+        echo("no topics")
     else:
         columns = ("topic", *_TOPIC_NUMBERS, "oldest", "newest", "limits")
         print_table(columns, [_topic_row(topic) for topic in found], numbers=_TOPIC_NUMBERS)
@@ -104,7 +105,7 @@ def groups(app: TaskQ, as_json: bool, names: tuple[str, ...]) -> None:
     if as_json:
         print_json([{**dataclasses.asdict(group), "lag": group.lag} for group in found])
     elif not found:
-        click.echo("no groups")
+        echo("no groups")
     else:
         print_table(("topic", "group", *_GROUP_NUMBERS), [_group_row(g) for g in found], numbers=_GROUP_NUMBERS)
 
@@ -123,7 +124,7 @@ def publish(app: TaskQ, as_json: bool, key: str | None, topic: str, payloads: tu
     values = [_parsed(text) for text in _texts(payloads)]
     _declare(app, topic)
     count = app.publish_many(topic, values, key=None if key is None else lambda _: key)
-    print_json({"topic": topic, "published": count}) if as_json else click.echo(f"published {count}")
+    print_json({"topic": topic, "published": count}) if as_json else echo(f"published {count}")
 
 
 @events.command()
@@ -173,7 +174,7 @@ def replay(app: TaskQ, as_json: bool, group: str, start: datetime | None, end: d
     if as_json:
         print_json({"topic": topic, "group": group, "events": count})
     else:
-        click.echo(f"group {group} will handle {count} events again")
+        echo(f"group {group} will handle {count} events again")
 
 
 @events.command()
@@ -193,7 +194,7 @@ def seek(app: TaskQ, as_json: bool, group: str, to: str, new: bool, topic: str) 
     if as_json:
         print_json({"topic": topic, "group": group, "position": moved.position, "unread": moved.unread})
         return
-    click.echo(f"group {group} reads after {moved.position}: {moved.unread} events to go")
+    echo(f"group {group} reads after {moved.position}: {moved.unread} events to go")
 
 
 def _is_id(text: str) -> bool:
@@ -228,11 +229,11 @@ def _declare(app: TaskQ, topic: str) -> None:
 def _print_event(event: Event, as_json: bool) -> None:
     if as_json:
         fields = {"id": event.id, "ordinal": event.ordinal, "key": event.key, "payload": event.payload}
-        click.echo(to_json(fields))
+        echo(to_json(fields))
     else:
         payload = to_json(event.payload)
         text = f"{event.published_at:%Y-%m-%d %H:%M:%S.%f}"[:-3]
-        click.echo(printable(f"{text}  {event.id}  {event.key or '-'}  {payload}"))
+        echo(escaped(f"{text}  {event.id}  {event.key or '-'}  {payload}"))
 
 
 def _topic_row(topic: TopicStats) -> list[object]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskq.cli.output import print_json, print_table, printable
+from taskq.cli.output import echo, print_json, print_table
 from taskq.cli.session import app_options, json_option, open_app, reporting_errors
 from taskq.cli.watching import show as show_again
 from taskq.cli.watching import watch_option
+from taskq.escaping import escaped
 
 if TYPE_CHECKING:
     from taskq.jobs import JobProgress
@@ -76,7 +77,7 @@ def run(
     except ValueError:
         raise click.BadParameter(f"{at!r} is no time: write 2026-11-02T01:00+01:00", param_hint="--at") from None
     task_id = app.jobs.run(name, fire_time).id
-    print_json({"name": name, "task_id": task_id}) if as_json else click.echo(task_id)
+    print_json({"name": name, "task_id": task_id}) if as_json else echo(task_id)
 
 
 def _print(found: list[JobProgress]) -> None:
@@ -91,7 +92,7 @@ def _print(found: list[JobProgress]) -> None:
 
 def _print_one(job: JobProgress) -> None:
     for name, value in _fields(job).items():
-        click.echo(f"{name + ':':<10} {printable(str(_or_dash(value)), keep='')}")
+        echo(f"{name + ':':<10} {escaped(str(_or_dash(value)))}")
 
 
 def _fields(job: JobProgress) -> dict[str, Any]:

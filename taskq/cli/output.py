@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import click
 
+from taskq.escaping import escaped
 from taskq.serialization import to_json
 
 _PIPE_WIDTH = 220
@@ -30,7 +31,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, num
     for column in columns:
         table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(str(value), keep="")) for value in row))
+        table.add_row(*(Text(escaped(str(value))) for value in row))
     Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 
 
@@ -55,9 +56,12 @@ def print_json(value: object) -> None:
     click.echo(to_json(value, indent=2))
 
 
-def printable(text: str, *, keep: str = "\n\t") -> str:
-    """*text* without control characters: error messages come from anywhere, and terminals obey escape codes."""
-    return "".join(char if char.isprintable() or char in keep else "\N{REPLACEMENT CHARACTER}" for char in text)
+def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print *text* on stdout, or on stderr, with control characters escaped: errors and names come from anywhere.
+
+    Its own newlines and tabs stay; a value inside of it that is one line goes through ``escaped`` first.
+    """
+    click.echo(escaped(text, keep="\n\t"), err=err, nl=nl)
 
 
 def age(seconds: float | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from taskq.cli.output import print_json
+from taskq.cli.output import echo, print_json
 from taskq.cli.session import json_option, passing_app
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def purge(app: TaskQ, everything: bool, delayed: bool, yes: bool, as_json: bool,
         print_json([{"queue": name, "purged": count} for name, count in dropped.items()])
     else:
         for name, count in dropped.items():
-            click.echo(f"{name}: purged {count}")
+            echo(f"{name}: purged {count}")
 
 
 def _chosen(app: TaskQ, names: tuple[str, ...], everything: bool, *, new: bool = False) -> list[str]:
@@ -107,4 +107,4 @@ def _act(
         print_json([{"queue": name, "paused": paused, "changed": done} for name, done in changed.items()])
     else:
         for name, done in changed.items():
-            click.echo(f"{name}: {words[0 if done else 1]}")
+            echo(f"{name}: {words[0 if done else 1]}")

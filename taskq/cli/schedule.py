@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskq.cli.output import age, print_json, print_table
+from taskq.cli.output import age, echo, print_json, print_table
 from taskq.cli.session import json_option, passing_app
 from taskq.errors import ScheduleError
+from taskq.escaping import escaped
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
@@ -49,10 +50,10 @@ def list_schedules(app: TaskQ, as_json: bool) -> None:
         print_json({"beats": beats, "schedules": [_fields(one) for one in found]})
         return
     if not found:
-        click.echo("no schedules")
+        echo("no schedules")
     else:
         print_table(_COLUMNS, [_row(one) for one in found], numbers=("late",))
-    click.echo(f"beats alive: {len(beats)}", err=True)
+    echo(f"beats alive: {len(beats)}", err=True)
 
 
 @schedule.command()
@@ -67,7 +68,7 @@ def show(app: TaskQ, as_json: bool, name: str) -> None:
         print_json(fields)
         return
     for key, value in fields.items():
-        click.echo(f"{key.replace('_', ' ') + ':':<13}{'-' if value is None else value}")
+        echo(f"{key.replace('_', ' ') + ':':<13}{'-' if value is None else escaped(str(value))}")
 
 
 @schedule.command()
@@ -98,7 +99,7 @@ def run(app: TaskQ, as_json: bool, name: str) -> None:
     """Send its message now, once, paused or not."""
     app.load()
     result = app.schedules.run_now(name)
-    print_json({"name": name, "task_id": result.id}) if as_json else click.echo(f"sent {result.id}")
+    print_json({"name": name, "task_id": result.id}) if as_json else echo(f"sent {result.id}")
 
 
 @schedule.command()
@@ -122,7 +123,7 @@ def backfill(app: TaskQ, as_json: bool, limit: int, name: str, start: str, end: 
     if as_json:
         print_json({"name": name, "task_ids": [result.id for result in sent]})
     else:
-        click.echo(f"sent {len(sent)}")
+        echo(f"sent {len(sent)}")
 
 
 @schedule.command()
@@ -138,7 +139,7 @@ def history(app: TaskQ, as_json: bool, limit: int, name: str) -> None:
         print_json([_plain(dataclasses.asdict(fire)) for fire in fires])
         return
     if not fires:
-        click.echo("nothing yet")
+        echo("nothing yet")
         return
     columns = ("fire time (UTC)", "outcome", "fired at", "ended at", "runtime", "task id")
     rows = [
@@ -179,7 +180,7 @@ def next_fires(app: TaskQ, as_json: bool, count: int, names: tuple[str, ...]) ->
         )
         return
     if not rows:
-        click.echo("no fire times to come")
+        echo("no fire times to come")
         return
     texts = [
         (name, f"{local:%a %Y-%m-%d %H:%M:%S} {local.tzname()}", _short(when), "paused" if paused else "")
@@ -221,7 +222,7 @@ def add(app: TaskQ, as_json: bool, name: str, **given: Any) -> None:
         given[key] = _instant(given[key]) if given[key] else None
     options = {key: value for key, value in given.items() if value is not None}
     added = app.schedules.add(name, when, options.pop("task"), **options)
-    print_json(_fields(added)) if as_json else click.echo(f"{name}: {added.spec}, next {_short(added.next_fire)} UTC")
+    print_json(_fields(added)) if as_json else echo(f"{name}: {added.spec}, next {_short(added.next_fire)} UTC")
 
 
 @schedule.command()
@@ -313,4 +314,4 @@ def _report(as_json: bool, name: str, done: str, before: str, changed: bool) -> 
     if as_json:
         print_json({"name": name, "changed": changed})
     else:
-        click.echo(f"{name}: {done if changed else before}")
+        echo(f"{name}: {done if changed else before}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from taskq.cli.output import echo
 from taskq.errors import BrokerError, ConfigError, ExitCode, TaskqError, UnknownQueueError, UnknownTaskError
 from taskq.logs import FORMATS
 
@@ -145,7 +146,7 @@ def reporting_errors() -> Iterator[None]:
     try:
         yield
     except TaskqError as error:
-        click.echo(f"taskq: {error}", err=True)
+        echo(f"taskq: {error}", err=True)
         raise SystemExit(exit_code(error)) from None
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskq.cli.output import age, print_json, print_table, printable
+from taskq.cli.output import age, echo, print_json, print_table
 from taskq.cli.session import json_option, passing_app
 from taskq.cli.watching import show as show_view
 from taskq.cli.watching import watch_option
 from taskq.errors import ExitCode
+from taskq.escaping import escaped, indented
 from taskq.message import check_id
 from taskq.redaction import redact, redact_text, redacted_call
 
@@ -109,11 +110,11 @@ def show(app: TaskQ, queue: str | None, as_json: bool, id_: str) -> None:
     else:
         traceback = found.pop("traceback", "")
         for name, value in found.items():
-            click.echo(f"{name.replace('_', ' ') + ':':<12} {printable(str(value))}")
+            echo(f"{name.replace('_', ' ') + ':':<12} {escaped(str(value))}")
         if traceback:
-            click.echo(f"\n{printable(str(traceback))}")
+            echo(f"\n{indented(str(traceback))}")
     if found["state"] == "UNKNOWN":
-        click.echo(
+        echo(
             f"taskq: no trace of {id_}: never sent here, its result expired, or it is behind hundreds of others",
             err=True,
         )
@@ -141,7 +142,7 @@ def revoke(app: TaskQ, queue: str | None, as_json: bool, ids: tuple[str, ...]) -
     else:
         for id_, done in stopped.items():
             trace = "" if found[id_] != "UNKNOWN" else ", but there is no trace of it"
-            click.echo(f"{id_}: {'revoked' if done else 'has ended before'}{trace}")
+            echo(f"{id_}: {'revoked' if done else 'has ended before'}{trace}")
     if not all(stopped.values()) or "UNKNOWN" in found.values():
         raise SystemExit(ExitCode.FAILED)
 
@@ -193,7 +194,7 @@ def _total_fields(found: dict[str, dict[str, TaskTotals]]) -> list[dict[str, Any
 def _print_messages(app: TaskQ, found: list[Stored], state: str) -> None:
     when = {"queued": "sent", "running": "sent", "delayed": "due"}[state]
     if not found:
-        click.echo(f"no {state} messages")
+        echo(f"no {state} messages")
         return
     columns = ["task id", "task", "level", when, "attempt", "arguments"]
     rows = []

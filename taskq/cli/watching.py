@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from taskq.cli.output import print_json
+from taskq.cli.output import echo, print_json
 from taskq.serialization import to_json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,7 +47,7 @@ def show(
         while True:
             value = read()
             if as_json is not None:
-                click.echo(to_json(as_json(value)))
+                echo(to_json(as_json(value)))
             else:
                 click.clear()  # nothing where stdout is no terminal
                 table(value)

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from taskq import __version__
 from taskq.dashboard.cookies import THEME
+from taskq.escaping import escaped
 from taskq.redaction import redact_text
 from taskq.serialization import to_json
 
@@ -183,5 +184,5 @@ def _moment(milliseconds: float) -> datetime:
 def _printable(value: object) -> object:
     """Text without control and direction-changing characters: names and errors come from anywhere."""
     if isinstance(value, str) and not isinstance(value, Markup) and not value.isprintable():
-        return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in value)
+        return escaped(value, keep="\n\t")
     return value

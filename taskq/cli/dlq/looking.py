@@ -13,9 +13,10 @@ from taskq.cli.dlq.options import (
     queue_option,
     where_options,
 )
-from taskq.cli.output import print_json, print_table, printable
+from taskq.cli.output import echo, print_json, print_table
 from taskq.cli.session import json_option, passing_app
 from taskq.errors import ExitCode
+from taskq.escaping import escaped, indented
 from taskq.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -64,12 +65,12 @@ def list_letters(
         rows = [_row(letter, parked_at) for letter in page.letters]
         print_table(_COLUMNS, rows, numbers=("attempts", "replays"))
     elif page.next is None:
-        click.echo("no dead letters" if page.total == 0 or not where else "no such dead letters")
+        echo("no dead letters" if page.total == 0 or not where else "no such dead letters")
     if page.next is not None:
         seen = f"scanned {page.scanned} of {page.total}" if where else f"{len(page.letters)} of {page.total}"
-        click.echo(f"{seen}; --after {page.next} goes on, --limit shows more", err=True)
+        echo(f"{seen}; --after {page.next} goes on, --limit shows more", err=True)
     elif where:
-        click.echo(f"scanned {page.scanned} of {page.total}", err=True)
+        echo(f"scanned {page.scanned} of {page.total}", err=True)
 
 
 @click.command()
@@ -94,7 +95,7 @@ def groups(app: TaskQ, queue: str | None, as_json: bool) -> None:
     elif found:
         print_table(_GROUP_COLUMNS, [_group_row(group) for group in found], numbers=("count",))
     else:
-        click.echo("no dead letters")
+        echo("no dead letters")
 
 
 @click.command()
@@ -116,7 +117,7 @@ def show(
         app.dlq.check_queue(queue)
     letter = app.dlq.get(id_, queue)
     if letter is None:
-        click.echo(f"taskq: no dead letter {id_!r}", err=True)
+        echo(f"taskq: no dead letter {id_!r}", err=True)
         raise SystemExit(ExitCode.FAILED)
     fields = fields_of(app, letter)
     if as_json:
@@ -124,20 +125,20 @@ def show(
         return
     traceback, failures, edits = fields.pop("traceback"), fields.pop("failures"), fields.pop("edits")
     for name, value in fields.items():
-        click.echo(f"{name.replace('_', ' ') + ':':<12} {printable(str(value))}")
+        echo(f"{name.replace('_', ' ') + ':':<12} {escaped(str(value))}")
     for edit in edits:
         before = f"{edit['args']} {edit['kwargs']}"
-        click.echo(f"{'edited:':<12} {edit['at']} by {printable(edit['actor'])}, before: {printable(before)}")
-    click.echo("\nfailures:")
+        echo(f"{'edited:':<12} {edit['at']} by {escaped(edit['actor'])}, before: {escaped(before)}")
+    echo("\nfailures:")
     for failure in failures:
-        click.echo(f"  {_told(failure)}")
-    click.echo(f"\n{printable(traceback)}" if traceback else "")
+        echo(f"  {_told(failure)}")
+    echo(f"\n{indented(traceback)}" if traceback else "")
 
 
 def _told(failure: dict[str, Any]) -> str:
     after = f" after replay {failure['replay']}" if failure["replay"] else ""
-    error = printable(first_line(f"{failure['error_type']}: {failure['error']}", 120), keep="")
-    return f"{failure['at']} attempt {failure['attempt']}{after} on {printable(failure['worker'], keep='')}: {error}"
+    error = escaped(first_line(f"{failure['error_type']}: {failure['error']}", 120))
+    return f"{failure['at']} attempt {failure['attempt']}{after} on {escaped(failure['worker'])}: {error}"
 
 
 def _row(letter: DeadLetter, parked_at: int) -> list[object]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from taskq.cli.dlq.options import queue_option, where_options
-from taskq.cli.output import print_json
+from taskq.cli.output import echo, print_json
 from taskq.cli.session import json_option, passing_app
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def export_letters(app: TaskQ, queue: str | None, where: dict[str, Any], as_json
             count = app.dlq.export_to(file, queue=queue, **where)
         except OSError as error:
             raise click.BadParameter(f"{file} cannot be written: {error.strerror}", param_hint="FILE") from None
-        print_json({"file": str(file), "exported": count}) if as_json else click.echo(f"exported {count}")
+        print_json({"file": str(file), "exported": count}) if as_json else echo(f"exported {count}")
         return
     with tempfile.TemporaryDirectory() as folder:  # whole or not at all, also into a pipe
         whole = Path(folder, "dead-letters")
@@ -75,6 +75,6 @@ def _report(new: int, known: int, *, as_json: bool) -> None:
     if as_json:
         print_json({"imported": new, "known": known})
         return
-    click.echo(f"imported {new}")
+    echo(f"imported {new}")
     if known:
-        click.echo(f"{known} are there, or were imported before", err=True)
+        echo(f"{known} are there, or were imported before", err=True)

@@ -15,7 +15,7 @@ from taskq.cli.dlq.options import (
     skip_missing_option,
     where_options,
 )
-from taskq.cli.output import print_json, print_table, progress_bar
+from taskq.cli.output import echo, print_json, print_table, progress_bar
 from taskq.cli.session import json_option, passing_app
 from taskq.cli.values import json_value
 from taskq.redaction import restore
@@ -81,7 +81,7 @@ def replay(
     if as_json:
         print_json({"replayed": 0 if dry_run else count, "meant": count, "dry_run": dry_run})
     else:
-        click.echo(f"would replay {count}" if dry_run else f"replayed {count}")
+        echo(f"would replay {count}" if dry_run else f"replayed {count}")
 
 
 @click.command()
@@ -124,7 +124,7 @@ def edit(
         except ValueError as error:
             raise click.UsageError(str(error)) from None
     app.dlq.edit(id_, args, kwargs, queue=queue, to=to)
-    print_json({"id": id_, "replayed": 1}) if as_json else click.echo("replayed 1")
+    print_json({"id": id_, "replayed": 1}) if as_json else echo("replayed 1")
 
 
 @click.command()
@@ -168,7 +168,7 @@ def purge(
     if as_json:
         print_json({"purged": 0 if dry_run else count, "meant": count, "dry_run": dry_run})
     else:
-        click.echo(f"would purge {count}" if dry_run else f"purged {count}")
+        echo(f"would purge {count}" if dry_run else f"purged {count}")
 
 
 @click.command()
@@ -191,7 +191,7 @@ def runs(app: TaskQ, queue: str | None, limit: int, as_json: bool) -> None:
     elif found:
         print_table(_RUN_COLUMNS, [_run_row(run) for run in found], numbers=_NUMBERS)
     else:
-        click.echo("no replays")
+        echo("no replays")
 
 
 def _what(ids: tuple[str, ...], queue: str | None, where: dict[str, Any]) -> str:

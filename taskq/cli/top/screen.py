@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from taskq.broker.inspect import QueueStats
-from taskq.cli.output import age, printable, size
+from taskq.cli.output import age, size
 from taskq.cli.top.state import Action, Do, State
+from taskq.escaping import escaped
 
 KEYS = "↑↓ move  p pause/resume  r replay dead letters  Tab workers/running  q quit"
 _FIXED = 6
@@ -50,7 +51,7 @@ def _heading(state: State, where: str, width: int) -> Text:
         f"{clock} UTC  {len(snapshot.workers)} workers {sum(record.busy for record in records)}/{slots} busy"
         f"  {sum(snapshot.rates.values()):,.0f}/s"
     )
-    name = printable(f"taskq top  {where}")[: max(width - len(figures) - 2, 10)]
+    name = escaped(f"taskq top  {where}")[: max(width - len(figures) - 2, 10)]
     return _line(f"{name}{figures:>{max(width - len(name), 0)}}", width, "bold")
 
 
@@ -67,7 +68,7 @@ def _queues(state: State, room: int, width: int) -> Table:
     for row, queue in enumerate(queues[first : first + room], first):
         style = "reverse" if row == state.selected else _colour(queue)
         table.add_row(
-            Text(printable(queue.queue)),
+            Text(escaped(queue.queue)),
             _state(queue),
             *(f"{count}" for count in (queue.lag, queue.pending, queue.delayed, queue.dead)),
             age(queue.oldest_age),
@@ -125,14 +126,14 @@ def _worker_rows(state: State) -> list[list[str]]:
 def _running(rows: Sequence[Sequence[str]], width: int) -> Table:
     table = _table(["running", "task id", "queue"], ["attempt", "for", "worker"], width)
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(escaped(cell)) for cell in row))
     return table
 
 
 def _workers(rows: Sequence[Sequence[str]], width: int) -> Table:
     table = _table(["worker", "queues"], ["busy", "done", "failed", "memory", "state"], width)
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(escaped(cell)) for cell in row))
     return table
 
 
@@ -160,4 +161,4 @@ def _question(action: Action, state: State) -> str:
 
 
 def _line(text: str, width: int, style: str) -> Text:
-    return Text(printable(text)[:width], style=style, no_wrap=True, overflow="crop")
+    return Text(escaped(text)[:width], style=style, no_wrap=True, overflow="crop")

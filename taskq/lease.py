@@ -13,12 +13,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence, Sized
-from typing import Protocol
+from typing import Any, Protocol
 
 from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.address import Address
 from taskq.broker.keys import QueueKeys
+from taskq.broker.scripts import Call
 from taskq.broker.sync import SyncConnection
 from taskq.config import Config
 from taskq.errors import BrokerError
@@ -28,6 +29,8 @@ logger = logging.getLogger("taskq.lease")
 ORPHANS = 12.0
 """Seconds after a recovery in which the dead worker's blocked read may still take messages: a little more than one
 such read lasts."""
+SOON = 1.0
+"""Longest seconds until the next try after an error: a sixth of a lease, if that is less."""
 MAX_PAGES = 50
 """Pages taken over in a row, so that a huge recovery never delays this worker's own renewals."""
 
@@ -106,6 +109,7 @@ class LeaseKeeper:
         self._beside = beside
         self._tell_renewed = renewed
         self._lease = config.lease_timeout
+        self._soon = min(SOON, self._lease / 6)
         self._connection = SyncConnection(address, config.broker_connection_timeout)
         self._stop = threading.Event()
         self._woken = threading.Event()
@@ -153,53 +157,67 @@ class LeaseKeeper:
         except BrokerError as error:
             if not self._stop.is_set():
                 logger.debug("lease keeper: %s", error)
-            return min(1.0, self._lease / 6)
+            return self._soon
 
     def _round(self, now: float) -> float:
         """Renew, and recover what is due; seconds until the next round."""
         busy = any(link.held for link in self._links)
         pause = self._lease / (3 if busy else 2)  # who holds nothing can lose nothing
-        due = {link: self._renew(link, now) for link in self._links}  # all of ours before any of another's
+        due = self._renew(now)  # all of ours before any of another's
         if now < self._orphans_until:
             pause = min(pause, ORPHANS / 10)
             self._next_look = min(self._next_look, now)
         if now >= self._next_look:
             self._next_look = now + self._lease * random.uniform(2, 3)
-            for link in self._links:
-                if self._connection.run(scripts.adopt(link.keys, link.streams), now + self._lease / 2):
-                    due[link] = 0.0
-        for link, due_in in due.items():
-            if due_in <= 0:
-                due_in = self._recover(link, now)
-            pause = min(pause, due_in)
+            due |= self._adopt(now)
+        renew_at = now + pause
+        pages = 0
+        while (taking := [link for link, due_in in due.items() if due_in <= 0]) and pages < MAX_PAGES:
+            if pages and time.monotonic() >= renew_at:
+                break  # the rest comes with the next round
+            pages += 1
+            due |= self._recover(taking, now)
+        pause = min([pause, *due.values()])
         # jitter: of many workers, one comes first and finds the work
         return max(pause + random.uniform(0, self._lease / 50), 0.01)
 
-    def _renew(self, link: Leased, now: float) -> float:
-        """Seconds until there is something to take over."""
-        consumer = link.consumer
+    def _renew(self, now: float) -> dict[Leased, float]:
+        """For each queue, the seconds until there is something to take over."""
+        consumers = [link.consumer for link in self._links]
         if not self._registered():
-            return self._lease  # about to be; to ask now would look like a lost lease
-        call = scripts.heartbeat(link.keys, consumer, round(self._lease * 1000))
+            return dict.fromkeys(self._links, self._lease)  # about to be; to ask now would look like a lost lease
+        lease_ms = round(self._lease * 1000)
+        calls = [
+            scripts.heartbeat(link.keys, consumer, lease_ms)
+            for link, consumer in zip(self._links, consumers, strict=True)
+        ]
         if failpoints.ARMED:
             failpoints.hit("renew.send")
         began = time.monotonic()
-        renewed, due_ms = self._connection.run(call, now + self._lease / 2)
+        answers = self._answers(self._links, calls, now)
         self._tell_renewed(time.monotonic() - began)
         if failpoints.ARMED:
             failpoints.hit("renew.replied")
-        if not renewed:
-            self._lost(consumer)
-            return self._lease
-        return float(due_ms) / 1000
+        due = dict.fromkeys(self._links, self._soon)
+        for link, (renewed, due_ms) in answers.items():
+            due[link] = float(due_ms) / 1000 if renewed else self._lease
+        for link, consumer in zip(self._links, consumers, strict=True):
+            if link in answers and not answers[link][0]:
+                self._lost(consumer)
+        return due
 
-    def _recover(self, link: Leased, now: float) -> float:
-        """Take over what is due; seconds until there can be more."""
-        for _ in range(MAX_PAGES):
-            call = scripts.recover(link.keys, link.streams, b"", 1)
-            if failpoints.ARMED:
-                failpoints.hit("recover.send")
-            moved, more, next_ms, consumer = self._connection.run(call, now + self._lease / 2)
+    def _adopt(self, now: float) -> dict[Leased, float]:
+        """Those queues in which somebody holds deliveries without a lease: they are due now."""
+        calls = [scripts.adopt(link.keys, link.streams) for link in self._links]
+        return {link: 0.0 for link, marked in self._answers(self._links, calls, now).items() if marked}
+
+    def _recover(self, links: Sequence[Leased], now: float) -> dict[Leased, float]:
+        """Take over a page of what is due in each of *links*; seconds until there can be more."""
+        calls = [scripts.recover(link.keys, link.streams, b"", 1) for link in links]
+        if failpoints.ARMED:
+            failpoints.hit("recover.send")
+        due = dict.fromkeys(links, self._soon)
+        for link, (moved, more, next_ms, consumer) in self._answers(links, calls, now).items():
             if failpoints.ARMED:
                 failpoints.hit("recover.page")
             if consumer:
@@ -208,6 +226,19 @@ class LeaseKeeper:
             if moved:
                 logger.warning("recovered %d messages of dead worker %s", moved, consumer.decode())
                 self._recovered(link.queue, moved)
-            if not more:
-                return next_ms / 1000 if next_ms >= 0 else self._lease
-        return 0.0
+            due[link] = 0.0 if more else next_ms / 1000 if next_ms >= 0 else self._lease
+        return due
+
+    def _answers(self, links: Sequence[Leased], calls: Sequence[Call], now: float) -> dict[Leased, Any]:
+        """What Redis says to the call of each queue, all in one round trip; a queue that is refused is left out.
+
+        Raises:
+            BrokerUnavailableError: Redis cannot be reached.
+        """
+        found: dict[Leased, Any] = {}
+        for link, answer in zip(links, self._connection.run_all(calls, now + self._lease / 2), strict=True):
+            if isinstance(answer, BrokerError):  # one queue's trouble must not cost the others their lease
+                logger.debug("lease keeper: queue %s: %s", link.queue, answer)
+            else:
+                found[link] = answer
+        return found

@@ -99,6 +99,18 @@ class SyncConnection:
             raise broker_error(reply)
         return reply
 
+    def run_all(self, calls: Sequence[Call], deadline: float) -> list[Any]:
+        """Run scripts in one round trip, and a second one for those that the server does not know.
+
+        Returns and raises as :meth:`pipeline`.
+        """
+        replies = self.pipeline([call.command() for call in calls], deadline)
+        unknown = [number for number, reply in enumerate(replies) if is_noscript(reply)]
+        again = self.pipeline([calls[number].command("EVAL") for number in unknown], deadline)
+        for number, reply in zip(unknown, again, strict=True):
+            replies[number] = reply
+        return replies
+
     def pipeline(self, commands: Sequence[Sequence[Any]], deadline: float) -> list[Any]:
         """Send all *commands* at once and return their replies; one that was refused is a :class:`BrokerError` there.
 

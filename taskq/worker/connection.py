@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from taskq.broker.address import Address
@@ -36,6 +37,21 @@ class WorkerConnection:
         """
         connection = await self._open()
         return await connection.run(call, self._config.broker_deadline)
+
+    async def run_calls(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts in one round trip, but for those that the server does not know; raises the first error."""
+        connection = await self._open()
+        runs = [asyncio.ensure_future(connection.run(call, self._config.broker_deadline)) for call in calls]
+        answers = await asyncio.gather(*runs, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return answers
+
+    async def pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run commands in one round trip; one that was refused is a :class:`BrokerError` there."""
+        connection = await self._open()
+        return await connection.pipeline(commands, self._config.broker_deadline)
 
     async def execute(self, *command: Any) -> Any:
         """Run a command; raises as :meth:`run_call`."""

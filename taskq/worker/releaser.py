@@ -76,11 +76,10 @@ class Releaser:
             # closed on our side is not yet closed on Redis's: a read still blocked there would take what we hand back
             with contextlib.suppress(BrokerError):  # it is gone already, or the ACL forbids it
                 await self._connection.execute("CLIENT", "KILL", "ID", reader)
-        for link in self._links:
-            more = 1
-            while more:
-                call = scripts.recover(link.keys, link.streams, link.consumer, 0)
-                moved, more, _, _ = await self._connection.run_call(call)
-                if failpoints.ARMED:
-                    failpoints.hit("handback.page")
-                more = more and moved
+        left = list(self._links)
+        while left:  # a page of every queue in one round trip
+            calls = [scripts.recover(link.keys, link.streams, link.consumer, 0) for link in left]
+            answers = await self._connection.run_calls(calls)
+            if failpoints.ARMED:
+                failpoints.hit("handback.page")
+            left = [link for link, (moved, more, _, _) in zip(left, answers, strict=True) if more and moved]

@@ -28,6 +28,8 @@ DEADLINE = 1.0
 """Longest seconds for one write, so that the next renewal is not late."""
 MOST_FIELDS = 500
 """Totals written in one call."""
+MOST_CALLS = 50
+"""Calls in one round trip."""
 
 Describe = Callable[[], WorkerRecord]
 
@@ -102,9 +104,13 @@ class Reporter:
     def _write_counts(self, connection: SyncConnection, deadline: float) -> bool:
         self._quiet = True  # before the look: what ends from here on is news again
         found = bool(self._unwritten) or self._collect()
-        while self._unwritten:
-            connection.run(self._unwritten[0], deadline)  # sent again after an error, under its own number
-            del self._unwritten[0]
+        while page := self._unwritten[:MOST_CALLS]:
+            answers = connection.run_all(page, deadline)
+            # what was refused is sent again under its own number
+            refused = [call for call, answer in zip(page, answers, strict=True) if isinstance(answer, BrokerError)]
+            self._unwritten[: len(page)] = refused
+            if refused:
+                break
         return found
 
     def _collect(self) -> bool:

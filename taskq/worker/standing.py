@@ -60,13 +60,16 @@ class Standing:
         Raises:
             BrokerError: Redis cannot be reached, or refuses.
         """
+        # two round trips for however many queues: the first lease must not run out before the last is there
+        await self._read_levels()
+        if failpoints.ARMED:
+            failpoints.hit("register.levels")
+        calls = []
         for link in self._links:
-            link.set_levels(await self._levels(link))
             link.revocations = True
-            if failpoints.ARMED:
-                failpoints.hit("register.levels")
-            call = scripts.register(link.keys, link.consumer, self._lease_ms, link.streams)
-            await self._connection.run_call(call)
+            calls.append(scripts.register(link.keys, link.consumer, self._lease_ms, link.streams))
+        await self._connection.run_calls(calls)
+        for link in self._links:
             if failpoints.ARMED:
                 failpoints.hit("register.queue")
             link.hot = True
@@ -117,13 +120,12 @@ class Standing:
     async def _look_at_levels(self) -> None:
         self._levels_stale = False
         try:
-            for link in self._links:
-                before = link.streams
-                link.set_levels(await self._levels(link))
-                if link.streams != before:
-                    if failpoints.ARMED:
-                        failpoints.hit("levels.changed")
-                    self.registered = False
+            before = [link.streams for link in self._links]
+            await self._read_levels()
+            if [link.streams for link in self._links] != before:
+                if failpoints.ARMED:
+                    failpoints.hit("levels.changed")
+                self.registered = False
         except BrokerError:
             self._levels_stale = True
             raise
@@ -142,6 +144,9 @@ class Standing:
             self._pauses_stale = True
             raise
 
-    async def _levels(self, link: QueueLink) -> list[int]:
-        extra = await self._connection.execute("SMEMBERS", link.keys.levels)
-        return [int(level) for level in extra]
+    async def _read_levels(self) -> None:
+        found = await self._connection.pipeline([("SMEMBERS", link.keys.levels) for link in self._links])
+        for link, extra in zip(self._links, found, strict=True):
+            if isinstance(extra, BrokerError):
+                raise extra
+            link.set_levels([int(level) for level in extra])

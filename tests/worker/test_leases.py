@@ -1,0 +1,98 @@
+"""The leases of a process with many queues: renewed together, and none at the cost of another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from support.proxy import FaultProxy
+from support.wait import eventually
+
+from taskq import TaskQ
+from taskq.broker import address, scripts
+from taskq.config import Config
+from taskq.lease import LeaseKeeper
+from taskq.worker.connection import WorkerConnection
+from taskq.worker.doorbell import Doorbell
+from taskq.worker.link import QueueLink
+from taskq.worker.releaser import Releaser
+from taskq.worker.standing import Standing
+
+MakeApp = Callable[..., TaskQ]
+QUEUES = 40
+
+
+@contextmanager
+def kept(app: TaskQ, url: str, links: list[QueueLink]) -> Iterator[tuple[list[float], list[bytes]]]:
+    """A keeper of *links*, whose leases stand; how long each of its renewals took, and which leases it lost."""
+    for link in links:
+        app.sync_broker.run(scripts.register(link.keys, link.consumer, 60_000, link.streams))
+    renewed: list[float] = []
+    lost: list[bytes] = []
+    keeper = LeaseKeeper(
+        address.parse(url),
+        Config(broker_url=url, lease_timeout=0.6),
+        links,
+        lambda: True,
+        lost.append,
+        lambda queue, count: None,
+        lambda connection, now: 60.0,
+        renewed.append,
+    )
+    keeper.start()
+    try:
+        yield renewed, lost
+    finally:
+        keeper.stop()
+        for link in links:
+            app.sync_broker.run(scripts.recover(link.keys, link.streams, link.consumer, 0))
+
+
+def test_all_leases_are_renewed_in_one_round_trip(app: TaskQ, redis_url: str, redis_client: Any) -> None:
+    links = [QueueLink(app.keys.queue(f"q{n}"), b"somebody") for n in range(QUEUES)]
+    with FaultProxy(redis_url) as proxy, kept(app, proxy.url, links) as (renewed, lost):
+        before = redis_client.zscore(links[-1].keys.consumers, b"somebody")
+        eventually(lambda: redis_client.zscore(links[-1].keys.consumers, b"somebody") != before)
+        assert renewed
+        assert proxy.requests < QUEUES, "a round trip for each queue"
+    assert not lost
+
+
+def test_a_queue_whose_keys_are_broken_does_not_cost_the_others_their_leases(
+    app: TaskQ, redis_url: str, redis_client: Any
+) -> None:
+    links = [QueueLink(app.keys.queue(f"q{n}"), b"somebody") for n in range(3)]
+    broken, *sound = links
+    with kept(app, redis_url, links) as (_, lost):
+        redis_client.set(broken.keys.consumers, "no sorted set")
+        for link in sound:
+            before = redis_client.zscore(link.keys.consumers, b"somebody")
+            eventually(lambda: redis_client.zscore(link.keys.consumers, b"somebody") != before)  # noqa: B023
+        redis_client.delete(broken.keys.consumers)
+        eventually(lambda: lost)  # and the broken one is looked at all the time
+    assert set(lost) == {b"somebody"}
+
+
+def test_a_worker_takes_out_and_gives_up_all_its_leases_in_few_round_trips(make_app: MakeApp, redis_url: str) -> None:
+    with FaultProxy(redis_url) as proxy:
+        app = make_app(broker_url=proxy.url)
+        names = [f"q{n}" for n in range(QUEUES)]
+        app.task(name="ping", queue=names[0])(lambda: "pong")
+        links = [QueueLink(app.keys.queue(name), b"somebody") for name in names]
+
+        async def come_and_go() -> int:
+            connection, bell = WorkerConnection(app.address, app.config), Doorbell()
+            intake: Any = None  # nothing waits to be started here
+            standing = Standing(connection, app.config, links, bell, bell.ring, connection.execute, links.remove)
+            await standing.register()
+            await standing.register()  # the server knows the scripts by now
+            before = proxy.requests
+            await standing.register()
+            await Releaser(connection, links, intake, bell).hand_back(None)
+            connection.close()
+            return proxy.requests - before
+
+        assert asyncio.run(come_and_go()) < QUEUES
+        assert not any(app.sync_broker.execute("EXISTS", link.keys.consumers) for link in links)

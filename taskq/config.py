@@ -12,11 +12,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from taskq.checks import check_count, shown
 from taskq.durations import seconds
-from taskq.errors import ConfigError, UnknownOptionError
+from taskq.errors import ConfigError, ScheduleError, UnknownOptionError
+from taskq.schedule.zones import zone_of
 
 MAX_COUNT = 10**9
 """Of any setting that counts something."""
@@ -102,7 +102,7 @@ class Config:
     revoke_expires: float = _duration(30 * 86400.0)
     """How long a revoked id is remembered while its message waits."""
     timezone: str = "UTC"
-    """Zone of schedules that name none."""
+    """Zone of schedules that name none, and of times without an offset in ``taskq schedule``."""
 
     lease_timeout: float = _duration(15.0)
     """How long a worker owns its deliveries without a heartbeat; renewed every third of it."""
@@ -172,9 +172,9 @@ class Config:
         if self.lease_timeout < 0.3:
             raise ConfigError("lease_timeout must be at least 0.3 seconds: it is renewed every third of it")
         try:
-            ZoneInfo(self.timezone)
-        except (LookupError, ValueError, OSError) as error:
-            raise ConfigError(f"timezone: {self.timezone!r} is no time zone; write for example 'Asia/Seoul'") from error
+            zone_of(self.timezone)
+        except ScheduleError as error:
+            raise ConfigError(f"timezone: {error}") from None
 
 
 def check_priority(value: object) -> int:

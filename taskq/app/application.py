@@ -51,7 +51,7 @@ class TaskQ(Scheduling, Passing):
         self.name = check_text(name, "the name of an app")
         self.include = texts(include, "include")
         self.tasks: dict[str, BaseTask[Any, Any]] = {}
-        self.periodic_entries: dict[str, PeriodicEntry] = {}
+        self._entries: dict[str, PeriodicEntry] = {}
         self.batch_jobs: dict[str, Job] = {}
         self.topics: dict[str, Topic] = {}
         self.subscriptions: dict[str, Subscription] = {}
@@ -81,7 +81,7 @@ class TaskQ(Scheduling, Passing):
         """
         task = registering.make_task(self, function, name=name, bind=bind, settings=settings, group_queue=group_queue)
         if isinstance(line := task.settings.dlq_replay, str):
-            schedule, own = cron(line, tz=self.config.timezone), {"task": task.name}
+            schedule, own = cron(line), {"task": task.name}
             self.add_periodic(PeriodicEntry(f"{periodic.TASK}:{task.name}", periodic.TASK, schedule, kwargs=own))
         self.tasks[task.name] = task
         return task
@@ -167,7 +167,7 @@ class TaskQ(Scheduling, Passing):
         for module in self.include:
             importlib.import_module(module)
         for name, definition in self.config.beat_schedule.items():
-            self.add_periodic(configured_entry(name, definition, self.config.timezone))
+            self.add_periodic(configured_entry(name, definition))
 
     def _check_arguments(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise when a task does not take these arguments; an app without tasks cannot tell."""
@@ -178,5 +178,5 @@ class TaskQ(Scheduling, Passing):
     def _register_builtins(self) -> None:
         periodic.install(self)
         if self.config.dlq_replay_schedule:
-            schedule = cron(self.config.dlq_replay_schedule, tz=self.config.timezone)
+            schedule = cron(self.config.dlq_replay_schedule)
             self.add_periodic(PeriodicEntry(periodic.TASK, periodic.TASK, schedule, source="config"))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
 
 from taskq.app.publishing import Publishing
 from taskq.app.registering import default_name
@@ -18,6 +17,7 @@ from taskq.jobs.definition import PREVIOUS_DAY, body_of
 from taskq.jobs.definition import check as check_job
 from taskq.result import Result
 from taskq.schedule import Schedule
+from taskq.schedule.zones import zone_of
 from taskq.schedules.entry import MAX_CATCH_UP, PeriodicEntry
 from taskq.task import BaseTask, TaskDecorator
 
@@ -29,8 +29,14 @@ class Scheduling(Publishing):
 
     tasks: dict[str, BaseTask[Any, Any]]
     task: TaskDecorator
-    periodic_entries: dict[str, PeriodicEntry]
     batch_jobs: dict[str, Job]
+    _entries: dict[str, PeriodicEntry]
+
+    @property
+    def periodic_entries(self) -> Mapping[str, PeriodicEntry]:
+        """The schedules of code and configuration by name; cron lines without a zone are in that of the setting."""
+        zone = zone_of(self.config.timezone)
+        return {name: entry.in_zone(zone) for name, entry in self._entries.items()}
 
     def periodic(
         self,
@@ -128,7 +134,7 @@ class Scheduling(Publishing):
         def decorate(function: Callable[[Window], Any]) -> BaseTask[[], Any]:
             job_name = name or default_name(check_function(function, "a batch job"))
             queue = settings.get("queue", self.config.task_default_queue)
-            zone = getattr(schedule, "zone", None) or ZoneInfo(self.config.timezone)
+            zone = getattr(schedule, "zone", None)
             job = Job(job_name, queue, source, window, page, zone)
             task = self.register(body_of(self, job, function), name=job_name, bind=False, settings=settings)
             task.fenced = True
@@ -158,6 +164,6 @@ class Scheduling(Publishing):
         """
         if not isinstance(entry, PeriodicEntry):
             raise ConfigError(f"add_periodic takes a PeriodicEntry, not {shown(entry)}")
-        if entry.name in self.periodic_entries and self.periodic_entries[entry.name] != entry:
+        if self._entries.get(entry.name, entry) != entry:
             raise ScheduleError(f"the schedule name {entry.name!r} is taken; give name= to one of them")
-        self.periodic_entries[entry.name] = entry
+        self._entries[entry.name] = entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,7 +35,8 @@ def schedule() -> None:
     taskq schedule add nightly --cron "0 2 * * *" --tz Europe/Paris --task shop.clean_up
     taskq schedule backfill coupons 2026-11-01 2026-11-07   send what should have been sent
 
-    A broker URL is enough: beats register in Redis what the code defines. Times without an offset are UTC.
+    A broker URL is enough: beats register in Redis what the code defines. Times without an offset are in
+    the zone of the setting timezone (UTC).
     """
 
 
@@ -119,7 +120,7 @@ def backfill(app: TaskQ, as_json: bool, limit: int, name: str, start: str, end: 
     Each fire time once a day: a backfill that was interrupted is completed by doing it again.
     """
     app.load()
-    sent = app.schedules.backfill(name, _instant(start), _instant(end), limit=limit)
+    sent = app.schedules.backfill(name, _instant(app, start), _instant(app, end), limit=limit)
     if as_json:
         print_json({"name": name, "task_ids": [result.id for result in sent]})
     else:
@@ -194,7 +195,7 @@ def next_fires(app: TaskQ, as_json: bool, count: int, names: tuple[str, ...]) ->
 @json_option
 @click.option("--task", required=True, metavar="NAME", help="The task to send.")
 @click.option("--cron", "line", metavar="LINE", help='Such as "0 2 * * *"; with six fields the second comes first.')
-@click.option("--tz", metavar="ZONE", help="Zone of --cron, such as Europe/Paris; UTC by default.")
+@click.option("--tz", metavar="ZONE", help="Zone of --cron, such as Europe/Paris; default: the setting timezone.")
 @click.option("--every", "interval", metavar="TIME", help="Such as 30, 5m or 1d.")
 @click.option("--at", "once", metavar="TIME", help="Once, such as 2026-12-24T18:00+01:00.")
 @click.option("--args", metavar="JSON", default="[]", help="Positional arguments, a JSON array.")
@@ -215,11 +216,11 @@ def add(app: TaskQ, as_json: bool, name: str, **given: Any) -> None:
     taskq schedule add poll --every 30s --task shop.poll --args '["eu"]' --overlap skip
     taskq schedule add xmas --at 2026-12-24T18:00+01:00 --task shop.greet --queue mails
     """
-    when = _schedule(given.pop("line"), given.pop("tz"), given.pop("interval"), given.pop("once"))
+    when = _schedule(app, given.pop("line"), given.pop("tz"), given.pop("interval"), given.pop("once"))
     for key, kind in (("args", list), ("kwargs", dict)):
         given[key] = _json(given[key], kind, key)
     for key in ("start", "end"):
-        given[key] = _instant(given[key]) if given[key] else None
+        given[key] = _instant(app, given[key]) if given[key] else None
     options = {key: value for key, value in given.items() if value is not None}
     added = app.schedules.add(name, when, options.pop("task"), **options)
     print_json(_fields(added)) if as_json else echo(f"{name}: {added.spec}, next {_short(added.next_fire)} UTC")
@@ -238,7 +239,7 @@ def remove(app: TaskQ, yes: bool, as_json: bool, name: str) -> None:
     _report(as_json, name, "removed", "", changed=True)
 
 
-def _schedule(line: str | None, tz: str | None, interval: str | None, once: str | None) -> Schedule:
+def _schedule(app: TaskQ, line: str | None, tz: str | None, interval: str | None, once: str | None) -> Schedule:
     from taskq.schedule import at, cron, every
 
     if sum(given is not None for given in (line, interval, once)) != 1:
@@ -249,15 +250,20 @@ def _schedule(line: str | None, tz: str | None, interval: str | None, once: str 
         return cron(line, tz)
     if interval is not None:
         return every(float(interval) if interval.replace(".", "", 1).isdigit() else interval)
-    return at(_instant(once or ""))
+    return at(_instant(app, once or ""))
 
 
-def _instant(text: str) -> datetime:
+def _instant(app: TaskQ, text: str) -> datetime:
+    from taskq.schedule.zones import zone_of
+
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise ScheduleError(f"{text!r} is no time; write for example 2026-11-01T02:00+01:00 (UTC without it)") from None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
+        zone = app.config.timezone
+        raise ScheduleError(
+            f"{text!r} is no time; write for example 2026-11-01T02:00+01:00 ({zone} without it)"
+        ) from None
+    return when if when.tzinfo else when.replace(tzinfo=zone_of(app.config.timezone))
 
 
 def _json(text: str, kind: type, what: str) -> Any:

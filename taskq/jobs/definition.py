@@ -18,6 +18,7 @@ from taskq.checks import check_count, shown
 from taskq.context import current_delivery
 from taskq.errors import BrokerError, ConfigError, JobSupersededError, Retry, TaskqError
 from taskq.jobs.window import Window
+from taskq.schedule.zones import zone_of
 
 if TYPE_CHECKING:
     from taskq.app.connections import Connected
@@ -43,14 +44,17 @@ class Job:
     """The topic whose events it reads."""
     window: str
     page: int
-    zone: tzinfo
-    """Where a day of ``previous_day`` begins and ends."""
+    zone: tzinfo | None
+    """Where a day of ``previous_day`` begins and ends; None: in the zone of the setting ``timezone``."""
 
-    def bounds(self, fire_time: datetime | None) -> tuple[int | None, int | None]:
-        """First ms and end ms of the window of *fire_time*; None for the last position, and for the present."""
+    def bounds(self, fire_time: datetime | None, timezone: tzinfo) -> tuple[int | None, int | None]:
+        """First ms and end ms of the window of *fire_time*; None for the last position, and for the present.
+
+        *timezone* is that of the setting: where the days of a job without a zone begin.
+        """
         if self.window == SINCE_LAST:
             return None, None if fire_time is None else _ms(fire_time)
-        begin, end = previous_day(fire_time or datetime.now(UTC), self.zone)
+        begin, end = previous_day(fire_time or datetime.now(UTC), self.zone or timezone)
         return _ms(begin), _ms(end)
 
 
@@ -135,7 +139,7 @@ def _holder(app: Connected) -> Holder:
 
 def _open(app: Connected, job: Job, holder: Holder) -> Window | None:
     """The window of the run that has begun or goes on; None when it was committed before."""
-    from_ms, to_ms = job.bounds(fire_time_of(holder.task_id))
+    from_ms, to_ms = job.bounds(fire_time_of(holder.task_id), zone_of(app.config.timezone))
     answer = app.sync_broker.run(job_scripts.open_window(holder, job.name, job.window, from_ms, to_ms))
     match answer[0]:
         case b"run":

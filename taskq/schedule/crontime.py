@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 
 from taskq.checks import shown
 from taskq.errors import ScheduleError
-from taskq.schedule.base import SECOND, utc
+from taskq.schedule.base import SECOND, Schedule, utc
 from taskq.schedule.cronline import CronField, check_fields, croniter_line, field_text, fields_of
 from taskq.schedule.zones import instant_of, latest_wall, next_change, wall_at, zone_of
 
@@ -21,7 +21,8 @@ class Cron:
     """
 
     expression: str
-    zone: tzinfo = UTC
+    zone: tzinfo | None = None
+    """None: that of the app which has the schedule, its setting ``timezone``; by itself UTC."""
     both_days: bool = False
     """Whether day of month *and* day of week must match when both are given; cron asks for either."""
 
@@ -34,10 +35,10 @@ class Cron:
     @property
     def spec(self) -> str:
         both = " (both days)" if self.both_days else ""
-        return f"cron {self.expression}{both} {self.zone!s}"
+        return f"cron {self.expression}{both} {self._clock!s}"
 
     def __repr__(self) -> str:
-        tz = "" if self.zone is UTC else f", tz={str(self.zone)!r}"
+        tz = "" if self.zone is None else f", tz={str(self.zone)!r}"
         if not self.both_days:
             return f"cron({self.expression!r}{tz})"
         minute, hour, day, month, weekday = self.expression.split()
@@ -52,30 +53,34 @@ class Cron:
         except OverflowError:  # the calendar ends with the year 9999
             return None
 
+    @property
+    def _clock(self) -> tzinfo:
+        return UTC if self.zone is None else self.zone
+
     def _is_rhythm(self) -> bool:
         return fields_of(self.expression)[-4].startswith("*")
 
     def _next_beat(self, start: datetime) -> datetime | None:
         """The next instant whose wall-clock time matches, one stretch of constant UTC offset at a time."""
-        wall = wall_at(start, self.zone)
+        wall = wall_at(start, self._clock)
         while (match := self._next_match(wall)) is not None:
-            candidate = instant_of(match, start, self.zone)
-            change = next_change(self.zone, start, candidate)
+            candidate = instant_of(match, start, self._clock)
+            change = next_change(self._clock, start, candidate)
             if change is None:
                 return candidate
             # the first reading after the change may match as well, and the search excludes its start
-            start, wall = change, wall_at(change, self.zone) - SECOND
+            start, wall = change, wall_at(change, self._clock) - SECOND
         return None
 
     def _next_ring(self, start: datetime) -> datetime | None:
         """The instant when the wall clock reaches or passes the first match that it has not yet reached."""
-        match = self._next_match(latest_wall(self.zone, start))
+        match = self._next_match(latest_wall(self._clock, start))
         while match is not None:
-            candidate = instant_of(match, start, self.zone)
-            change = next_change(self.zone, start, candidate)
+            candidate = instant_of(match, start, self._clock)
+            change = next_change(self._clock, start, candidate)
             if change is None:
                 return candidate
-            if wall_at(change, self.zone) >= match:
+            if wall_at(change, self._clock) >= match:
                 return change
             start = change
         return None
@@ -106,15 +111,15 @@ def cron(expression: str, tz: str | tzinfo | None = None) -> Cron:
 
     Args:
         expression: the line.
-        tz: a name such as ``"Europe/Berlin"``, or a ``tzinfo``; UTC by default. The top of this module says
-            what happens when its clocks change.
+        tz: a name such as ``"Europe/Berlin"``, or a ``tzinfo``; by default the app's setting ``timezone`` (UTC).
+            The top of :mod:`taskq.schedule` says what happens when its clocks change.
 
     Raises:
         ScheduleError: the line cannot be read or never fires, or the zone is unknown.
     """
     if not isinstance(expression, str):
         raise ScheduleError(f"a cron line is text such as '0 2 * * *', not {shown(expression)}")
-    return Cron(" ".join(expression.split()), zone_of(tz))
+    return Cron(" ".join(expression.split()), None if tz is None else zone_of(tz))
 
 
 def crontab(
@@ -146,4 +151,9 @@ def crontab(
         field_text(day_of_week, "day_of_week"),
     ]
     both_days = fields[2] != "*" and fields[4] != "*"
-    return Cron(" ".join(fields), zone_of(tz), both_days)
+    return Cron(" ".join(fields), None if tz is None else zone_of(tz), both_days)
+
+
+def in_zone(schedule: Schedule, zone: tzinfo) -> Schedule:
+    """*schedule*, in *zone* if it is a cron line that names none."""
+    return replace(schedule, zone=zone) if isinstance(schedule, Cron) and schedule.zone is None else schedule

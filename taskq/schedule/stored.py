@@ -25,7 +25,7 @@ def to_plain(schedule: Schedule) -> dict[str, Any] | None:
         case At(when):
             return {"at": when}
         case Cron(expression, zone, both_days):
-            plain = _plain_zone(zone)
+            plain = _plain_zone(UTC if zone is None else zone)
             return None if plain is None else {"cron": expression, "tz": plain, "both": both_days}
     return None
 

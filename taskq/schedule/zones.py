@@ -18,18 +18,20 @@ _LONGEST_FOLD = timedelta(hours=26)
 """Clocks have never gone back further: offsets lie between -12 and +14 hours."""
 
 
+_UTC = frozenset({"UTC", "Etc/UTC", "UCT", "Etc/UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"})
+"""Names of UTC. They are known also where there is no time zone data, which ``ZoneInfo("UTC")`` wants."""
+
+
 def zone_of(tz: object) -> tzinfo:
     """The zone that the user means.
 
     Raises:
-        ScheduleError: unknown, or no zone at all.
+        ScheduleError: unknown, not a zone, or this machine has no time zone data.
     """
-    if tz is None:
-        return UTC
     # the name, where there is one, makes equal zones of different libraries equal
     name = tz if isinstance(tz, str) else getattr(tz, "key", None) or getattr(tz, "zone", None)
     if isinstance(name, str):
-        return UTC if name == "UTC" else _named_zone(name)
+        return UTC if name in _UTC else _named_zone(name)
     if isinstance(tz, tzinfo):
         return tz
     raise ScheduleError(f"tz: write a name such as 'Europe/Berlin' or a tzinfo, not {shown(tz)}")
@@ -41,7 +43,13 @@ def _named_zone(name: str) -> ZoneInfo:
     except (LookupError, ValueError, OSError):
         import difflib  # only a mistake needs it
 
-        close = difflib.get_close_matches(name, available_timezones(), n=1)
+        known = available_timezones()
+        if not known:
+            raise ScheduleError(
+                f"time zone {name!r} cannot be read: this machine has no time zone data; install the Python package"
+                " tzdata (pip install tzdata) or the system's tzdata, or use UTC"
+            ) from None
+        close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "write a name such as 'Europe/Berlin'"
         raise ScheduleError(f"unknown time zone {name!r}; {hint}") from None
 

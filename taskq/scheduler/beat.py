@@ -209,7 +209,8 @@ class Beat:
         """Fire one fire time; False when this beat must not go on with the schedule."""
         assert one.last is not None
         definition, time_ms = one.definition, milliseconds_of(fire_time)
-        outgoing = message(self._app, definition, fire_id(one.name, fire_time), time_ms)
+        # "stale after 5 minutes" means: after the time at which it was to happen, however late a beat comes to it
+        outgoing = message(self._app, definition, fire_id(one.name, fire_time), time_ms, milliseconds_of(planned))
         missed = missed_between(one.schedule, one.last, fire_time) if one.counts_missed else 0
         firing = scripts.Firing(
             schedule=one.name,

@@ -139,7 +139,7 @@ class Schedules:
         definition = self._find(name).definition
         now_ms = self._now_ms()
         task_id = f"{name}@now:{secrets.token_hex(8)}"
-        outgoing = message(self._app, definition, task_id, now_ms)
+        outgoing = message(self._app, definition, task_id, now_ms, now_ms)
         config = self._app.config
         firing = schedule_scripts.Firing(
             schedule=name,
@@ -163,7 +163,8 @@ class Schedules:
         """Send one message for each fire time from *start* to *end*, both included, whether it was fired or not.
 
         Each fire time once a day: a backfill that was interrupted is completed by doing it again. ``overlap``, pause
-        and ``catch_up`` play no part; the task learns its fire time from ``current_task().fire_time``.
+        and ``catch_up`` play no part, and ``expires`` counts from now. The task learns its fire time from
+        ``current_task().fire_time``.
 
         Raises:
             ScheduleError: there is no such schedule, its fire times are not known here, no time zone, *end* before
@@ -194,10 +195,7 @@ class Schedules:
         snapshot = self._registry.load()
         known = self._with_own(snapshot)
         states = self._registry.states([one.definition for one in known])
-        return [
-            info(one, state, self._try_schedule(one.definition), now_ms=snapshot.now_ms, beats=snapshot.beats)
-            for one, state in zip(known, states, strict=True)
-        ]
+        return [self._info(one, state, snapshot) for one, state in zip(known, states, strict=True)]
 
     def get(self, name: str) -> ScheduleInfo:
         """One schedule.
@@ -209,8 +207,7 @@ class Schedules:
         for one in self._with_own(snapshot):
             if one.definition.name == name:
                 (state,) = self._registry.states([one.definition])
-                schedule = self._try_schedule(one.definition)
-                return info(one, state, schedule, now_ms=snapshot.now_ms, beats=snapshot.beats)
+                return self._info(one, state, snapshot)
         raise self._unknown(name, snapshot)
 
     def history(self, name: str, *, limit: int = 20) -> builtins.list[Fire]:
@@ -277,6 +274,10 @@ class Schedules:
             if name not in known:
                 known[name] = Registered(define(self._app, entry), 0)
         return [known[name] for name in sorted(known)]
+
+    def _info(self, one: Registered, state: State, snapshot: Snapshot) -> ScheduleInfo:
+        schedule, zone = self._try_schedule(one.definition), self._app.config.timezone
+        return info(one, state, schedule, now_ms=snapshot.now_ms, beats=snapshot.beats, zone=zone)
 
     def _try_schedule(self, definition: Definition) -> Schedule | None:
         """When it fires, as far as that is known here."""

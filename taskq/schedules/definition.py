@@ -16,6 +16,7 @@ from taskq.options import CallPlan, call_plan
 from taskq.schedule import Schedule
 from taskq.schedule.bounds import Bounded
 from taskq.schedule.stored import from_plain, to_plain
+from taskq.schedule.zones import zone_of
 from taskq.schedules.entry import MAX_CATCH_UP, MAX_JITTER, PeriodicEntry
 from taskq.serialization import pack_special, unpack_special
 from taskq.task import prepare
@@ -98,6 +99,7 @@ def define(app: TaskQ, entry: PeriodicEntry) -> Definition:
     Raises:
         ScheduleError: its message could not be sent.
     """
+    entry = entry.in_zone(zone_of(app.config.timezone))
     for option in _NOT_FOR_SCHEDULES:
         if entry.options.get(option) is not None:
             raise ScheduleError(f"schedule {entry.name!r} cannot have {option!r}: each fire time has its own")
@@ -131,8 +133,18 @@ def define(app: TaskQ, entry: PeriodicEntry) -> Definition:
         raise ScheduleError(f"schedule {entry.name!r}: {error}") from error
 
 
-def message(app: TaskQ, definition: Definition, task_id: str, fire_time_ms: int) -> Outgoing:
-    """The message of one fire."""
+def message(
+    app: TaskQ, definition: Definition, task_id: str, fire_time_ms: int, since_ms: int | None = None
+) -> Outgoing:
+    """The message of one fire.
+
+    Args:
+        app: encodes it.
+        definition: of the schedule.
+        task_id: of the message.
+        fire_time_ms: what the task is told as its fire time.
+        since_ms: from when ``expires`` counts, where it is a duration. None: from now.
+    """
     settings = {
         **definition.options,
         "queue": definition.queue,
@@ -141,7 +153,10 @@ def message(app: TaskQ, definition: Definition, task_id: str, fire_time_ms: int)
     }
     where = f"schedule {definition.name}"
     plan = call_plan(settings, where=where, queue=definition.queue, priority=definition.priority)
-    own = {"schedule": definition.name, "fire_time": fire_time_ms}
+    own: dict[str, Any] = {"schedule": definition.name, "fire_time": fire_time_ms}
+    if since_ms is not None and isinstance(plan.expires, float):
+        own["expires"] = max(since_ms + round(plan.expires * 1000), 1)
+        plan = dataclasses.replace(plan, expires=None)
     plan = dataclasses.replace(plan, extra=plan.extra | own)
     return prepare(app, definition.task, definition.args, definition.kwargs, plan)[0]
 

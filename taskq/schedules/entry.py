@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, tzinfo
 from typing import Any
 
 from taskq.checks import named, positional, shown
@@ -14,6 +14,7 @@ from taskq.message import MAX_ID_LENGTH
 from taskq.schedule import Schedule, cron, every
 from taskq.schedule.base import utc
 from taskq.schedule.bounds import Bounded
+from taskq.schedule.crontime import in_zone
 from taskq.schedule.interval import LONGEST_INTERVAL
 
 CATCH_UP = ("none", "last", "all")
@@ -91,6 +92,11 @@ class PeriodicEntry:
         if self.start is not None and self.end is not None and self.start > self.end:
             raise ScheduleError(f"{where}: it ends before it starts")
 
+    def in_zone(self, zone: tzinfo) -> PeriodicEntry:
+        """This entry, in *zone* if its schedule is a cron line that names none."""
+        schedule = in_zone(self.schedule, zone)
+        return self if schedule is self.schedule else replace(self, schedule=schedule)
+
     @property
     def bounded(self) -> Schedule:
         """The schedule within ``start`` and ``end``."""
@@ -115,8 +121,8 @@ _CONFIGURED = (
 )
 
 
-def configured_entry(name: str, definition: Mapping[str, Any], zone: str) -> PeriodicEntry:
-    """An item of the setting ``beat_schedule``; *zone* is that of cron lines given as text.
+def configured_entry(name: str, definition: Mapping[str, Any]) -> PeriodicEntry:
+    """An item of the setting ``beat_schedule``; its schedule may be a cron line as text, or an interval.
 
     Raises:
         ScheduleError: a key is missing or unknown, or its value cannot be used.
@@ -129,7 +135,7 @@ def configured_entry(name: str, definition: Mapping[str, Any], zone: str) -> Per
     given = dict(definition)
     schedule = given.pop("schedule")
     if isinstance(schedule, str):
-        schedule = cron(schedule, tz=zone)
+        schedule = cron(schedule)
     elif not hasattr(schedule, "next_after"):
         schedule = every(schedule)
     return PeriodicEntry(name=name, schedule=schedule, source="config", **given)

@@ -23,7 +23,7 @@ class ScheduleInfo:
     spec: str
     """When it fires, in one line."""
     zone: str
-    """The time zone of its cron line; UTC where it has none."""
+    """The time zone of its cron line; that of the setting ``timezone`` where it has none."""
     queue: str
     source: str
     """``code``, ``config`` or ``runtime``."""
@@ -74,7 +74,7 @@ class Fire:
 
 
 def info(
-    one: Registered, state: State, schedule: Schedule | None, *, now_ms: int, beats: Sequence[str]
+    one: Registered, state: State, schedule: Schedule | None, *, now_ms: int, beats: Sequence[str], zone: str = "UTC"
 ) -> ScheduleInfo:
     """One schedule as it is at *now_ms*."""
     definition, now = one.definition, instant(now_ms)
@@ -89,7 +89,7 @@ def info(
         name=definition.name,
         task=definition.task,
         spec=definition.spec,
-        zone=str((definition.when or {}).get("tz", "UTC")),
+        zone=str((definition.when or {}).get("tz", zone)),
         queue=definition.queue,
         source=definition.source,
         paused=state.paused,

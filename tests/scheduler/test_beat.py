@@ -20,6 +20,7 @@ from taskq.errors import BrokerUnavailableError, ScheduleError
 from taskq.message import Message, decode
 from taskq.schedule import at, cron, every
 from taskq.scheduler.beat import LOOK_EVERY, Beat
+from taskq.scheduler.catch_up import jittered
 from taskq.schedules.entry import PeriodicEntry
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -314,3 +315,47 @@ def test_run_outlives_redis(
         thread.join(30)
     assert not thread.is_alive()
     app.close()
+
+
+def expiries(shop: Fixture) -> list[float]:
+    """Seconds after noon at which the messages sent so far expire."""
+    return [message.meta.expires / 1000 - NOON.timestamp() for message in shop.take() if message.meta is not None]
+
+
+def test_expires_counts_from_the_fire_time_however_late_it_is_fired(shop: Fixture) -> None:
+    schedule(shop.app, options={"expires": 2})
+    first = Beat(shop.app)
+    first.tick(later(4))
+    first.tick(later(10))
+    assert expiries(shop) == [12]
+    Beat(shop.app).tick(later(38))
+    assert expiries(shop) == [32]
+
+
+def test_expires_of_a_task_counts_from_the_fire_time_too(shop: Fixture) -> None:
+    @shop.app.task(name="shop.job", expires="5m")
+    def job() -> None: ...
+
+    schedule(shop.app)
+    Beat(shop.app).tick(NOON)
+    Beat(shop.app).tick(later(99))
+    assert expiries(shop) == [90 + 300]
+
+
+def test_expires_counts_from_when_jitter_has_the_fire(shop: Fixture) -> None:
+    """From the fire time itself, a jitter longer than it would let nothing run."""
+    schedule(shop.app, when=every(1000), jitter=500, options={"expires": 2})
+    beat = Beat(shop.app)
+    beat.tick(NOON)
+    for after in range(0, 2000, 5):
+        beat.tick(later(after))
+    planned = [jittered("job", later(after), 500) for after in (600, 1600)]
+    assert expiries(shop) == pytest.approx([(when - NOON).total_seconds() + 2 for when in planned], abs=0.002)
+
+
+def test_an_instant_of_expiry_is_that(shop: Fixture) -> None:
+    schedule(shop.app, options={"expires": later(15)})
+    beat = Beat(shop.app)
+    for after in (4, 10, 20):
+        beat.tick(later(after))
+    assert expiries(shop) == [15, 15]

@@ -216,9 +216,10 @@ def test_a_cron_line_describes_itself() -> None:
     assert crontab(0, 22, day_of_week="sat", day_of_month="1-7").spec == "cron 0 22 1-7 * sat (both days) UTC"
 
 
-@pytest.mark.parametrize("tz", [None, "UTC", UTC, ZoneInfo("UTC")])
+@pytest.mark.parametrize("tz", ["UTC", "Etc/UTC", UTC, ZoneInfo("UTC")])
 def test_utc_is_utc_however_it_is_written(tz: str | tzinfo | None) -> None:
-    assert cron("0 2 * * *", tz) == cron("0 2 * * *")
+    assert cron("0 2 * * *", tz) == cron("0 2 * * *", "UTC")
+    assert cron("0 2 * * *", tz).spec == cron("0 2 * * *").spec
 
 
 def test_zones_of_one_name_are_equal() -> None:

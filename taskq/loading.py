@@ -8,6 +8,7 @@ import re
 import sys
 from typing import Any
 
+from taskq import logs
 from taskq.app import TaskQ, default_app
 from taskq.errors import ConfigError
 
@@ -36,6 +37,7 @@ def load_app(path: str) -> TaskQ:
             f"cannot import {module_name!r}: no module {error.name!r} in {os.getcwd()} or the installed packages. "
             + _hint_at_module(module_name, attribute)
         ) from error
+    logs.code_imported(module_name.partition(".")[0])
     if attribute:
         app = getattr(module, attribute, None)
         if not isinstance(app, TaskQ):

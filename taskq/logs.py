@@ -1,9 +1,10 @@
 """Logging: text or JSON on stderr, with the task on every line that is written while one runs.
 
 taskq logs under the logger ``taskq``, through the standard library. Importing it sets up nothing. The commands call
-:func:`setup`, which gives handlers to ``taskq`` and to loggers that were named, and never to the root logger. A
-program with a logging configuration of its own adds :class:`TaskFilter` to its handlers instead, and one that uses
-structlog adds :func:`add_task` to its processors.
+:func:`setup`, which gives handlers to ``taskq`` and to loggers that were named, and :func:`code_imported`, which gives
+one to the app's own logger where the app has set up nothing. The root logger is left alone. A program with a logging
+configuration of its own adds :class:`TaskFilter` to its handlers instead, and one that uses structlog adds
+:func:`add_task` to its processors.
 
 What runs the task is known from a context variable that is set anyway: tasks that log nothing pay nothing.
 """
@@ -81,9 +82,7 @@ def setup(level: str = "info", fmt: str = "text", also: Sequence[str] = ()) -> N
     """
     global _active
     _active = (level, fmt, tuple(also))
-    handler = _StderrHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if fmt == "json" else TextFormatter())
-    handler.addFilter(TaskFilter())
+    handler = _handler(fmt)
     for name in ("taskq", *also):
         logger = logging.getLogger(name)
         for old in [handler for handler in logger.handlers if isinstance(handler, _StderrHandler)]:
@@ -96,6 +95,32 @@ def setup(level: str = "info", fmt: str = "text", also: Sequence[str] = ()) -> N
 def active() -> tuple[str, str, tuple[str, ...]] | None:
     """What :func:`setup` was called with, for child processes; None if it was not."""
     return _active
+
+
+def code_imported(package: str | None = None) -> None:
+    """Call it when the app's modules were imported. Does nothing unless :func:`setup` was called.
+
+    Turns taskq's loggers on again: ``dictConfig`` turns off every logger that exists, by its default
+    ``disable_existing_loggers``. And shows the logger of the app's own *package*, such as ``shop``, if the app has
+    configured neither that one nor the root logger: nobody would see what its tasks log.
+    """
+    if _active is None:
+        return
+    for name in [name for name in logging.root.manager.loggerDict if name == "taskq" or name.startswith("taskq.")]:
+        logging.getLogger(name).disabled = False
+    if package and not logging.root.handlers:
+        logger = logging.getLogger(package)
+        if not logger.handlers:
+            logger.addHandler(_handler(_active[1]))
+            if logger.level == logging.NOTSET:
+                logger.setLevel(_active[0].upper())
+
+
+def _handler(fmt: str) -> _StderrHandler:
+    handler = _StderrHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if fmt == "json" else TextFormatter())
+    handler.addFilter(TaskFilter())
+    return handler
 
 
 class _StderrHandler(logging.StreamHandler[Any]):

@@ -119,6 +119,66 @@ def test_child_processes_log_like_their_parent(
     worker.wait()
 
 
+CONFIGURED_APP = """
+import logging.config
+logging.config.dictConfig({
+    "version": 1,
+    "formatters": {"f": {"format": "APP %(name)s %(message)s"}},
+    "handlers": {"h": {"class": "logging.StreamHandler", "formatter": "f"}},
+    "root": {"handlers": ["h"], "level": "INFO"},
+})
+""" + POOLS_APP.replace('"shop")\n', '"logged_app")\n', 1)
+"""Its ``dictConfig`` turns off what exists, by its default."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), ("-w", "2"), ("-P", "processes", "-c", "1")], ids=["threads", "w", "processes"])
+def test_a_dict_config_of_the_app_leaves_the_workers_loggers_on(
+    tmp_path: Path, spawn: Callable[..., Proc], redis_url: str, namespace: str, app: TaskQ, flags: tuple[str, ...]
+) -> None:
+    (tmp_path / "logged_app.py").write_text(CONFIGURED_APP)
+    environment = {"TASKQ_BROKER_URL": redis_url, "TASKQ_NAMESPACE": namespace}
+    worker = spawn("-m", "taskq", "worker", "-A", "logged_app:app", *flags, env=environment)
+    wait_for_line(worker, r"\(Redis")
+    app.send_task("sync", (1,)).get(timeout=60)
+    app.send_task("broken")
+    eventually(lambda: app.dlq.count() == 1)
+    worker.signal(signal.SIGTERM)
+    worker.wait()
+    output = worker.output()
+    assert "taskq.task.logged_app: in sync 1" in output
+    assert "APP shop of the app" in output, "the app's own loggers are shown as it says"
+    assert "broken is a dead letter" in output
+    app.dlq.purge()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), ("-w", "2"), ("-P", "processes", "-c", "1")], ids=["threads", "w", "processes"])
+def test_what_the_apps_own_logger_says_is_shown_where_nothing_was_configured(
+    tmp_path: Path, spawn: Callable[..., Proc], redis_url: str, namespace: str, app: TaskQ, flags: tuple[str, ...]
+) -> None:
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "tasks.py").write_text(
+        "import logging\nfrom taskq import TaskQ\napp = TaskQ('shop')\nlogger = logging.getLogger(__name__)\n"
+        "@app.task(name='sync')\ndef sync():\n    logger.info('for everybody')\n    logger.debug('not asked for')\n"
+        "    logging.getLogger('library').info('of somebody else')\n"
+    )
+    environment = {"TASKQ_BROKER_URL": redis_url, "TASKQ_NAMESPACE": namespace}
+    worker = spawn("-m", "taskq", "worker", "-A", "shop.tasks:app", *flags, env=environment)
+    wait_for_line(worker, r"\(Redis")
+    result = app.send_task("sync")
+    result.get(timeout=60)
+    worker.signal(signal.SIGTERM)
+    worker.wait()
+    (line,) = [line for line in worker.output().splitlines() if "for everybody" in line]
+    assert "INFO    shop.tasks: for everybody" in line
+    assert result.id in line
+    assert "not asked for" not in worker.output()
+    assert "of somebody else" not in worker.output()
+
+
 def test_outside_of_tasks_the_fields_are_none_and_others_are_kept() -> None:
     record = logging.makeLogRecord({"msg": "hello", "queue": "mine"})
     assert logs.TaskFilter().filter(record)

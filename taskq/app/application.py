@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from taskq import logs
 from taskq.app import registering
 from taskq.app.passing import Passing
 from taskq.app.scheduling import Scheduling
@@ -166,6 +167,7 @@ class TaskQ(Scheduling, Passing):
         """
         for module in self.include:
             importlib.import_module(module)
+        logs.code_imported()
         for name, definition in self.config.beat_schedule.items():
             self.add_periodic(configured_entry(name, definition))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from taskq.cli.session import app_options, log_options, open_app, reporting_errors
+from taskq.cli.session import app_options, host_option, log_options, open_app, reporting_errors
 from taskq.cli.signals import stop_on_signal
 from taskq.logs import setup as setup_logging
 
@@ -25,6 +25,7 @@ logger = logging.getLogger("taskq.beat")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address of the metrics endpoint.")
 @click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /live and /ready.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of the health endpoint.")
+@host_option
 @log_options
 @reporting_errors()
 def beat(
@@ -35,6 +36,7 @@ def beat(
     metrics_host: str,
     health_port: int | None,
     health_host: str,
+    allowed_hosts: tuple[str, ...],
     log_level: str,
     log_format: str,
     log_also: tuple[str, ...],
@@ -61,14 +63,14 @@ def beat(
     app.sync_broker.execute("PING")  # a wrong address or password ends it here, an outage later does not
     with contextlib.ExitStack() as beside:
         if metrics_port is not None:
-            beside.enter_context(_serving_metrics(app, metrics_host, metrics_port))
+            beside.enter_context(_serving_metrics(app, metrics_host, metrics_port, allowed_hosts))
         if health_port is not None:
-            beside.enter_context(serving_health(health_host, health_port, lambda: runner.ready))
+            beside.enter_context(serving_health(health_host, health_port, lambda: runner.ready, allowed_hosts))
         runner.run(stop_on_signal())
 
 
 @contextlib.contextmanager
-def _serving_metrics(app: TaskQ, host: str, port: int) -> Iterator[None]:
+def _serving_metrics(app: TaskQ, host: str, port: int, allowed_hosts: tuple[str, ...]) -> Iterator[None]:
     """Serve the metrics of this process meanwhile."""
     from prometheus_client.core import CollectorRegistry
 
@@ -77,6 +79,6 @@ def _serving_metrics(app: TaskQ, host: str, port: int) -> Iterator[None]:
     registry = CollectorRegistry()
     BeatMetrics(app, registry)
     SenderMetrics(app, registry)
-    with contextlib.closing(serve(registry, host, port)) as endpoint:
+    with contextlib.closing(serve(registry, host, port, allowed_hosts)) as endpoint:
         logger.info("metrics on %s", endpoint.url)
         yield

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskq.cli.session import app_options, log_options, open_app, reporting_errors
+from taskq.cli.session import app_options, host_option, log_options, open_app, reporting_errors
 from taskq.cli.signals import stop_on_signal
 from taskq.errors import ConfigError
 from taskq.logs import setup as setup_logging
+from taskq.serving import is_address
 
 if TYPE_CHECKING:
     from taskq.dashboard.access import Credential
@@ -25,6 +26,7 @@ SERVING: dict[str, Any] = {
     "access_log": False,
     "server_header": False,
     "lifespan": "off",
+    "ws": "none",
     "proxy_headers": False,  # uvicorn would believe X-Forwarded-For from everybody on this machine
     "timeout_graceful_shutdown": 1,  # an open page's event stream never ends by itself
 }
@@ -39,7 +41,7 @@ logger = logging.getLogger("taskq.dashboard")
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True)
 @click.option("--read-only", is_flag=True, help="Nobody can change anything.")
 @click.option("--users", metavar="FILE", envvar="TASKQ_DASHBOARD_USERS", help="Who may sign in: role, name, secret.")
-@click.option("--allowed-host", "allowed_hosts", metavar="NAME", multiple=True, help="A host name it is reached by.")
+@host_option
 @click.option(
     "--trusted-proxy",
     "trusted_proxies",
@@ -80,6 +82,7 @@ def dashboard(
         import uvicorn
 
         from taskq.dashboard import asgi
+        from taskq.dashboard.connections import Connection
     except ModuleNotFoundError as error:
         raise ConfigError(f"the dashboard needs {error.name}; write: pip install 'taskq-streams[dashboard]'") from error
     credentials = _credentials(users, host)
@@ -91,14 +94,14 @@ def dashboard(
         app,
         credentials=credentials,
         read_only=read_only,
-        allowed_hosts=allowed_hosts if allowed_hosts or _is_address(host) else (host,),
+        allowed_hosts=allowed_hosts if allowed_hosts or is_address(host) else (host,),
         trusted_proxies=trusted_proxies,
         session_key=key.encode() if key else None,
     )
     listener = _listen(host, port)
     port = listener.getsockname()[1]
     logger.info("the dashboard is on http://%s:%s", f"[{host}]" if ":" in host else host, port)
-    server = uvicorn.Server(uvicorn.Config(site, **SERVING))
+    server = uvicorn.Server(uvicorn.Config(site, http=Connection, **SERVING))
     # uvicorn's own way with signals is to raise them again when it has stopped, which would end this with an error
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
     stop_on_signal(lambda: setattr(server, "should_exit", True))
@@ -132,12 +135,4 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return host == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)

@@ -6,7 +6,7 @@ import logging
 
 import click
 
-from taskq.cli.session import app_options, log_options, open_app, reporting_errors
+from taskq.cli.session import app_options, host_option, log_options, open_app, reporting_errors
 from taskq.cli.signals import stop_on_signal
 from taskq.logs import setup as setup_logging
 
@@ -24,6 +24,7 @@ logger = logging.getLogger("taskq.metrics")
     help="Address to listen on; 0.0.0.0 lets other machines scrape.",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True)
+@host_option
 @log_options
 @reporting_errors()
 def metrics(
@@ -32,6 +33,7 @@ def metrics(
     namespace: str | None,
     host: str,
     port: int,
+    allowed_hosts: tuple[str, ...],
     log_level: str,
     log_format: str,
     log_also: tuple[str, ...],
@@ -57,7 +59,7 @@ def metrics(
     registry = CollectorRegistry()
     Exporter(app, registry)
     stop = stop_on_signal()
-    endpoint = serve(registry, host, port)
+    endpoint = serve(registry, host, port, allowed_hosts)
     logger.info("metrics of %s at %s on %s", app.keys.namespace, app.address, endpoint.url)
     stop.wait()
     endpoint.close()

@@ -48,6 +48,19 @@ def app_options(command: F) -> F:
     return command
 
 
+def host_option(command: F) -> F:
+    """Add ``--allowed-host``, for what is served over HTTP."""
+    option = click.option(
+        "--allowed-host",
+        "allowed_hosts",
+        metavar="NAME",
+        multiple=True,
+        envvar="TASKQ_ALLOWED_HOSTS",
+        help="A host name it is reached by, besides localhost and addresses.",
+    )
+    return option(command)
+
+
 def passing_app(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add :func:`app_options`, open the app and pass it on as *app*; errors of taskq end in exit codes.
 

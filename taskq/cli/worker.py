@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskq.cli.session import app_options, log_options, open_app, reporting_errors
+from taskq.cli.session import app_options, host_option, log_options, open_app, reporting_errors
 from taskq.config import POOLS
 from taskq.errors import ExitCode
 from taskq.logs import setup as setup_logging
@@ -40,6 +40,7 @@ class Flags:
     metrics_port: int | None
     health_host: str
     health_port: int | None
+    allowed_hosts: tuple[str, ...]
     beat: bool
     log_level: str
     log_format: str
@@ -67,6 +68,7 @@ class Flags:
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address of the metrics endpoint.")
 @click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /live and /ready.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of the health endpoint.")
+@host_option
 @log_options
 @reporting_errors()
 def worker(queues: str | None, workers: int, **given: object) -> None:
@@ -128,8 +130,9 @@ def serve(flags: Flags, member: Member | None = None) -> ExitCode:
                 beside.enter_context(sharing_metrics(app, member.metrics_directory))
         else:
             process.health = address(flags.health_host, flags.health_port)
+            process.allowed_hosts = flags.allowed_hosts
             if flags.metrics_port is not None:
-                beside.enter_context(serving_metrics(app, flags.metrics_host, flags.metrics_port))
+                beside.enter_context(serving_metrics(app, flags.metrics_host, flags.metrics_port, flags.allowed_hosts))
         code = run_worker(app, options, process)
         return ExitCode.FAILED if beat is not None and beat.died else code
 
@@ -155,10 +158,14 @@ def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
 
         if flags.metrics_port is not None:
             directory = beside.enter_context(tempfile.TemporaryDirectory(prefix="taskq-metrics-"))
-            retire = beside.enter_context(serving_sum(directory, ns, flags.metrics_host, flags.metrics_port))
+            retire = beside.enter_context(
+                serving_sum(directory, ns, flags.metrics_host, flags.metrics_port, flags.allowed_hosts)
+            )
         supervisor = Supervisor(serve_member, (flags, directory), workers, ended=ended)
         if flags.health_port is not None:
-            beside.enter_context(serving_health(flags.health_host, flags.health_port, supervisor.is_ready))
+            beside.enter_context(
+                serving_health(flags.health_host, flags.health_port, supervisor.is_ready, flags.allowed_hosts)
+            )
         return supervisor.run()
 
 
@@ -209,7 +216,7 @@ def beating(app: TaskQ) -> Iterator[BesideWorker]:
 
 
 @contextlib.contextmanager
-def serving_metrics(app: TaskQ, host: str, port: int) -> Iterator[None]:
+def serving_metrics(app: TaskQ, host: str, port: int, allowed_hosts: tuple[str, ...]) -> Iterator[None]:
     """Serve the metrics of this process meanwhile."""
     from prometheus_client.core import CollectorRegistry
 
@@ -217,7 +224,7 @@ def serving_metrics(app: TaskQ, host: str, port: int) -> Iterator[None]:
 
     registry = CollectorRegistry()
     WorkerMetrics(app, registry)
-    with contextlib.closing(serve(registry, host, port)) as endpoint:
+    with contextlib.closing(serve(registry, host, port, allowed_hosts)) as endpoint:
         logger.info("metrics on %s", endpoint.url)
         yield
 
@@ -232,7 +239,9 @@ def sharing_metrics(app: TaskQ, directory: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def serving_sum(directory: str, ns: str, host: str, port: int) -> Iterator[Callable[[int], None]]:
+def serving_sum(
+    directory: str, ns: str, host: str, port: int, allowed_hosts: tuple[str, ...]
+) -> Iterator[Callable[[int], None]]:
     """Serve the sum of the members' metrics meanwhile; yields what to call with the pid of one that has ended."""
     from prometheus_client.core import CollectorRegistry
 
@@ -240,6 +249,6 @@ def serving_sum(directory: str, ns: str, host: str, port: int) -> Iterator[Calla
 
     registry = CollectorRegistry()
     children = aggregate(directory, ns, registry)
-    with contextlib.closing(serve(registry, host, port)) as endpoint:
+    with contextlib.closing(serve(registry, host, port, allowed_hosts)) as endpoint:
         logger.info("metrics of all on %s", endpoint.url)
         yield children.retire

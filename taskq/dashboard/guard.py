@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
 from collections.abc import Sequence
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from taskq.dashboard.access import LOCAL, NOBODY, REFUSED, Access, Identity, TooManyAttemptsError
 from taskq.dashboard.cookies import BROWSER, SESSION
 from taskq.dashboard.proxies import Proxies
+from taskq.serving import FOREIGN_HOST, host_is_allowed
 
 MAX_FORM_BYTES = 1 << 20
+BODY_SECONDS = 20.0
+"""Within which a form has to be there."""
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -34,6 +37,10 @@ class ForbiddenError(Exception):
 
 class TooLargeError(Exception):
     """A form beyond :data:`MAX_FORM_BYTES`."""
+
+
+class TooSlowError(Exception):
+    """A form that was not there within :data:`BODY_SECONDS`, or whose sender went away."""
 
 
 class Shield:
@@ -65,25 +72,11 @@ class Shield:
             await send(message)
 
         scope = self._proxies.seen(scope)
-        host = Headers(scope=scope).get("host", "")
-        if self._allows(host):
+        if host_is_allowed(Headers(scope=scope).get("host", ""), self._hosts):
             await self._app(scope, receive, guarded)
         else:
-            text = "This host name is not allowed. Start the dashboard with --allowed-host, or use its address.\n"
+            text = FOREIGN_HOST.format("allowed_hosts= (of the command taskq dashboard: --allowed-host)")
             await PlainTextResponse(text, 421)(scope, receive, guarded)
-
-    def _allows(self, host: str) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            return False
-        if name == "localhost" or name in self._hosts or "*" in self._hosts:
-            return bool(name)
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
 
 
 def identify(request: Request, access: Access) -> Identity:
@@ -146,12 +139,17 @@ async def read_form(request: Request) -> dict[str, list[str]]:
 
     Raises:
         TooLargeError: more than :data:`MAX_FORM_BYTES`.
+        TooSlowError: it did not come, or not in time.
     """
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            raise TooLargeError
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_FORM_BYTES:
+                    raise TooLargeError
+    except (TimeoutError, ClientDisconnect):
+        raise TooSlowError from None
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
         return {}
     try:

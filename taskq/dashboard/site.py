@@ -101,6 +101,8 @@ class Site:
             return view.render("problem.html", 403, title="Refused", text=str(error))
         except guard.TooLargeError:
             return view.render("problem.html", 413, title="Too large", text="The form has too much in it.")
+        except guard.TooSlowError:
+            return view.render("problem.html", 408, title="Too slow", text="The form did not arrive. Send it again.")
         except NotFoundError as error:
             return view.render("problem.html", 404, title="Not found", text=str(error))
         except BrokerError as error:

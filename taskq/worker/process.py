@@ -36,6 +36,8 @@ class Process:
     banner: bool = True
     health: tuple[str, int] | None = None
     """Where to serve ``/live`` and ``/ready``."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names by which that is reached, besides localhost and addresses."""
     report: Callable[[float], None] | None = None
     """Told every second when the worker last read its queues."""
     parent: int | None = None
@@ -72,7 +74,8 @@ async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCod
     signals.install(supervised=process.parent is not None)
     async with contextlib.AsyncExitStack() as beside:
         if process.health is not None:
-            beside.enter_context(serving_health(*process.health, lambda: process.sound() and is_ready(worker)))
+            ready = lambda: process.sound() and is_ready(worker)  # noqa: E731
+            beside.enter_context(serving_health(*process.health, ready, process.allowed_hosts))
         if process.report is not None:
             reporter = asyncio.create_task(_report(worker, process.report, process.sound))
             beside.callback(reporter.cancel)

@@ -124,7 +124,8 @@ class Result(Generic[R]):
         cancelled, in the processes pool the child is killed after a grace time, a thread sees ``ctx.cancelled``.
 
         Returns:
-            Whether there was something to stop: False when it has ended already.
+            Whether there was something to stop: False when it has ended already, as far as its outcome is stored. After
+            True a message that has not started never starts; one that runs may still end before it is stopped.
         """
         remember = milliseconds(self._app.config.revoke_expires)
         marked = [self._app.sync_broker.run(scripts.revoke(k, self.id, remember)) for k in self._candidates()]

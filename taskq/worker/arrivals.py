@@ -116,6 +116,16 @@ class Arrivals:
         link.hot = True
         return True
 
+    async def revoked_of(self, link: QueueLink) -> list[str]:
+        """Ids of messages that are held and have been revoked, whoever has told us.
+
+        Raises:
+            BrokerError: Redis could not be asked.
+        """
+        ids = [delivery.message.task_id for delivery in link.held.values()]
+        scores = await self._connection.execute("ZMSCORE", link.keys.revoked, *ids) if ids else ()
+        return [task_id for task_id, score in zip(ids, scores, strict=True) if score is not None]
+
     async def _mark_revoked(self, link: QueueLink, taken: list[Delivery]) -> None:
         ids = [delivery.message.task_id for delivery in taken]
         try:

@@ -13,7 +13,7 @@ from taskq.app import TaskQ
 from taskq.batch import BatchItem
 from taskq.context import current_delivery
 from taskq.delivery import Delivery
-from taskq.worker.outcomes import BATCH, RELEASE, Outcome
+from taskq.worker.outcomes import RELEASE, Outcome, together
 from taskq.worker.runner import Runner, meaning_of
 
 
@@ -129,11 +129,6 @@ class _Run:
 
     def _judged(self, member: Delivery, item: BatchItem) -> Outcome | None:
         return None if item.error is None else self._runner.failed(member, item.error)
-
-
-def together(outcomes: Sequence[Outcome]) -> Outcome:
-    """One outcome that holds those of a batch's members."""
-    return Outcome(BATCH, "BATCH", extra=tuple(outcomes))
 
 
 def _values(items: Sequence[BatchItem], value: Any) -> list[Any]:

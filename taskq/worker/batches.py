@@ -137,7 +137,7 @@ class Batches:
 
     def lease_lost(self) -> None:
         """Forget what has not started, and stop what runs: it belongs to others now."""
-        for collected in [*self._ready, *self._open.values()]:
+        for collected in {*self._ready, *self._open.values()}:  # what is ready may still be open, too
             self._close(collected)
         self._ready.clear()
         for batch in list(self._live):

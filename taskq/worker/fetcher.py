@@ -92,14 +92,14 @@ class Fetcher:
         self.standing = Standing(
             connection, config, self._links, doorbell, self._restart_reading, self._interrupt_reading, self._give_back
         )
-        self._arrivals = Arrivals(connection, config, intake, self.releaser, doorbell, self.lease_lost)
+        self.arrivals = Arrivals(connection, config, intake, self.releaser, doorbell, self.lease_lost)
         self._reader = Reader(
             address,
             config,
             self._links,
             doorbell,
             self._credit,
-            self._arrivals.accept,
+            self.arrivals.accept,
             self._reader_trouble,
             self.standing.note_pause,
         )
@@ -202,7 +202,7 @@ class Fetcher:
         busy = False
         for link in self._next_order():
             may_reclaim = link.reclaim and not self._reader.reading and not self.draining
-            if may_reclaim and not await self._arrivals.reclaim(link):
+            if may_reclaim and not await self.arrivals.reclaim(link):
                 self.standing.registered = False
             want = self._want(link)
             if link.ended or want:
@@ -281,7 +281,7 @@ class Fetcher:
         if rows:
             # by key from here on: the numbers hold for this call's streams only
             fetched = [(streams[number - 1], entries) for number, entries in rows]
-            await self._arrivals.accept(link, fetched, revoked=bool(flags & 1))
+            await self.arrivals.accept(link, fetched, revoked=bool(flags & 1))
 
     def _close_batch(self, link: QueueLink, batch: list[Ended], refused: list[bytes]) -> None:
         if refused:

@@ -59,6 +59,11 @@ def released(delivery: Delivery) -> Outcome:
     return Outcome(RELEASE, "RELEASED", extra=(delivery.crashes if delivery.suspect else "",))
 
 
+def together(outcomes: Sequence[Outcome]) -> Outcome:
+    """One outcome that holds those of a batch's members."""
+    return Outcome(BATCH, "BATCH", extra=tuple(outcomes))
+
+
 Ended = tuple[Delivery, Outcome, float]
 """A delivery, its outcome, and the seconds it ran."""
 

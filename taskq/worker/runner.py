@@ -37,7 +37,7 @@ from taskq.errors import (
 from taskq.logs import task_fields
 from taskq.message import PLAIN, Failure, Meta, TaskState, decode, encode, remembered
 from taskq.outcome import pack_error, pack_success
-from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RELEASE, RETRY, Outcome, released
+from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RELEASE, RETRY, Outcome, released, together
 
 logger = logging.getLogger("taskq.task")
 
@@ -50,6 +50,11 @@ MAX_TEXT = 20_000
 def now_ms() -> int:
     """This host's epoch milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def _ago_ms(seconds: float) -> int:
+    """This host's epoch milliseconds *seconds* ago."""
+    return now_ms() - round(seconds * 1000)
 
 
 class Runner:
@@ -182,7 +187,12 @@ class Runner:
         return self._dead(delivery, "crashed", error, "", crashes=crashes, **evidence)
 
     def lost_child(self, delivery: Delivery, exit_code: int | None, rss_bytes: int, ran: float) -> Outcome:
-        """The outcome of a delivery whose child process died: again, or after ``max_crashes`` the dead letter queue."""
+        """The outcome of a delivery whose child process died: again, or after ``max_crashes`` the dead letter queue.
+
+        One that runs at most once goes there at once.
+        """
+        if delivery.settled:
+            return self._lost_once(delivery, exit_code=exit_code, rss_bytes=rss_bytes, started_at=_ago_ms(ran))
         meta = delivery.message.meta or PLAIN
         # a suspect that has not been charged was in the hands of a worker that died: it was this one then, too
         crashes = 2 if delivery.suspect and not delivery.crashes else delivery.crashes + 1
@@ -194,8 +204,18 @@ class Runner:
             crashes + meta.crashes,
             exit_code=exit_code,
             rss_bytes=rss_bytes,
-            started_at=now_ms() - round(ran * 1000),
+            started_at=_ago_ms(ran),
         )
+
+    def interrupted(self, delivery: Delivery) -> Outcome:
+        """The outcome of a delivery that lost its process and is not to blame: again, uncharged, where it may be."""
+        if delivery.members is not None:
+            return together([self.interrupted(member) for member in delivery.members])
+        return self._lost_once(delivery) if delivery.settled else released(delivery)
+
+    def _lost_once(self, delivery: Delivery, **evidence: Any) -> Outcome:
+        error = WorkerLostError('its process died while it ran, and delivery="at_most_once" does not run it again')
+        return self._dead(delivery, "crashed", error, "", crashes=1, **evidence)
 
     def revoked(self, delivery: Delivery) -> Outcome:
         """The outcome of a delivery that was stopped."""

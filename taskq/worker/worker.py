@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from taskq import failpoints
 from taskq.app import TaskQ
@@ -363,13 +364,30 @@ class Worker:
                 self._unparkers[link.queue].wake()
             case ["revoked", *ids]:
                 link.revocations = True
-                self._revoke_held(link, ids)
+                if ids:
+                    self._revoke_held(link, ids)
+                elif link.held:
+                    self._handle(self._look_up_held(link))
 
     def _told(self, name: str, data: bytes) -> None:
         """A live broadcast has come: its handlers run beside the tasks."""
-        handling = asyncio.create_task(self.app.broadcasts.handle(name, data))
+        self._handle(self.app.broadcasts.handle(name, data))
+
+    def _handle(self, work: Coroutine[Any, Any, None]) -> None:
+        handling = asyncio.create_task(work)
         self._handling.add(handling)  # the loop itself would let go of it
         handling.add_done_callback(self._handling.discard)
+
+    async def _look_up_held(self, link: QueueLink) -> None:
+        """We may have missed word of a revocation: ask about all that is held."""
+        while True:
+            try:
+                self._revoke_held(link, await self._fetcher.arrivals.revoked_of(link))
+            except BrokerError as error:
+                logger.debug("cannot look for revoked messages: %s", error)
+                await asyncio.sleep(POLL)
+            else:
+                return
 
     def _revoke_held(self, link: QueueLink, ids: Sequence[str]) -> None:
         for delivery in list(link.held.values()):

@@ -127,6 +127,12 @@ def die(how):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@app.task(name="die_unrepeated", delivery="at_most_once")
+def die_unrepeated():
+    log("die")
+    os._exit(7)
+
+
 @app.task(name="die_once")
 def die_once():
     if current_task().deliveries == 1:
@@ -329,6 +335,20 @@ def test_a_message_that_kills_its_process_is_contained(pool: Pool, how: str) -> 
 def test_a_crash_is_a_delivery_and_not_an_attempt(pool: Pool) -> None:
     with pool.worker():
         assert pool.run("die_once") == [2, 1]
+
+
+@processes
+def test_what_runs_at_most_once_and_kills_its_process_is_a_dead_letter(pool: Pool) -> None:
+    with pool.worker():
+        neighbours = pool.app.tasks["note"].delay_many([(f"n{n}",) for n in range(20)])
+        poison = [pool.send("die_unrepeated") for _ in range(3)]
+        for result in poison:
+            with pytest.raises(TaskFailedError, match="at_most_once"):
+                result.get(timeout=30)
+        assert [result.get(timeout=20) for result in neighbours] == [f"n{n}" for n in range(20)]
+        assert pool.run("echo") == [[], {}]
+    assert {(letter.evidence.reason, letter.evidence.exit_code) for letter in pool.app.dlq.list()} == {("crashed", 7)}
+    assert pool.lines().count("die") == 3
 
 
 @processes

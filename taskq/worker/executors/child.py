@@ -1,7 +1,8 @@
 """The child of the processes pool: reads messages from its parent, runs them one after the other, answers outcomes.
 
-Frames are four bytes of length and a MessagePack array. The *slate* is three shared numbers, the message that runs
-now, since when, and the memory in use: what the parent knows of a child that died without a word.
+Frames are four bytes of length and a MessagePack value: a list of messages to run, or a mapping that says which of
+those sent before must not start. The *slate* is a few numbers in shared memory: what the parent knows of a child that
+died without a word, and how the child knows that it has been told something.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from functools import cache
 from multiprocessing.connection import Connection
@@ -34,6 +36,11 @@ from taskq.worker.runner import Runner
 
 FLUSH = 0.001
 """Seconds of finished work that may wait for company before it is sent."""
+
+RUNNING, SINCE, MEMORY, TOLD = range(4)
+"""The slate: number of the message that runs (below 0: of the last one that ended), ``time.monotonic()`` when it began,
+bytes of memory in use, and how many times the parent has said that something must not start."""
+SLATE_SIZE = 4
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -58,6 +65,65 @@ def take_frames(buffer: bytearray) -> list[Any]:
     if at:
         del buffer[:at]
     return frames
+
+
+class _Inbox:
+    """What the parent sends: messages to run, and word that one of them must not start.
+
+    Args:
+        sock: to the parent.
+        slate: shared with it.
+    """
+
+    def __init__(self, sock: socket.socket, slate: Any) -> None:
+        self._sock = sock
+        self._slate = slate
+        self._buffer = bytearray()
+        self._work: deque[list[Any]] = deque()
+        self._heard = 0
+        self._stopped: dict[int, set[int]] = {}
+
+    def next_frame(self) -> list[Any] | None:
+        """The next messages to run; None when the parent has closed the connection."""
+        while not self._work:
+            if not self._receive():
+                return None
+        return self._work.popleft()
+
+    def heed(self, number: int, delivery: Delivery) -> None:
+        """Mark what of *delivery* must not start.
+
+        To be called when the slate says that it runs: from then on the parent knows that its word may be too late.
+
+        Raises:
+            SystemExit: the parent has gone meanwhile.
+        """
+        while self._heard < self._slate[TOLD]:
+            if not self._receive():
+                raise SystemExit
+        for member in self._stopped.pop(number, ()):
+            (delivery if delivery.members is None else delivery.members[member]).cancelled = "revoked"
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the parent has said nothing that :meth:`heed` must look at."""
+        return self._heard == self._slate[TOLD] and not self._stopped
+
+    def _receive(self) -> bool:
+        data = self._sock.recv(1 << 18)
+        self._buffer += data
+        for frame in take_frames(self._buffer):
+            if isinstance(frame, dict):
+                self._heard += 1
+                for number, member in frame.items():
+                    self._note(number, member)
+            else:
+                self._work.append(frame)
+        return bool(data)
+
+    def _note(self, number: int, member: int) -> None:
+        if number > abs(self._slate[RUNNING]) or number == self._slate[RUNNING]:  # else it has begun before
+            self._stopped.setdefault(number, set()).add(member)
 
 
 class ChildQueue:
@@ -91,14 +157,12 @@ def main(
     with socket.socket(fileno=os.dup(connection.fileno())) as sock:
         connection.close()
         sock.sendall(pack_frame([]))  # ready
-        buffer = bytearray()
-        while data := sock.recv(1 << 18):
-            buffer += data
-            for frame in take_frames(buffer):
-                _serve(sock, app, runner, slate, frame)
+        inbox = _Inbox(sock, slate)
+        while (frame := inbox.next_frame()) is not None:
+            _serve(sock, inbox, app, runner, slate, frame)
 
 
-def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: list[Any]) -> None:
+def _serve(sock: socket.socket, inbox: _Inbox, app: TaskQ, runner: Runner, slate: Any, frame: list[Any]) -> None:
     if failpoints.ARMED:
         failpoints.hit("child.received")
     answers: list[Any] = []
@@ -106,15 +170,17 @@ def _serve(sock: socket.socket, app: TaskQ, runner: Runner, slate: Any, frame: l
     for number, queue, what in frame:
         delivery = _unpacked(app, ChildQueue(queue), what)
         delivery.started = time.monotonic()
-        slate[1] = delivery.started
-        slate[2] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        slate[0] = number
+        slate[SINCE] = delivery.started
+        slate[MEMORY] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        slate[RUNNING] = number
+        if not inbox.quiet:
+            inbox.heed(number, delivery)
         if failpoints.ARMED:
             failpoints.hit("child.begin")
         outcome = _call(runner, delivery)
         if failpoints.ARMED:
             failpoints.hit("child.end")
-        slate[0] = 0
+        slate[RUNNING] = -number
         now = time.monotonic()
         answers.append((number, now - delivery.started, *outcome))
         if now - flushed > FLUSH:
@@ -132,13 +198,14 @@ def _unpacked(app: TaskQ, queue: ChildQueue, what: list[Any]) -> Delivery:
     """One delivery as :func:`taskq.worker.executors.processes._packed` has packed it, or a batch of such."""
     if isinstance(what[0], list):
         return BatchDelivery(queue, [_unpacked(app, queue, member) for member in what])
-    data, crashes, settled, permit, owner = what
+    data, crashes, settled, permit, cancelled, owner = what
     message = decode(data)
     stream, entry, consumer = owner or (b"", b"", b"")
     queue.consumer = consumer
     delivery = Delivery(queue, (stream, entry), data, message, app.tasks[message.task], crashes)
     delivery.settled = settled
     delivery.permit = permit
+    delivery.cancelled = cancelled
     return delivery
 
 

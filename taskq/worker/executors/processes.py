@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
@@ -49,6 +49,9 @@ class _Child(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.ready = False
         self.lifeline: Connection | None = None
+        self.killed_for: Delivery | None = None
+        """What it ran too long, or after it was revoked, so that we killed it."""
+        self._given = 0
         self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -65,7 +68,23 @@ class _Child(asyncio.Protocol):
 
     def running(self) -> Delivery | None:
         """What the child runs now, as it wrote on its slate."""
-        return self.held.get(int(self.slate[0]))
+        return None if self.slate is None else self.held.get(int(self.slate[child.RUNNING]))
+
+    def has_begun(self, number: int) -> bool:
+        """Whether the child has begun what was given to it as *number*: it takes one after the other."""
+        return self.slate is not None and number <= abs(int(self.slate[child.RUNNING]))
+
+    def hold(self, delivery: Delivery) -> int:
+        """Take *delivery*; the number under which the child knows it."""
+        self._given += 1
+        self.held[self._given] = delivery
+        return self._given
+
+    def tell_to_stop(self, number: int, member: int) -> None:
+        """Have the child not start one that lies in its pipe; of a batch, only that *member*."""
+        assert self.transport is not None
+        self.transport.write(child.pack_frame({number: member}))
+        self.slate[child.TOLD] += 1  # after the write: who sees this waits for it
 
     def kill(self) -> None:
         """End the child at once; ``connection_lost`` follows."""
@@ -93,7 +112,6 @@ class ProcessExecutor:
         self._waiting: deque[Delivery] = deque()
         self._children: list[_Child] = []
         self._times = ServiceTime()
-        self._number = 0
         self._closed = False
         self._deaths = 0
         self._starts: set[asyncio.Task[None]] = set()
@@ -121,8 +139,8 @@ class ProcessExecutor:
     def running(self) -> list[Delivery]:
         found = []
         for each in list(self._children):
-            if each.slate is not None and (delivery := each.running()) is not None:
-                delivery.started = each.slate[1]
+            if (delivery := each.running()) is not None:
+                delivery.started = each.slate[child.SINCE]
                 found.append(delivery)
         return found
 
@@ -137,16 +155,24 @@ class ProcessExecutor:
     def started_at(self, delivery: Delivery) -> float:
         for each in self._children:
             if each.running() is delivery:
-                return float(each.slate[1])
+                return float(each.slate[child.SINCE])
         return delivery.started
 
     def take_waiting(self, keep: int = 0) -> list[Delivery]:
         return taken_from(self._waiting, keep)
 
     def stop_delivery(self, delivery: Delivery) -> None:
+        """What waits here carries its mark to a child; a child is told about what lies in its pipe, and killed after
+        a grace time if it runs it then."""
         for each in self._children:
-            if each.running() is delivery:
-                self._loop.call_later(REVOKE_GRACE, self._kill_if_running, each, delivery)
+            for number, held in each.held.items():
+                members = (held,) if held.members is None else held.members
+                if delivery in members:
+                    each.tell_to_stop(number, members.index(delivery))
+                if delivery is held:
+                    self._loop.call_later(REVOKE_GRACE, self._kill_if_running, each, delivery)
+                if delivery is held or delivery in members:
+                    return
 
     def close(self) -> None:
         self._closed = True
@@ -162,7 +188,7 @@ class ProcessExecutor:
         lifeline_end, lifeline = self._context.Pipe(duplex=False)
         each = _Child(self)
         each.lifeline = lifeline
-        each.slate = self._context.RawArray("d", 3)
+        each.slate = self._context.RawArray("d", child.SLATE_SIZE)
         each.process = self._context.Process(
             target=child.main,
             args=(self._app_path, self._runner.worker, theirs, lifeline_end, each.slate, logs.active()),
@@ -200,23 +226,30 @@ class ProcessExecutor:
         if each.lifeline is not None:
             each.lifeline.close()
         running = each.running()
-        for delivery in reversed(each.held.values()):
-            if delivery is not running:
+        lost = [running] if running is not None else []
+        for number, delivery in reversed(each.held.items()):
+            if delivery is running:
+                continue
+            if delivery.settled and each.has_begun(number):  # its answer died with the child, and it must not run again
+                lost.append(delivery)
+            else:
                 self._waiting.appendleft(delivery)
         each.held.clear()  # their limit timers find nothing, and stop
         if self._closed:
             return
         self._deaths += 1
-        if running is not None:
-            self._keep(self._burials, self._bury(each, running))
+        if lost:
+            self._keep(self._burials, self._bury(each, lost))
         self._begin(self._respawn())
 
-    async def _bury(self, each: _Child, running: Delivery) -> None:
+    async def _bury(self, each: _Child, lost: Sequence[Delivery]) -> None:
         """Settle what a dead child ran, as soon as its exit code is known."""
-        running.started = each.slate[1]
-        ran = time.monotonic() - running.started
+        began = each.slate[child.SINCE]
+        ran = time.monotonic() - began
         await asyncio.to_thread(each.process.join, EXIT_KNOWN)
-        finish(running, self._verdict(running, each, ran), ran)
+        for delivery in lost:
+            delivery.started = began
+            finish(delivery, self._verdict(delivery, each, ran), ran)
         self._finished()
 
     def _begin(self, starting: Coroutine[Any, Any, None]) -> None:
@@ -239,9 +272,11 @@ class ProcessExecutor:
             return self._runner.failed(delivery, TimeLimitExceededError("the task was killed at its time limit"))
         if delivery.cancelled:
             return self._runner.revoked(delivery)
+        if each.killed_for not in (None, delivery):  # it had just begun when its predecessor was to be killed
+            return self._runner.interrupted(delivery)
         exit_code = each.process.exitcode
         logger.error("%s killed its process (exit code %s)", delivery.message.task, exit_code)
-        return self._runner.lost_child(delivery, exit_code, int(each.slate[2]), ran)
+        return self._runner.lost_child(delivery, exit_code, int(each.slate[child.MEMORY]), ran)
 
     def _hand_out(self) -> None:
         mean = self._times.mean
@@ -257,13 +292,12 @@ class ProcessExecutor:
     def _give(self, each: _Child, deliveries: list[Delivery]) -> None:
         frame = []
         for delivery in deliveries:
-            self._number += 1
-            each.held[self._number] = delivery
+            number = each.hold(delivery)
             members = delivery.members
             what = _packed(delivery) if members is None else [_packed(member) for member in members]
-            frame.append((self._number, delivery.link.queue, what))
+            frame.append((number, delivery.link.queue, what))
             if delivery.limited:
-                self._arm(each, delivery, self._number)
+                self._arm(each, delivery, number)
         if failpoints.ARMED:
             failpoints.hit("pool.give")
         assert each.transport is not None
@@ -281,20 +315,25 @@ class ProcessExecutor:
         delivery = each.held.get(number)
         if delivery is None:
             return
-        ran = time.monotonic() - each.slate[1] if int(each.slate[0]) == number else 0.0
+        ran = time.monotonic() - each.slate[child.SINCE] if each.running() is delivery else 0.0
         if ran >= hard:
             delivery.cancelled = "time limit"
+            each.killed_for = delivery
             each.kill()
         else:
             self._loop.call_later(hard - ran, self._check_limit, each, number, hard)
 
     def _kill_if_running(self, each: _Child, delivery: Delivery) -> None:
         if each.running() is delivery:
+            each.killed_for = delivery
             each.kill()
 
 
-def _packed(delivery: Delivery) -> tuple[bytes, int | None, bool, float | None, tuple[bytes, bytes, bytes] | None]:
+_Packed = tuple[bytes, int | None, bool, float | None, str, tuple[bytes, bytes, bytes] | None]
+
+
+def _packed(delivery: Delivery) -> _Packed:
     """What a child must know of one delivery."""
     crashes = delivery.crashes if delivery.suspect else None
     owner = (*delivery.key, delivery.link.consumer) if delivery.task.fenced else None
-    return delivery.data, crashes, delivery.settled, delivery.permit, owner
+    return delivery.data, crashes, delivery.settled, delivery.permit, delivery.cancelled, owner

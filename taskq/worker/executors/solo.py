@@ -79,5 +79,6 @@ class SoloExecutor:
         self._current = None
         self._scheduled = bool(self._waiting)
         if self._waiting:
-            self._loop.call_soon(self._turn)
+            # by way of one more round of the loop: what came while a task ran, such as a revocation, is heard first
+            self._loop.call_soon(self._loop.call_soon, self._turn)
         self._finished()

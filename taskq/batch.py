@@ -10,6 +10,7 @@ from taskq.checks import shown
 from taskq.delivery import Delivery
 from taskq.durations import Duration, seconds
 from taskq.errors import ConfigError
+from taskq.functions import check_ordinary
 from taskq.transaction import Transaction
 
 MAX_SIZE = 2000
@@ -41,6 +42,8 @@ class Batch:
             raise ConfigError(f"Batch: size must be a whole number from 1 to {MAX_SIZE}, not {shown(self.size)}")
         if self.by is not None and not callable(self.by):
             raise ConfigError(f"Batch: by must be a function of the call's arguments, not {shown(self.by)}")
+        if self.by is not None:
+            check_ordinary(self.by, "Batch: by")
         wait = seconds(self.wait, "Batch: wait")
         if wait > MAX_WAIT:
             raise ConfigError(f"Batch: wait must be at most a day, not {shown(self.wait)}: a worker holds the calls")

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 
 from taskq.checks import check_function, shown
 from taskq.errors import ConfigError, TaskqError
+from taskq.functions import check_ordinary
 
 logger = logging.getLogger("taskq.hooks")
 
@@ -101,7 +102,8 @@ class Hooks:
         """
         if not isinstance(name, str) or name not in NAMES:
             raise ConfigError(f"there is no hook {shown(name)}; there are {', '.join(NAMES)}")
-        self._listeners[name].append(check_function(listener, "a listener"))
+        check_ordinary(check_function(listener, "a listener"), "a listener")
+        self._listeners[name].append(listener)
 
     def has_listeners(self, name: str) -> bool:
         """Whether anybody listens, so that the hot path can skip building arguments."""

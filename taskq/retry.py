@@ -17,7 +17,6 @@ option that it replaced decides instead (``retry_backoff`` for ``wait``, ``max_r
 
 from __future__ import annotations
 
-import inspect
 import logging
 import random
 from collections.abc import Callable, Iterable
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 from taskq.checks import check_flag, shown
 from taskq.durations import seconds
 from taskq.errors import ConfigError, Retry, UnknownOptionError
+from taskq.functions import is_async
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -283,7 +283,7 @@ def _check_strategy(value: Any, what: str) -> Any:
         return None
     if isinstance(value, type) or not callable(value):
         raise ConfigError(f"{what}: write a tenacity object such as {_EXAMPLES[what]}, not {shown(value)}")
-    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(type(value).__call__):
+    if is_async(value):
         raise ConfigError(f"{what}: {value!r} is async; write an ordinary function or tenacity object")
     return value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -33,6 +34,8 @@ from taskq.signature import signature_check
 if TYPE_CHECKING:
     from taskq.app import TaskQ
 
+logger = logging.getLogger("taskq.task")
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -62,6 +65,17 @@ class BaseTask(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+    def warn_at_first_send(self, warning: str) -> None:
+        """Log *warning* when a message to this task is first made; a call costs nothing more after that."""
+        check = self._check
+
+        def warn(*args: Any, **kwargs: Any) -> None:
+            self._check = check
+            logger.warning(warning)
+            check(*args, **kwargs)
+
+        self._check = warn
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Result[R]:
         """Send a message that calls the task with these arguments.
@@ -197,9 +211,9 @@ class BaseTask(Generic[P, R]):
 
 def _call_check(function: Callable[..., Any], bind: bool, batch: Batch | None) -> Callable[..., None]:
     """What checks the arguments of a call. Those of a batch task are not its function's, but those of ``by``."""
-    if batch is None:
-        return signature_check(function, skip_first=bind)
     try:
+        if batch is None:
+            return signature_check(function, skip_first=bind)
         return signature_check(batch.by or _anything, skip_first=False)
     except ValueError:  # written in C, without a signature
         return _anything

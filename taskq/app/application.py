@@ -9,6 +9,7 @@ from typing import Any
 
 from taskq import logs
 from taskq.app import registering
+from taskq.app.definitions import Place
 from taskq.app.passing import Passing
 from taskq.app.scheduling import Scheduling
 from taskq.audit import Audit
@@ -52,6 +53,8 @@ class TaskQ(Scheduling, Passing):
         self.name = check_text(name, "the name of an app")
         self.include = texts(include, "include")
         self.tasks: dict[str, BaseTask[Any, Any]] = {}
+        self.places: dict[str, Place] = {}
+        """Where each task was defined."""
         self._entries: dict[str, PeriodicEntry] = {}
         self.batch_jobs: dict[str, Job] = {}
         self.topics: dict[str, Topic] = {}

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskq import serialization
+from taskq.app.registering import check_task_function
 from taskq.app.sending import Sending
 from taskq.broadcast import BroadcastHandlers
 from taskq.broker.producer import OutgoingEvent
@@ -139,8 +140,7 @@ class Publishing(Sending, ABC):
             raise ConfigError(f'{where}: ordered=True needs delivery="at_least_once", which ends when the handler does')
 
         def decorate(function: Any) -> Any:
-            if not callable(function) or isinstance(function, (type, BaseTask)):
-                raise ConfigError(f"@app.subscriber wants a function of an event, not {shown(function)}")
+            function = check_task_function(function, "@app.subscriber", bound=bind)
             task_name = queue if name is None else check_text(name, "the name of a subscriber")
             subscription = Subscription(topic, group, task_name, begin, ordered)
             known = self.subscriptions.get(queue)
@@ -194,9 +194,7 @@ class Publishing(Sending, ABC):
         check_name(name, "a broadcast's name")
 
         def decorate(handler: H) -> H:
-            if not callable(handler):
-                raise ConfigError(f"@app.on_broadcast wants a function of the payload, not {shown(handler)}")
-            self.broadcasts.add(name, handler)
+            self.broadcasts.add(name, check_task_function(handler, "@app.on_broadcast"))
             return handler
 
         return decorate

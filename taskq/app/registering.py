@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskq.app import definitions
+from taskq.app.naming import default_name, only_here
 from taskq.checks import check_flag, check_text, shown
 from taskq.errors import ConfigError
+from taskq.functions import body, is_async, is_generator
 from taskq.options import TaskOptions
 from taskq.task import AsyncTask, BaseTask, Task
 
@@ -32,33 +33,68 @@ def make_task(
     Raises:
         ConfigError: not a function, a bad setting, or the name is taken by another function.
     """
-    if not callable(function) or isinstance(function, (type, BaseTask)):
-        raise ConfigError(f"@app.task wants a function, not {shown(function)}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise ConfigError(f"{function.__qualname__} is a generator; a task is an ordinary or async function")
     check_flag(bind, "bind")
+    function = check_task_function(function, "@app.task", bound=bind)
     task_name = default_name(function) if name is None else check_text(name, "the name of a task")
-    known = app.tasks.get(task_name)
-    if known is not None and not _same_source(known.function, function):
-        raise ConfigError(f"the task name {task_name!r} is taken by {known.function!r}; give name= to one of them")
-    is_async = inspect.iscoroutinefunction(function)
-    kind = AsyncTask if is_async else Task
+    place = definitions.here()
+    if (known := app.tasks.get(task_name)) is not None:
+        definitions.check_same(task_name, (known.function, app.places[task_name]), (function, place))
+    kind = AsyncTask if is_async(function) else Task
     options = TaskOptions.build(app, settings, task_name)
     if group_queue is not None:
         options = dataclasses.replace(options, queue=group_queue)
     if options.batch is not None:
         _check_batch_function(function, bind or group_queue is not None, task_name)
-    return kind(app, function, task_name, bind=bind, is_async=is_async, options=options)
+    task: BaseTask[Any, Any] = kind(app, function, task_name, bind=bind, is_async=kind is AsyncTask, options=options)
+    app.places[task_name] = place
+    if name is None and only_here(task_name):
+        task.warn_at_first_send(
+            f"no worker can import task {task_name!r}: it was defined by hand or in a notebook. Put it into a "
+            "module, or give name='...' to it here and in the module that workers load"
+        )
+    return task
 
 
-def default_name(function: Callable[..., Any]) -> str:
-    """The name of a task that was given none: ``module.function``."""
-    module = function.__module__
-    if module == "__main__":
-        # so that `python shop.py` and `taskq worker -A shop:app` mean the same task
-        path = getattr(sys.modules["__main__"], "__file__", None)
-        module = Path(path).stem if path else module
-    return f"{module}.{function.__qualname__}"
+def check_task_function(function: Any, where: str, *, bound: bool = False) -> Callable[..., Any]:
+    """*function*, out of its ``staticmethod``, if a worker can call it with the arguments of a message.
+
+    Args:
+        function: what was given.
+        where: the decorator, for the error.
+        bound: whether its first argument is the context.
+
+    Raises:
+        ConfigError: a class, a generator, a method, or no function at all.
+    """
+    if isinstance(function, staticmethod):
+        function = function.__func__
+    if isinstance(function, classmethod):
+        raise ConfigError(f"{where} cannot take a classmethod: {_NO_SELF}")
+    if not callable(function) or isinstance(function, (type, BaseTask)):
+        raise ConfigError(f"{where} wants a function, not {shown(function)}")
+    if is_generator(function):
+        text = getattr(function, "__qualname__", None) or shown(function)
+        raise ConfigError(f"{text} is a generator; a task is an ordinary or async function")
+    if not bound and _is_method(function):
+        raise ConfigError(f"{where} cannot take the method {function.__qualname__}: {_NO_SELF}")
+    return function  # type: ignore[no-any-return]
+
+
+_NO_SELF = (
+    "a message has no object to call it on. Write a function or a staticmethod (@staticmethod above @app.task) that is "
+    "given an id to find the object by"
+)
+
+
+def _is_method(function: Any) -> bool:
+    """Whether *function* stands in a class and takes its object first, and is bound to none."""
+    if not inspect.isfunction(function) or function.__qualname__.rpartition(".")[0].rpartition(".")[2] in (
+        "",
+        "<locals>",
+    ):
+        return False
+    first = body(function).__code__.co_varnames[:1]
+    return first in (("self",), ("cls",)) and function.__code__.co_argcount > 0
 
 
 def _check_batch_function(function: Callable[..., Any], bound: bool, name: str) -> None:
@@ -66,14 +102,7 @@ def _check_batch_function(function: Callable[..., Any], bound: bool, name: str) 
         raise ConfigError(f"batch task {name} cannot be bound or a subscriber: its function takes a list of items")
     try:
         inspect.signature(function).bind([])
+    except ValueError:  # written in C, without a signature
+        return
     except TypeError:
         raise ConfigError(f"batch task {name}: its function takes one argument, the list of items") from None
-
-
-def _same_source(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
-    """Whether two functions are the same definition, as after a module was imported twice."""
-    one, other = inspect.unwrap(one), inspect.unwrap(other)
-    a, b = getattr(one, "__code__", None), getattr(other, "__code__", None)
-    if a is None or b is None:
-        return one is other
-    return (a.co_filename, a.co_firstlineno) == (b.co_filename, b.co_firstlineno)

@@ -7,8 +7,9 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
+from taskq.app.naming import default_name
 from taskq.app.publishing import Publishing
-from taskq.app.registering import default_name
+from taskq.app.registering import check_task_function
 from taskq.checks import check_function, check_text, named, shown
 from taskq.durations import Duration
 from taskq.errors import ConfigError, ScheduleError
@@ -132,7 +133,8 @@ class Scheduling(Publishing):
             raise ConfigError("a batch job commits with its success: it cannot be a batch task, nor at_most_once")
 
         def decorate(function: Callable[[Window], Any]) -> BaseTask[[], Any]:
-            job_name = name or default_name(check_function(function, "a batch job"))
+            function = check_task_function(function, "@app.batch_job")
+            job_name = name or default_name(function)
             queue = settings.get("queue", self.config.task_default_queue)
             zone = getattr(schedule, "zone", None)
             job = Job(job_name, queue, source, window, page, zone)

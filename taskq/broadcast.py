@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from taskq import serialization
-from taskq.errors import DecodeError
+from taskq.errors import DecodeError, NeverRanError
+from taskq.functions import is_async, never_ran
 
 logger = logging.getLogger("taskq.broadcast")
 
@@ -46,9 +47,10 @@ class BroadcastHandlers:
 
 async def _call(name: str, handler: Handler, payload: Any) -> None:
     try:
-        if inspect.iscoroutinefunction(handler):
-            await handler(payload)
-        else:
-            await asyncio.to_thread(handler, payload)
+        answer = handler(payload) if is_async(handler) else await asyncio.to_thread(handler, payload)
+        if inspect.isawaitable(answer):  # also that of an ordinary wrapper over an async function
+            await answer
+        elif why := never_ran(answer):
+            raise NeverRanError(why)
     except Exception:
         logger.exception("a handler of the broadcast %r failed", name)

@@ -12,6 +12,7 @@
      │   │   ├─ UnknownTopicError      a topic that this app has not declared
      │   │   └─ UnknownGroupError      a group that has not begun to read its topic
      │   ├─ SerializationError         an argument or result that cannot be written to the wire
+     │   ├─ NeverRanError              a task returned a coroutine, generator or future: work that has not run
      │   ├─ DecodeError                bytes from Redis that are no message of ours
      │   ├─ UnknownTaskError           a task name that this app does not know
      │   ├─ UnknownQueueError          a queue that neither this app nor Redis knows
@@ -107,6 +108,10 @@ class UnknownGroupError(ConfigError, LookupError):
 
 class SerializationError(TaskqError, TypeError):
     """A value that cannot be written to the wire."""
+
+
+class NeverRanError(TaskqError, TypeError):
+    """A task returned a coroutine, a generator or a future: its work has not run, or not to its end."""
 
 
 class DecodeError(TaskqError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from taskq.checks import check_count, shown
 from taskq.config import check_name
 from taskq.durations import Duration, milliseconds
 from taskq.errors import ArgumentsError, ConfigError
+from taskq.functions import is_async
 from taskq.message import Message
 
 DEFAULT_RETENTION = "7d"
@@ -151,7 +151,7 @@ def check_same_event(wire: Wire, args: Sequence[Any], kwargs: Mapping[str, Any])
 
 def unwrapping(function: Callable[..., Any], topic: str, *, bind: bool) -> Callable[..., Any]:
     """*function* of an event (after the context, with *bind*) as one of the event's wire form."""
-    if inspect.iscoroutinefunction(function):
+    if is_async(function):
 
         async def acall(*args: Any) -> Any:
             return await function(*args[:-1], from_wire(topic, args[-1]))

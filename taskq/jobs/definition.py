@@ -17,6 +17,7 @@ from taskq.broker.job_scripts import Holder
 from taskq.checks import check_count, shown
 from taskq.context import current_delivery
 from taskq.errors import BrokerError, ConfigError, JobSupersededError, Retry, TaskqError
+from taskq.functions import is_async
 from taskq.jobs.window import Window
 from taskq.schedule.zones import zone_of
 
@@ -103,7 +104,7 @@ def fire_time_of(task_id: str) -> datetime | None:
 
 def body_of(app: Connected, job: Job, function: Callable[..., Any]) -> Callable[[], Any]:
     """The function of the job's task: opens the window, gives it to *function*, commits what came of it."""
-    if inspect.iscoroutinefunction(function):
+    if is_async(function):
 
         @functools.wraps(function)
         async def arun() -> Any:

@@ -14,6 +14,7 @@ from taskq.broker.keys import TopicKeys
 from taskq.broker.sync import SyncBroker
 from taskq.context import current_task
 from taskq.errors import JobSupersededError
+from taskq.functions import never_ran
 from taskq.topic import Event
 
 KNOWN_WINDOWS = 400
@@ -160,6 +161,8 @@ class Window:
 
     def committed(self, value: Any) -> Any:
         """The run has returned *value*: how far it came commits with its success."""
+        if never_ran(value):
+            return value  # nothing of it may be committed; the runner refuses it, as of any task
         seconds, micros = self._broker.execute("TIME")
         fields: list[bytes | str | int] = ["status", "done", "done", self._done, "cursor", self._position]
         fields += ["finished", int(seconds) * 1000 + int(micros) // 1000]

@@ -13,6 +13,8 @@ from taskq.app import TaskQ
 from taskq.batch import BatchItem
 from taskq.context import current_delivery
 from taskq.delivery import Delivery
+from taskq.errors import NeverRanError
+from taskq.functions import never_ran
 from taskq.worker.outcomes import RELEASE, Outcome, together
 from taskq.worker.runner import Runner, meaning_of
 
@@ -149,5 +151,7 @@ def _values(items: Sequence[BatchItem], value: Any) -> list[Any]:
         if len(value) == len(items):
             return list(value)
         raise TypeError(f"a batch of {len(items)} items returned {len(value)} values")
+    if why := never_ran(value):
+        raise NeverRanError(why)
     kind = type(value).__name__
     raise TypeError(f"a batch returns a list with a value for each item, a mapping by item id, or None; not {kind}")

@@ -26,6 +26,7 @@ from taskq.delivery import Delivery
 from taskq.dlq.letter import Evidence, buried
 from taskq.durations import milliseconds
 from taskq.errors import (
+    NeverRanError,
     Reject,
     Retry,
     SerializationError,
@@ -34,6 +35,7 @@ from taskq.errors import (
     TimeLimitExceededError,
     WorkerLostError,
 )
+from taskq.functions import never_ran
 from taskq.logs import task_fields
 from taskq.message import PLAIN, Failure, Meta, TaskState, decode, encode, remembered
 from taskq.outcome import pack_error, pack_success
@@ -133,13 +135,15 @@ class Runner:
         if meta is not None and meta.idempotency_key is not None and not delivery.settled:
             self._confirm(delivery, meta.idempotency_key)
         ignored = ignores_result(delivery)
+        if ignored and value is not None and (why := never_ran(value)):
+            return self._dead(delivery, "failed", NeverRanError(why), "")
         if ignored and delivery.tx is None and (meta is None or meta.schedule is None):
             return DONE
         try:
             stored = b"" if ignored else pack_success(value, delivery.attempt, f"the result of {delivery.message.task}")
         except SerializationError as error:
             # running it again would give the same value, and do its effects twice
-            return self._dead(delivery, "failed", error, "")
+            return self._dead(delivery, "failed", NeverRanError(why) if (why := never_ran(value)) else error, "")
         ttl_ms = delivery.task.settings.result_ttl_ms
         if delivery.tx is None:
             return Outcome(COMPLETE, "SUCCESS", stored, ttl_ms)

@@ -87,10 +87,8 @@ class UnknownOptionError(ConfigError, TypeError):
     """An option that does not exist."""
 
     def __init__(self, name: str, known: Iterable[str], where: str) -> None:
-        import difflib  # only a mistake needs it
-
-        close = difflib.get_close_matches(name, list(known), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        close = nearest(name, known)
+        hint = f"; did you mean {close!r}?" if close else ""
         super().__init__(f"{where} has no option {name!r}{hint}")
 
 
@@ -280,3 +278,22 @@ class Reject(TaskControl):
     def __init__(self, reason: str = "rejected by the task") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def nearest(name: object, known: Iterable[str]) -> str | None:
+    """The one of *known* that *name* was probably meant to be."""
+    import difflib  # only a mistake needs it
+
+    if not isinstance(name, str):
+        return None
+    close = difflib.get_close_matches(name[:100], list(known), n=1)
+    return close[0] if close else None
+
+
+def suggestion(name: object, known: Iterable[str], most: int = 10) -> str:
+    """What to write instead of *name*: the nearest of *known*, else *most* of them; to end an error's text with."""
+    names = sorted(known)
+    if close := nearest(name, names):
+        return f"did you mean {close!r}?"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"known are {', '.join(names[:most]) or 'none'}{more}"

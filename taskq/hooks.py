@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from taskq.checks import check_function, shown
-from taskq.errors import ConfigError, TaskqError
+from taskq.errors import ConfigError, TaskqError, suggestion
 from taskq.functions import check_ordinary
 
 logger = logging.getLogger("taskq.hooks")
@@ -101,7 +101,7 @@ class Hooks:
             ConfigError: there is no such hook, or *listener* is no function.
         """
         if not isinstance(name, str) or name not in NAMES:
-            raise ConfigError(f"there is no hook {shown(name)}; there are {', '.join(NAMES)}")
+            raise ConfigError(f"there is no hook {shown(name)}; {suggestion(name, NAMES)}")
         check_ordinary(check_function(listener, "a listener"), "a listener")
         self._listeners[name].append(listener)
 

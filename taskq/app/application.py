@@ -17,7 +17,7 @@ from taskq.broadcast import BroadcastHandlers
 from taskq.checks import check_text, named, positional, shown, texts
 from taskq.config import check_queue
 from taskq.dlq import DeadLetters, periodic
-from taskq.errors import UnknownTaskError
+from taskq.errors import UnknownTaskError, suggestion
 from taskq.events import EventStreams
 from taskq.hooks import Hooks
 from taskq.jobs import Job
@@ -138,7 +138,7 @@ class TaskQ(Scheduling, Passing):
         """
         if isinstance(name, str) and name in self.tasks:
             return self.tasks[name]
-        raise UnknownTaskError(f"task {shown(name)} is not registered; known are {', '.join(sorted(self.tasks))}")
+        raise UnknownTaskError(f"task {shown(name)} is not registered; {suggestion(name, self.tasks)}")
 
     @cached_property
     def dlq(self) -> DeadLetters:

@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from taskq.errors import ConfigError
+from taskq.errors import ConfigError, suggestion
 
 _CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 _OPTIONS = ("db", "ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname", "client_name")
@@ -90,7 +90,7 @@ def parse(url: str) -> Address:
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     for name in options:
         if name not in _OPTIONS:
-            raise ConfigError(f"broker_url: unknown option {name!r}; known are {', '.join(_OPTIONS)}")
+            raise ConfigError(f"broker_url: unknown option {name!r}; {suggestion(name, _OPTIONS)}")
     if options.get("ssl_cert_reqs", "required") not in _CERT_REQS:
         raise ConfigError("broker_url: ssl_cert_reqs must be none, optional or required")
     database = options.get("db") or (parts.path.strip("/") if parts.scheme != "unix" else "") or "0"

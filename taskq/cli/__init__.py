@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from taskq import __version__
 from taskq.cli.output import echo
-from taskq.errors import ExitCode
+from taskq.errors import ExitCode, suggestion
 
 
 class Entry(NamedTuple):
@@ -71,6 +71,13 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name].module), cmd_name.replace("-", "_"))
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not ctx.resilient_parsing and args[0][:1].isalnum():
+            ctx.fail(f"there is no command {args[0]!r}; {suggestion(args[0], COMMANDS, len(COMMANDS))}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         limit = formatter.width - 6 - max(map(len, COMMANDS))

@@ -86,7 +86,7 @@ def topics(app: TaskQ, as_json: bool) -> None:
         echo("no topics")
     else:
         columns = ("topic", *_TOPIC_NUMBERS, "oldest", "newest", "limits")
-        print_table(columns, [_topic_row(topic) for topic in found], numbers=_TOPIC_NUMBERS)
+        print_table(columns, [_topic_row(topic) for topic in found], numbers=_TOPIC_NUMBERS, spare=("limits", "oldest"))
 
 
 @events.command()

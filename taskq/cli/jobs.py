@@ -87,7 +87,7 @@ def _print(found: list[JobProgress]) -> None:
          _time(job.finished), job.error]
         for job in found
     ]  # fmt: skip
-    print_table(columns, rows, numbers=("done", "total", "percent"))
+    print_table(columns, rows, numbers=("done", "total", "percent"), spare=("source", "window", "finished"))
 
 
 def _print_one(job: JobProgress) -> None:

@@ -2,37 +2,85 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import click
 
 from taskq.escaping import escaped
 from taskq.serialization import to_json
 
-_PIPE_WIDTH = 220
-"""Columns of a table that goes into a file or a pipe, where no window says how wide it may be."""
+_GAP = 1
+"""Columns between two columns of a table."""
+_NARROWEST = 8
+"""What a column of text keeps when it is shortened."""
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: Sequence[str] = ()) -> None:
-    """Print a table on stdout.
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    numbers: Sequence[str] = (),
+    spare: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> None:
+    """Print a table on stdout, one line for each row.
+
+    A terminal that is too narrow gets fewer columns, then shorter ones; a file or a pipe gets all of it.
 
     Args:
         columns: the headings.
         rows: one value per column.
-        numbers: headings of the columns that are aligned to the right.
+        numbers: headings of the columns that are aligned to the right, and never shortened.
+        spare: headings of the columns to leave out where there is no room, the first one first.
+        whole: headings of other columns that are never shortened: ids are there to be copied.
     """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(escaped(str(value))) for value in row))
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+    cells = [[escaped(str(value)) for value in row] for row in rows]
+    needed = {
+        column: max([cell_len(column), *(cell_len(row[at]) for row in cells)]) for at, column in enumerate(columns)
+    }
+    console = Console()
+    widths = fitting(needed, console.width, (*numbers, *whole), spare) if console.is_terminal else needed
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for column, width in widths.items():
+        justify: Literal["left", "right"] = "right" if column in numbers else "left"
+        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
+    for row in cells:
+        table.add_row(*(Text(cell) for column, cell in zip(columns, row, strict=True) if column in widths))
+    natural = sum(widths.values()) + _GAP * len(widths)
+    Console(width=console.width if console.is_terminal else natural).print(table)
+    if hidden := [column for column in columns if column not in widths]:
+        echo(f"(no room for: {', '.join(hidden)}; a wider terminal or --json shows all)", err=True)
+
+
+def fitting(needed: Mapping[str, int], width: int, whole: Sequence[str], spare: Sequence[str]) -> dict[str, int]:
+    """The columns that fit into *width*, and how wide each of them is.
+
+    Args:
+        needed: by heading, what its longest cell takes.
+        width: of the terminal.
+        whole: headings of columns that are not shortened: a part of a number is a wrong number.
+        spare: headings of the columns to leave out, the first one first.
+    """
+    widths = dict(needed)
+    for column in spare:
+        if sum(widths.values()) + _GAP * len(widths) <= width:
+            break
+        widths.pop(column, None)
+    while (over := sum(widths.values()) + _GAP * len(widths) - width) > 0:
+        texts = sorted((size, column) for column, size in widths.items() if column not in whole)
+        if not texts or texts[-1][0] <= _NARROWEST:
+            break  # the terminal is narrower than any use: rich crops
+        size, widest = texts[-1]
+        second = texts[-2][0] if len(texts) > 1 else _NARROWEST
+        widths[widest] = max(size - over, min(second, size - 1), _NARROWEST)
+    return widths
 
 
 @contextmanager

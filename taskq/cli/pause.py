@@ -86,7 +86,7 @@ def _chosen(app: TaskQ, names: tuple[str, ...], everything: bool, *, new: bool =
     """The queues to act on.
 
     Raises:
-        UnknownQueueError: a name that no queue has: a slip of the pen would else act on nothing, in silence.
+        UnknownQueueError: a name that no queue has: a typo would act on nothing, in silence.
     """
     if bool(names) == everything:
         raise click.UsageError("which queues? Give their names, or --all")

@@ -38,7 +38,9 @@ def queues(app: TaskQ, as_json: bool, watch: float | None) -> None:
 
 
 def _print(stats: list[QueueStats]) -> None:
-    print_table(["queue", *_NUMBERS, "state"], [_row(queue) for queue in stats], numbers=_NUMBERS)
+    print_table(
+        ["queue", *_NUMBERS, "state"], [_row(queue) for queue in stats], numbers=_NUMBERS, spare=("parked", "oldest")
+    )
 
 
 def _fields(stats: list[QueueStats]) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ def list_schedules(app: TaskQ, as_json: bool) -> None:
     if not found:
         echo("no schedules")
     else:
-        print_table(_COLUMNS, [_row(one) for one in found], numbers=("late",))
+        print_table(_COLUMNS, [_row(one) for one in found], numbers=("late",), spare=("from", "last fire", "queue"))
     echo(f"beats alive: {len(beats)}", err=True)
 
 
@@ -154,7 +154,7 @@ def history(app: TaskQ, as_json: bool, limit: int, name: str) -> None:
         )
         for fire in fires
     ]
-    print_table(columns, rows, numbers=("runtime",))
+    print_table(columns, rows, numbers=("runtime",), spare=("ended at",), whole=("task id",))
 
 
 @schedule.command("next")

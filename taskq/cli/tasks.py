@@ -167,7 +167,7 @@ def _print_totals(found: dict[str, dict[str, TaskTotals]]) -> None:
         for queue, each in found.items()
         for task, totals in sorted(each.items())
     ]
-    print_table(["task", "queue", *numbers], rows, numbers=numbers)
+    print_table(["task", "queue", *numbers], rows, numbers=numbers, spare=("expired", "revoked", "queue"))
 
 
 def _mean(totals: TaskTotals) -> str:
@@ -204,7 +204,9 @@ def _print_messages(app: TaskQ, found: list[Stored], state: str) -> None:
         rows.append([*row, meta.attempt if meta else 1, _call(app, each)])
         if state == "running":
             rows[-1] += [each.worker, age(each.held_ms / 1000)]
-    print_table(columns + (["worker", "for"] if state == "running" else []), rows, numbers=("attempt", "for"))
+    columns += ["worker", "for"] if state == "running" else []
+    spare = ("worker", "level", "attempt", when)
+    print_table(columns, rows, numbers=("attempt", "for"), spare=spare, whole=("task id",))
 
 
 def _fields(app: TaskQ, each: Stored) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def workers(app: TaskQ, running: bool, as_json: bool, watch: float | None) -> No
 
 def _print(found: list[WorkerInfo]) -> None:
     columns = ["host", "pid", "version", "queues", "pool", *_NUMBERS[1:], "state"]
-    print_table(columns, [_row(worker) for worker in found], numbers=_NUMBERS)
+    spare = ("version", "pool", "started", "failed", "processed", "held")
+    print_table(columns, [_row(worker) for worker in found], numbers=_NUMBERS, spare=spare)
 
 
 def _row(worker: WorkerInfo) -> list[object]:
@@ -74,7 +75,13 @@ def _print_running(found: list[WorkerInfo]) -> None:
         for worker in found
         for run in (worker.record.running if worker.record else ())
     ]
-    print_table(["worker", "task", "task id", "queue", "attempt", "for"], rows, numbers=("attempt", "for"))
+    print_table(
+        ["worker", "task", "task id", "queue", "attempt", "for"],
+        rows,
+        numbers=("attempt", "for"),
+        spare=("worker", "queue"),
+        whole=("task id",),
+    )
 
 
 def _fields(found: list[WorkerInfo]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from taskq.dlq.letter import DeadLetter
 from taskq.dlq.query import Group, Page
 from taskq.dlq.runs import Run, read_runs
 from taskq.dlq.selection import selected
-from taskq.errors import UnknownQueueError
+from taskq.errors import UnknownQueueError, suggestion
 from taskq.message import check_id
 
 MAX_LETTERS = 1_000_000
@@ -46,7 +46,7 @@ class DeadLetterReader:
         keys = self._keys.queue(check_queue(queue))
         execute = self._broker.execute
         if queue not in (known := self._queues()) and not execute("EXISTS", keys.dead, keys.consumers):
-            raise UnknownQueueError(f"there is no queue {queue!r}; known are {', '.join(known)}")
+            raise UnknownQueueError(f"there is no queue {queue!r}; {suggestion(queue, known)}")
 
     def count(self, queue: str | None = None) -> int:
         """How many there are."""

@@ -10,7 +10,7 @@ from typing import Any
 from taskq import outcome, serialization
 from taskq.broker.keys import Keys
 from taskq.checks import shown
-from taskq.errors import DecodeError, UnknownTaskError
+from taskq.errors import DecodeError, UnknownTaskError, suggestion
 from taskq.jobs.definition import Job
 from taskq.message import TaskState
 from taskq.topic import check_instant
@@ -118,8 +118,7 @@ class Jobs:
     def _job(self, name: str) -> Job:
         if isinstance(name, str) and name in self._known:
             return self._known[name]
-        known = ", ".join(sorted(self._known)) or "none"
-        raise UnknownTaskError(f"there is no batch job {shown(name)}; known are: {known}")
+        raise UnknownTaskError(f"there is no batch job {shown(name)}; {suggestion(name, self._known)}")
 
 
 def _ending(stored: bytes | None) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, available_timezones
 
 from taskq.checks import shown
-from taskq.errors import ScheduleError
+from taskq.errors import ScheduleError, nearest
 from taskq.schedule.base import SECOND
 
 _PROBE = timedelta(hours=6)
@@ -41,16 +41,14 @@ def _named_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError):
-        import difflib  # only a mistake needs it
-
         known = available_timezones()
         if not known:
             raise ScheduleError(
                 f"time zone {name!r} cannot be read: this machine has no time zone data; install the Python package"
                 " tzdata (pip install tzdata) or the system's tzdata, or use UTC"
             ) from None
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "write a name such as 'Europe/Berlin'"
+        close = nearest(name, known)
+        hint = f"did you mean {close!r}?" if close else "write a name such as 'Europe/Berlin'"
         raise ScheduleError(f"unknown time zone {name!r}; {hint}") from None
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from taskq.broker import schedule_scripts, scripts
 from taskq.checks import check_count, shown
 from taskq.durations import Duration, milliseconds
-from taskq.errors import ConfigError, ScheduleError
+from taskq.errors import ConfigError, ScheduleError, suggestion
 from taskq.result import Result
 from taskq.schedule import Schedule, fire_times
 from taskq.schedule.base import EPOCH, utc
@@ -304,8 +304,8 @@ class Schedules:
         return int(seconds) * 1000 + int(micros) // 1000
 
     def _unknown(self, name: str, snapshot: Snapshot) -> ScheduleError:
-        known = ", ".join(sorted({*snapshot.registered, *self._app.periodic_entries})) or "none"
-        return ScheduleError(f"there is no schedule {shown(name)}; known are: {known}")
+        known = {*snapshot.registered, *self._app.periodic_entries}
+        return ScheduleError(f"there is no schedule {shown(name)}; {suggestion(name, known)}")
 
 
 def _count(value: object, what: str, most: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from taskq.checks import named, positional, shown
 from taskq.durations import Duration, seconds
-from taskq.errors import ConfigError, ScheduleError
+from taskq.errors import ConfigError, ScheduleError, suggestion
 from taskq.message import MAX_ID_LENGTH
 from taskq.schedule import Schedule, cron, every
 from taskq.schedule.base import utc
@@ -129,7 +129,7 @@ def configured_entry(name: str, definition: Mapping[str, Any]) -> PeriodicEntry:
     """
     for key in definition:
         if key not in _CONFIGURED:
-            raise ScheduleError(f"beat_schedule {name!r}: unknown key {key!r}; known are {', '.join(_CONFIGURED)}")
+            raise ScheduleError(f"beat_schedule {name!r}: unknown key {key!r}; {suggestion(key, _CONFIGURED)}")
     if "task" not in definition or "schedule" not in definition:
         raise ScheduleError(f"beat_schedule {name!r} needs 'task' and 'schedule'")
     given = dict(definition)

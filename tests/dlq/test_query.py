@@ -83,7 +83,7 @@ def test_what_cannot_be_asked_is_said(app: TaskQ, where: Any, error: type[Except
 
 def test_an_unknown_queue_is_an_error_where_it_is_checked(app: TaskQ) -> None:
     app.dlq.check_queue("default")
-    with pytest.raises(UnknownQueueError, match="no queue 'defualt'; known are default"):
+    with pytest.raises(UnknownQueueError, match="no queue 'defualt'; did you mean 'default'"):
         app.dlq.check_queue("defualt")
 
 

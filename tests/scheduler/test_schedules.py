@@ -173,7 +173,7 @@ def test_an_unknown_schedule_is_an_error_that_names_the_known_ones(app: TaskQ) -
         app.schedules.next,
         app.schedules.remove,
     ):
-        with pytest.raises(ScheduleError, match="no schedule 'unknown'; known are: known"):
+        with pytest.raises(ScheduleError, match="no schedule 'unknown'; did you mean 'known'"):
             act("unknown")
 
 

@@ -63,7 +63,13 @@ def list_letters(
         print_json([fields_of(app, letter) for letter in page.letters])
     elif page.letters:
         rows = [_row(letter, parked_at) for letter in page.letters]
-        print_table(_COLUMNS, rows, numbers=("attempts", "replays"))
+        print_table(
+            _COLUMNS,
+            rows,
+            numbers=("attempts", "replays"),
+            spare=("task id", "replays", "reason", "attempts"),
+            whole=("id",),
+        )
     elif page.next is None:
         echo("no dead letters" if page.total == 0 or not where else "no such dead letters")
     if page.next is not None:
@@ -93,7 +99,13 @@ def groups(app: TaskQ, queue: str | None, as_json: bool) -> None:
     if as_json:
         print_json([_group_fields(group) for group in found])
     elif found:
-        print_table(_GROUP_COLUMNS, [_group_row(group) for group in found], numbers=("count",))
+        print_table(
+            _GROUP_COLUMNS,
+            [_group_row(group) for group in found],
+            numbers=("count",),
+            spare=("first", "latest id", "reason"),
+            whole=("fingerprint",),
+        )
     else:
         echo("no dead letters")
 

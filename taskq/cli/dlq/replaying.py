@@ -189,7 +189,13 @@ def runs(app: TaskQ, queue: str | None, limit: int, as_json: bool) -> None:
     if as_json:
         print_json([_run_fields(run) for run in found])
     elif found:
-        print_table(_RUN_COLUMNS, [_run_row(run) for run in found], numbers=_NUMBERS)
+        print_table(
+            _RUN_COLUMNS,
+            [_run_row(run) for run in found],
+            numbers=_NUMBERS,
+            spare=("which", "by", "other", "again"),
+            whole=("id",),
+        )
     else:
         echo("no replays")
 

@@ -12,11 +12,10 @@ from taskq import failpoints
 from taskq.broker.address import Address
 from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import Keys
-from taskq.broker.producer import AsyncProducer, Outgoing, Sendable, announcement, once_plan, pages, send_sync
+from taskq.broker.producer import AsyncProducer, Names, Outgoing, Sendable, once_plan, pages, send_sync
 from taskq.broker.scripts import MAX_PER_CALL
 from taskq.broker.sync import SyncBroker
 from taskq.config import Config
-from taskq.errors import BrokerUnavailableError
 from taskq.spool import Flusher, Spool
 
 logger = logging.getLogger("taskq.sender")
@@ -37,8 +36,7 @@ class Sender:
     def __init__(self, address: Address, config: Config, keys: Keys) -> None:
         self._address = address
         self._config = config
-        self._keys = keys
-        self._announced: set[str] = set()
+        self._names = Names(keys)
         self._loops: dict[asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncProducer]] = {}
         self.broker = SyncBroker(address, config.broker_connection_timeout, config.broker_deadline)
         """The connections of ordinary code."""
@@ -63,11 +61,9 @@ class Sender:
         for page in pages(messages) if len(messages) != 1 else (messages,):
             if self._behind_spool(page):
                 continue
-            if page[0].keys.queue not in self._announced:
-                self._announce(page[0])
             if failpoints.ARMED:
                 failpoints.hit("send.page")
-            send_sync(self.broker, page, None if page[0].fallback == "raise" else self._undelivered)
+            send_sync(self.broker, page, None if page[0].fallback == "raise" else self._undelivered, self._names)
             if failpoints.ARMED:
                 failpoints.hit("send.accepted")
 
@@ -83,8 +79,8 @@ class Sender:
         by_queue: dict[str, list[Outgoing]] = {}
         for message in messages:
             by_queue.setdefault(message.keys.queue, []).append(message)
-        for queue, group in by_queue.items():
-            if queue not in self._announced:
+        for group in by_queue.values():
+            if not self._names.known(group[0]):
                 self._announce(group[0])
             for start in range(0, len(group), MAX_PER_CALL):
                 new += self.broker.run(once_plan(group[start : start + MAX_PER_CALL]))
@@ -94,10 +90,7 @@ class Sender:
         """Send one message from the running event loop. Raises as :meth:`send`."""
         if self.spool is not None and await asyncio.to_thread(self._behind_spool, (message,)):
             return
-        producer = self._pair()[1]
-        if message.keys.queue not in self._announced:
-            await asyncio.to_thread(self._announce, message)
-        await producer.send(message)
+        await self._pair()[1].send(message)
 
     async def asend_many(self, messages: Sequence[Sendable]) -> None:
         """Send many messages from the running event loop. Raises as :meth:`send`."""
@@ -105,8 +98,6 @@ class Sender:
         for page in pages(messages):
             if self.spool is not None and await asyncio.to_thread(self._behind_spool, page):
                 continue
-            if page[0].keys.queue not in self._announced:
-                await asyncio.to_thread(self._announce, page[0])
             await producer.send_page(page)
 
     @property
@@ -134,23 +125,12 @@ class Sender:
             for ended in [known for known in self._loops if known.is_closed()]:
                 del self._loops[ended]  # its connection holds it, so it would stay for ever
             client = AsyncClient(self._address, self._config.broker_connection_timeout)
-            producer = AsyncProducer(client, self._config.broker_deadline, self._undelivered)
+            producer = AsyncProducer(client, self._config.broker_deadline, self._undelivered, self._names)
             pair = self._loops[loop] = (client, producer)
         return pair
 
-    def _announce(self, message: Sendable) -> None:
-        """Put the name of the queue or topic where views find it; what cannot be told now is told next time."""
-        if failpoints.ARMED:
-            failpoints.hit("send.announce")
-        deadline = self._config.broker_deadline if self.spool is None else 0.05
-        try:
-            for command in announcement(self._keys, message):
-                self.broker.execute(*command, deadline=deadline)
-        except BrokerUnavailableError:
-            return  # the message itself meets the same trouble, and has its own answer to it
-        if failpoints.ARMED:
-            failpoints.hit("send.announced")
-        self._announced.add(message.keys.queue)
+    def _announce(self, message: Outgoing) -> None:
+        self.broker.call(lambda connection, limit: self._names.tell(connection, message, limit))
 
     def _behind_spool(self, page: Sequence[Sendable]) -> bool:
         """While older messages wait in the spool, newer ones queue behind them."""

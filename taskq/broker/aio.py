@@ -7,31 +7,45 @@ of redis-py's asyncio client per call (see ``docs/decisions/0002-own-connections
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import hiredis
 
+from taskq.broker import siblings
 from taskq.broker.address import Address
-from taskq.broker.replies import broker_error, is_noscript
+from taskq.broker.patience import SMALL, Patience, unsent
+from taskq.broker.replies import broker_error, ends_connection, is_demoted, is_noscript
 from taskq.broker.scripts import Call
-from taskq.broker.sync import backoff, gave_up, try_until
+from taskq.broker.sync import SILENT, backoff, gave_up, keep_alive, reason, try_until
 from taskq.broker.wire import pack
-from taskq.errors import BrokerRefusedError, BrokerUnavailableError
+from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
 
-_Call = tuple[asyncio.Future[Any], asyncio.TimerHandle]
-"""Who waits for a reply, and what ends the waiting."""
+T = TypeVar("T")
+
 _PUSHED = (b"message", b"subscribe", b"unsubscribe")
+PING_EVERY = 15.0
+"""Seconds of silence after which a subscribed connection asks whether the other side lives, or ends."""
+
+
+class _Call(Patience):
+    """Who waits for a reply, and what ends the waiting."""
+
+    __slots__ = ("future", "size", "timer")
+    size: int
+    future: asyncio.Future[Any]
+    timer: asyncio.TimerHandle
 
 
 class AsyncConnection(asyncio.Protocol):
     """One connection; calls may overlap, replies come in the order of the calls.
 
-    A call that gets no reply within its timeout closes the connection: the peer may be half gone, and a reply
-    that comes later must not be taken for another call's.
+    A call that hears nothing for its timeout closes the connection: the peer may be half gone, and a reply that comes
+    later must not be taken for another call's. A large request or reply that keeps moving is not late.
     """
 
     def __init__(self, address: Address, on_push: Callable[[list[bytes]], None] | None = None) -> None:
@@ -43,6 +57,12 @@ class AsyncConnection(asyncio.Protocol):
         """The replies so far to the commands of :meth:`begin`."""
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        self._read = 0
+        self._written = 0
+        self._under_way = 0
+        """Bytes of the requests that have no reply yet."""
+        self._pinged = -1
+        """How much had been read when the other side was asked whether it lives."""
         self.lost = self._loop.create_future()
         """Done when the connection has ended."""
 
@@ -66,13 +86,17 @@ class AsyncConnection(asyncio.Protocol):
                 await connection._connect()
         except OSError as error:  # TimeoutError is one
             connection.close()
-            raise BrokerUnavailableError(f"Redis at {address}: {error or type(error).__name__}") from error
+            text = SILENT if isinstance(error, TimeoutError) else reason(error)
+            raise BrokerUnavailableError(f"Redis at {address}: {text}") from error
         try:
             for command in address.greeting(name):
                 await connection.execute(*command, timeout=timeout)
         except BaseException:
             connection.close()
             raise
+        siblings.joined(address, connection)
+        if on_push is not None:
+            connection._look_again()
         return connection
 
     async def _connect(self) -> None:
@@ -116,6 +140,11 @@ class AsyncConnection(asyncio.Protocol):
         if not self.lost.done():
             self.lost.set_result(None)
 
+    def shutdown(self) -> None:
+        """As :meth:`close`, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.close)
+
     @property
     def is_open(self) -> bool:
         """Whether calls can still be made."""
@@ -134,7 +163,7 @@ class AsyncConnection(asyncio.Protocol):
         replies: list[Any] = await self._finish(future)
         for reply in replies:
             if isinstance(reply, hiredis.ReplyError):
-                raise broker_error(reply)
+                raise self._refused(reply)
         return replies
 
     async def pipeline(self, commands: Sequence[Sequence[Any]], timeout: float) -> list[Any]:
@@ -146,7 +175,7 @@ class AsyncConnection(asyncio.Protocol):
         packed = b"".join(pack(tuple(command)) for command in commands)
         reply = await self._raw(self._send(packed, timeout, before=len(commands) - 1))
         replies = reply if len(commands) > 1 else [reply]
-        return [broker_error(reply) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies]
+        return [self._refused(reply) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies]
 
     async def _raw(self, future: asyncio.Future[Any]) -> Any:
         try:
@@ -159,15 +188,23 @@ class AsyncConnection(asyncio.Protocol):
     async def _finish(self, future: asyncio.Future[Any]) -> Any:
         reply = await self._raw(future)
         if isinstance(reply, hiredis.ReplyError):
-            raise broker_error(reply)
+            raise self._refused(reply)
         return reply
+
+    def _refused(self, reply: hiredis.ReplyError) -> BrokerError:
+        """Our error for Redis's; where another server may answer better, the next call goes to a new connection."""
+        if ends_connection(reply):
+            self.close()
+            if is_demoted(reply):
+                siblings.close_all(self._address)
+        return broker_error(reply)
 
     def _send(self, packed: bytes, timeout: float, before: int = 0) -> asyncio.Future[Any]:
         """Send; the future of the raw reply.
 
         Args:
             packed: one command or several.
-            timeout: seconds until the connection is given up.
+            timeout: seconds of silence until the connection is given up.
             before: how many replies come before the last one; then the future is of the list of all.
 
         Raises:
@@ -176,27 +213,60 @@ class AsyncConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or self.lost.done():
             raise BrokerUnavailableError(f"Redis at {self._address}: the connection is closed")
-        future = self._loop.create_future()
         if before:
             self._waiting.extend([None] * before)
-        self._waiting.append((future, self._loop.call_later(timeout, self._expire, future, timeout)))
+        size = len(packed)
+        self._under_way += size
+        moved = self._read + self._written
+        # little is taken for sent, so that the system need not be asked
+        moved += size if self._under_way <= SMALL else -self._unsent()
+        call = _Call(timeout, self._under_way, self._loop.time(), moved)
+        call.size = size
+        call.future = future = self._loop.create_future()
+        call.timer = self._loop.call_later(timeout, self._look_at, call)
+        self._waiting.append(call)
+        self._written += size
         transport.write(packed)
         return future
 
-    def _expire(self, future: asyncio.Future[Any], timeout: float) -> None:
-        if not future.done():
-            _fail(future, BrokerUnavailableError(f"Redis at {self._address}: no reply within {timeout:g} s"))
+    def _look_at(self, call: _Call) -> None:
+        """A call has waited for long: go on waiting while something moves."""
+        if call.future.done():
+            return
+        waiting = self._unsent()
+        left = call.left(self._loop.time(), self._read + self._written - waiting, waiting)
+        if left > 0:
+            call.timer = self._loop.call_later(left, self._look_at, call)
+            return
+        _fail(call.future, BrokerUnavailableError(f"Redis at {self._address}: {SILENT}"))
+        self.close()
+
+    def _unsent(self) -> int:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return 0
+        return transport.get_write_buffer_size() + unsent(transport.get_extra_info("socket"))
+
+    def _look_again(self) -> None:
+        """Of a subscribed connection: whether the other side lives. A half-open connection looks like a quiet one."""
+        if not self.is_open:
+            return
+        if self._pinged == self._read:
             self.close()
+            return
+        self._pinged = self._read
+        self.send("PING")
+        self._loop.call_later(PING_EVERY, self._look_again)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            keep_alive(sock)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
+        self._read += len(data)
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not False:
@@ -214,8 +284,8 @@ class AsyncConnection(asyncio.Protocol):
         while self._waiting:
             call = self._waiting.popleft()
             if call is not None:
-                call[1].cancel()
-                _fail(call[0], error)
+                call.timer.cancel()
+                _fail(call.future, error)
 
     def _take(self, call: _Call | None, reply: Any) -> None:
         if call is None:
@@ -223,16 +293,37 @@ class AsyncConnection(asyncio.Protocol):
             return
         if self._earlier:
             reply, self._earlier = [*self._earlier, reply], []
-        future, timer = call
-        timer.cancel()
-        if not future.done():
-            future.set_result(reply)
+        self._under_way -= call.size
+        call.timer.cancel()
+        if not call.future.done():
+            call.future.set_result(reply)
 
 
 def _fail(future: asyncio.Future[Any], error: BrokerUnavailableError) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()  # seen: a caller that has gone away must not leave a complaint behind
+
+
+async def insist(work: Callable[[float], Awaitable[T]], deadline: float) -> T:
+    """Do *work*, again while Redis cannot be reached, for at most *deadline* seconds.
+
+    *work* gets the seconds of silence after which a try is given up; it must be safe to repeat.
+
+    Raises:
+        BrokerUnavailableError: Redis could not be reached in time.
+        BrokerError: Redis answered with an error.
+    """
+    limit = time.monotonic() + deadline
+    pauses = backoff()
+    while True:
+        try:
+            return await work(max(try_until(limit, deadline) - time.monotonic(), 0.001))
+        except BrokerUnavailableError as error:
+            pause = next(pauses)
+            if time.monotonic() + pause >= limit:
+                raise gave_up(error, deadline) from None
+            await asyncio.sleep(pause)
 
 
 class AsyncClient:
@@ -269,18 +360,14 @@ class AsyncClient:
             BrokerUnavailableError: Redis could not be reached in time.
             BrokerError: Redis answered with an error.
         """
-        limit = time.monotonic() + deadline
-        pauses = backoff()
-        while True:
-            try:
-                until = try_until(limit, deadline)
-                connection = await self.connection(max(until - time.monotonic(), 0.001))
-                return await connection.run(call, max(until - time.monotonic(), 0.001))
-            except BrokerUnavailableError as error:
-                pause = next(pauses)
-                if time.monotonic() + pause >= limit:
-                    raise gave_up(error) from error
-                await asyncio.sleep(pause)
+        return await insist(lambda silence: self.run_once(call, silence), deadline)
+
+    async def run_once(self, call: Call, silence: float) -> Any:
+        """Run a script call, connecting if needed; given up after *silence* seconds. Raises as :meth:`run`."""
+        began = time.monotonic()
+        connection = await self.connection(silence)
+        # a connection stands: that it took long is not silence
+        return await connection.run(call, max(silence - (time.monotonic() - began), silence / 2))
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import msgspec
 
 from taskq import failpoints
 from taskq.broker import scripts, topic_scripts
-from taskq.broker.aio import AsyncClient
+from taskq.broker.aio import AsyncClient, insist
 from taskq.broker.keys import Keys, QueueKeys, TopicKeys
 from taskq.broker.scripts import MAX_DELAYED_PER_CALL, MAX_PER_CALL, Call
 from taskq.broker.sync import SyncBroker, SyncConnection
-from taskq.errors import BrokerUnavailableError
+from taskq.errors import BrokerError, BrokerUnavailableError
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
@@ -121,17 +121,59 @@ def _plan_events(first: OutgoingEvent, page: Sequence[OutgoingEvent]) -> Planned
     return lambda producer, sequence: topic_scripts.publish(first.keys, first.limits, producer, sequence, events)
 
 
-def announcement(keys: Keys, message: Sendable) -> list[tuple[scripts.Arg, ...]]:
-    """The commands that make a queue or topic known to views."""
-    if isinstance(message, Outgoing):
-        return [("SADD", keys.queues, message.keys.queue)]
-    age, events, size = message.limits
-    declared = ("HSET", message.keys.state, "age", age, "events", events, "bytes", size)
-    return [("SADD", keys.topics, message.keys.topic), declared]
+class Names:
+    """The queues and topics that this process has made known to views.
+
+    Args:
+        keys: of the namespace.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._known: set[str] = set()
+
+    def known(self, message: Sendable) -> bool:
+        """Whether the target of *message* was made known."""
+        return message.keys.queue in self._known
+
+    def announcement(self, message: Sendable) -> list[tuple[scripts.Arg, ...]]:
+        """The commands that make it known."""
+        if failpoints.ARMED:
+            failpoints.hit("send.announce")
+        if isinstance(message, Outgoing):
+            return [("SADD", self._keys.queues, message.keys.queue)]
+        age, events, size = message.limits
+        declared = ("HSET", message.keys.state, "age", age, "events", events, "bytes", size)
+        return [("SADD", self._keys.topics, message.keys.topic), declared]
+
+    def tell(self, connection: SyncConnection, message: Sendable, limit: float) -> None:
+        """Make it known, by *limit* on ``time.monotonic()``. Raises :class:`BrokerError`."""
+        self.told(message, connection.pipeline(self.announcement(message), limit))
+
+    def told(self, message: Sendable, replies: Sequence[Any]) -> None:
+        """Note the *replies* to :meth:`announcement`.
+
+        Raises:
+            BrokerError: the first that is one.
+        """
+        for reply in replies:
+            if isinstance(reply, BrokerError):
+                raise reply
+        if failpoints.ARMED:
+            failpoints.hit("send.announced")
+        self._known.add(message.keys.queue)
 
 
-def send_sync(broker: SyncBroker, page: Sequence[Sendable], undelivered: Undelivered | None = None) -> Any:
+def send_sync(
+    broker: SyncBroker, page: Sequence[Sendable], undelivered: Undelivered | None = None, names: Names | None = None
+) -> Any:
     """Send one page; the script's reply, or None when *undelivered* has taken care of it.
+
+    Args:
+        broker: the connections.
+        page: one of :func:`pages`.
+        undelivered: told when it was not accepted in time.
+        names: to make the page's queue or topic known to views first, if it is new to this process.
 
     Raises:
         BrokerError: it was not accepted within the deadline.
@@ -140,6 +182,8 @@ def send_sync(broker: SyncBroker, page: Sequence[Sendable], undelivered: Undeliv
 
     def work(connection: SyncConnection, limit: float) -> Any:
         nonlocal identity
+        if names is not None and not names.known(page[0]):
+            names.tell(connection, page[0], limit)
         if identity is None:  # once: a retry must carry the same sequence number
             identity = (connection, connection.producer, connection.next_sequence())
         return connection.run(planned(*identity[1:]), limit)
@@ -148,7 +192,14 @@ def send_sync(broker: SyncBroker, page: Sequence[Sendable], undelivered: Undeliv
     try:
         return broker.call(work)
     except BrokerUnavailableError:
-        if identity is None or undelivered is None or not undelivered(*identity[1:], page):
+        if undelivered is None:
+            raise
+        if identity is None:  # nothing was sent yet, but its queue's name
+            producer = os.urandom(8).hex().encode()
+            if not undelivered(producer, 1, page):
+                raise
+            return None
+        if not undelivered(*identity[1:], page):
             raise
         identity[0].renew_identity()
         return None
@@ -164,12 +215,14 @@ class AsyncProducer:
         client: the connection of this event loop.
         deadline: seconds for one call, reconnects included.
         undelivered: told of pages that could not be sent in time.
+        names: as for :func:`send_sync`.
     """
 
-    def __init__(self, client: AsyncClient, deadline: float, undelivered: Undelivered) -> None:
+    def __init__(self, client: AsyncClient, deadline: float, undelivered: Undelivered, names: Names) -> None:
         self._client = client
         self._deadline = deadline
         self._undelivered = undelivered
+        self._names = names
         self._producer = os.urandom(8).hex().encode()
         self._sequence = 0
         self._turn = asyncio.Lock()
@@ -218,7 +271,7 @@ class AsyncProducer:
             if failpoints.ARMED:
                 failpoints.hit("asend.page")
             try:
-                reply = await self._client.run(plan(page)(self._producer, self._sequence), self._deadline)
+                reply = await insist(self._work(page, plan(page)(self._producer, self._sequence)), self._deadline)
             except BrokerUnavailableError:
                 if not await asyncio.to_thread(self._undelivered, self._producer, self._sequence, page):
                     raise
@@ -227,6 +280,17 @@ class AsyncProducer:
             if failpoints.ARMED:
                 failpoints.hit("asend.accepted")
             return reply
+
+    def _work(self, page: Sequence[Sendable], call: Call) -> Callable[[float], Awaitable[Any]]:
+        """What :func:`insist` tries: the page, behind the name of its target where that is new."""
+
+        async def work(silence: float) -> Any:
+            if not self._names.known(page[0]):
+                connection = await self._client.connection(silence)
+                self._names.told(page[0], await connection.pipeline(self._names.announcement(page[0]), silence))
+            return await self._client.run_once(call, silence)
+
+        return work
 
 
 def _finish(futures: Iterable[asyncio.Future[Any]], finish: Callable[[asyncio.Future[Any]], None]) -> None:

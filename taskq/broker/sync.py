@@ -20,11 +20,13 @@ from typing import Any, TypeVar
 import hiredis
 
 from taskq import failpoints
+from taskq.broker import siblings
 from taskq.broker.address import Address
-from taskq.broker.replies import broker_error, is_noscript
+from taskq.broker.patience import SMALL, Patience, unsent
+from taskq.broker.replies import broker_error, ends_connection, is_demoted, is_noscript
 from taskq.broker.scripts import Call
 from taskq.broker.wire import pack
-from taskq.errors import BrokerUnavailableError
+from taskq.errors import BrokerError, BrokerUnavailableError
 
 T = TypeVar("T")
 
@@ -36,6 +38,9 @@ def backoff() -> Iterator[float]:
 
 
 SHORTEST_TRY = 0.2
+ROLE_EVERY = 15.0
+"""Seconds after which a connection asks, beside a call, whether its server is still the master: one that only reads
+would not notice a failover."""
 
 
 def try_until(limit: float, deadline: float) -> float:
@@ -48,9 +53,15 @@ def try_until(limit: float, deadline: float) -> float:
     return min(limit, time.monotonic() + max(deadline / 3, SHORTEST_TRY))
 
 
-def gave_up(error: BrokerUnavailableError) -> BrokerUnavailableError:
-    """The error for a call whose deadline has passed, with what to look at."""
-    return BrokerUnavailableError(f"{error} (gave up at the deadline; is Redis running, is broker_url right?)")
+SILENT = "no answer"
+"""What an error says of a peer that did not answer."""
+
+
+def gave_up(error: BrokerUnavailableError, deadline: float) -> BrokerUnavailableError:
+    """The error for a call whose *deadline* (seconds) has passed, with what to look at."""
+    text = f"{error} for {deadline:g} s" if str(error).endswith(SILENT) else f"{error}; tried for {deadline:g} s"
+    hint = ". Is Redis running? Check TASKQ_BROKER_URL" if text.startswith("Redis at") else ""
+    return type(error)(text + hint)
 
 
 class SyncConnection:
@@ -67,6 +78,9 @@ class SyncConnection:
         self._sequence = 0
         self._socket: socket.socket | None = None
         self._reader = hiredis.Reader()
+        self._moved = 0
+        """Bytes read and handed over since it was made."""
+        self._ask_role_at = 0.0
 
     def renew_identity(self) -> None:
         """Count anew under another id: the old one is kept elsewhere, with a call that will be sent again."""
@@ -87,7 +101,7 @@ class SyncConnection:
         """
         reply = self._exchange(pack(command), deadline)
         if isinstance(reply, hiredis.ReplyError):
-            raise broker_error(reply)
+            raise self._refused(reply)
         return reply
 
     def run(self, call: Call, deadline: float) -> Any:
@@ -96,7 +110,7 @@ class SyncConnection:
         if is_noscript(reply):
             reply = self._exchange(pack(call.command("EVAL")), deadline)
         if isinstance(reply, hiredis.ReplyError):
-            raise broker_error(reply)
+            raise self._refused(reply)
         return reply
 
     def run_all(self, calls: Sequence[Call], deadline: float) -> list[Any]:
@@ -119,7 +133,7 @@ class SyncConnection:
         """
         packed = b"".join(pack(tuple(command)) for command in commands)
         replies = self._exchange_many(packed, len(commands), deadline) if commands else []
-        return [broker_error(reply) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies]
+        return [self._refused(reply) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies]
 
     def close(self) -> None:
         """Close the socket; the next call opens a new one."""
@@ -169,53 +183,116 @@ class SyncConnection:
         sock = self._socket
         if sock is not None:
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                # not TLS's own: between its two steps another thread's bytes would go out in the clear
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def _refused(self, reply: hiredis.ReplyError) -> BrokerError:
+        """Our error for Redis's; where another server may answer better, the next call goes to a new connection."""
+        if ends_connection(reply):
+            self.close()
+            if is_demoted(reply):
+                siblings.close_all(self._address)
+        return broker_error(reply)
 
     def _exchange(self, packed: bytes, deadline: float) -> Any:
         return self._exchange_many(packed, 1, deadline)[0]
 
     def _exchange_many(self, packed: bytes, count: int, deadline: float) -> list[Any]:
+        began = time.monotonic()
+        silence = max(deadline - began, 0.001)
         try:
-            sock = self._socket or self._connect(deadline)
-            sock.settimeout(max(deadline - time.monotonic(), 0.001))
-            sock.sendall(packed)
+            sock = self._socket
+            if sock is None:
+                sock = self._connect(deadline)
+                began = time.monotonic()
+                silence = max(deadline - began, silence / 2)  # a connection stands: that it took long is not silence
+            asks = began > self._ask_role_at
+            if asks:
+                packed, count = packed + _ROLE, count + 1
+            sock.settimeout(silence)
+            if len(packed) <= SMALL:
+                sock.sendall(packed)
+                self._moved += len(packed)
+                patience = Patience(silence, len(packed), began, self._moved)
+            else:
+                patience = Patience(silence, len(packed), began, self._moved)
+                self._send_large(sock, packed, patience)
+                self._moved += len(packed)
             if failpoints.ARMED:
                 failpoints.hit("sync.sent")
-            return [self._read(sock) for _ in range(count)]
+            replies = [self._read(sock, patience) for _ in range(count)]
+        except BrokerError:
+            self.close()
+            raise
+        except TimeoutError as error:
+            self.close()
+            raise BrokerUnavailableError(f"Redis at {self._address}: {SILENT}") from error
         except OSError as error:
             self.close()
-            raise BrokerUnavailableError(f"Redis at {self._address}: {error or type(error).__name__}") from error
+            raise BrokerUnavailableError(f"Redis at {self._address}: {reason(error)}") from error
         except hiredis.ProtocolError as error:
             self.close()
-            raise BrokerUnavailableError(f"what answers at {self._address} is no Redis: {error}") from error
+            raise BrokerUnavailableError(f"what answers at {self._address} is not Redis: {error}") from error
         except BaseException:
             # an interrupt between send and reply: the next caller must not read this call's answer
             self.close()
             raise
+        if asks:
+            self._note_role(replies.pop())
+        return replies
 
-    def _read(self, sock: socket.socket) -> Any:
+    def _note_role(self, role: Any) -> None:
+        """Leave a server that is not the master (any more). What it has answered is taken: a reader may want that."""
+        self._ask_role_at = time.monotonic() + ROLE_EVERY
+        if isinstance(role, hiredis.ReplyError):
+            self._ask_role_at = float("inf")  # not allowed, or unknown there
+        elif isinstance(role, list) and role and role[0] == b"slave":
+            self.close()
+            siblings.close_all(self._address)
+
+    def _send_large(self, sock: socket.socket, packed: bytes, patience: Patience) -> None:
+        """Send more than one write takes; ends only when nothing moves."""
+        rest = memoryview(packed)
+        while rest:
+            try:
+                rest = rest[sock.send(rest[:SMALL]) :]
+            except TimeoutError:
+                self._wait_on(sock, patience, len(packed) - len(rest))
+
+    def _read(self, sock: socket.socket, patience: Patience | None = None) -> Any:
+        """The next reply; with *patience*, a reply that keeps arriving is not late."""
         reader = self._reader
-        while (reply := reader.gets()) is False:
-            data = sock.recv(65536)
+        reply = reader.gets()
+        while reply is False:
+            try:
+                data = sock.recv(65536)
+            except TimeoutError:
+                if patience is None:
+                    raise
+                self._wait_on(sock, patience, 0)
+                continue
             if not data:
                 raise ConnectionResetError("the connection was closed by Redis")
             reader.feed(data)
+            self._moved += len(data)
+            reply = reader.gets()
+            if reply is False and patience is not None and patience.left(time.monotonic(), self._moved, 0) <= 0:
+                raise TimeoutError
         return reply
+
+    def _wait_on(self, sock: socket.socket, patience: Patience, sent: int) -> None:
+        """After a silence of the socket: have it wait on, or give up."""
+        waiting = unsent(sock)
+        left = patience.left(time.monotonic(), self._moved + sent - waiting, waiting)
+        if left <= 0:
+            raise TimeoutError
+        sock.settimeout(left)
 
     def _connect(self, deadline: float) -> socket.socket:
         address = self._address
         timeout = max(min(self._connect_timeout, deadline - time.monotonic()), 0.001)
-        if address.path:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        else:
-            sock = socket.create_connection((address.host, address.port), timeout)
+        sock = _open_socket(address, timeout)
         try:
-            sock.settimeout(timeout)
-            if address.path:
-                sock.connect(address.path)
-            else:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             context = address.ssl_context()
             if context is not None:
                 sock = context.wrap_socket(sock, server_hostname=address.host)
@@ -229,7 +306,41 @@ class SyncConnection:
             self._reader = hiredis.Reader()
             raise
         self._socket = sock
+        self._ask_role_at = time.monotonic() + ROLE_EVERY
+        siblings.joined(address, self)
         return sock
+
+
+_ROLE = pack(("ROLE",))
+
+
+def reason(error: OSError) -> str:
+    """What an error of the operating system says, without its number."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _open_socket(address: Address, timeout: float) -> socket.socket:
+    if address.path:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(timeout)
+            sock.connect(address.path)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    sock = socket.create_connection((address.host, address.port), timeout)
+    keep_alive(sock)
+    return sock
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Send at once, and notice within about a minute when the peer's machine is gone."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPALIVE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 class SyncBroker:
@@ -269,7 +380,7 @@ class SyncBroker:
                 except BrokerUnavailableError as error:
                     pause = next(pauses)
                     if time.monotonic() + pause >= limit:
-                        raise gave_up(error) from error
+                        raise gave_up(error, deadline) from None
                     time.sleep(pause)
         finally:
             self._idle.append(connection)

@@ -88,7 +88,7 @@ class Source:
                 pause = next(pauses)
                 if time.monotonic() + pause >= until:
                     self._trouble = None
-                    raise gave_up(error) from error
+                    raise gave_up(error, self._deadline) from None
                 yield Wait(pause)
             except BaseException:
                 self._unseen = True  # an interrupt or a cancellation may have come between a reply and its taking

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from taskq.broker.scripts import Call
 from taskq.config import Config
 
 logger = logging.getLogger("taskq.worker")
+
+TELL_EVERY = 10.0
+"""Seconds between log lines about new connections."""
 
 
 class WorkerConnection:
@@ -28,6 +32,7 @@ class WorkerConnection:
         self._config = config
         self._connection: AsyncConnection | None = None
         self._opening = asyncio.Lock()
+        self._told_at = -TELL_EVERY
 
     async def run_call(self, call: Call) -> Any:
         """Run a script.
@@ -72,6 +77,8 @@ class WorkerConnection:
                 again = self._connection is not None
                 timeout = self._config.broker_connection_timeout
                 self._connection = await AsyncConnection.open(self._address, timeout, "taskq-worker")
-                if again:
+                now = time.monotonic()
+                if again and now - self._told_at > TELL_EVERY:  # a server that is not ready costs a connection a try
+                    self._told_at = now
                     logger.info("connected to Redis again")
             return self._connection

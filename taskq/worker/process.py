@@ -12,12 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from taskq.app import TaskQ
-from taskq.broker.aio import AsyncConnection
+from taskq.broker.aio import AsyncConnection, insist
 from taskq.broker.durability import ServerSettings, server_settings
-from taskq.errors import BrokerUnavailableError, ConfigError, ExitCode
+from taskq.errors import ConfigError, ExitCode
 from taskq.worker.health import serving_health
 from taskq.worker.supervisor import READY_WITHIN
 from taskq.worker.worker import Worker, WorkerOptions
@@ -121,18 +120,16 @@ async def check_server(app: TaskQ) -> ServerSettings:
         BrokerError: Redis cannot be reached, or refuses.
     """
     config = app.config
-    try:
-        connection = await AsyncConnection.open(app.address, config.broker_connection_timeout, "taskq-check")
-    except BrokerUnavailableError as error:
-        raise BrokerUnavailableError(f"{error} (is Redis running, is broker_url right?)") from error
 
-    async def execute(*command: Any) -> Any:
-        return await connection.execute(*command, timeout=config.broker_deadline)
+    async def ask(silence: float) -> ServerSettings:
+        timeout = min(config.broker_connection_timeout, silence)
+        connection = await AsyncConnection.open(app.address, timeout, "taskq-check")
+        try:
+            return await server_settings(lambda *command: connection.execute(*command, timeout=silence))
+        finally:
+            connection.close()
 
-    try:
-        settings = await server_settings(execute)
-    finally:
-        connection.close()
+    settings = await insist(ask, config.broker_deadline)
     if config.strict_durability and settings.dangers():
         raise ConfigError(f"strict_durability: {'; '.join(settings.dangers())}")
     return settings

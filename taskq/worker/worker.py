@@ -16,6 +16,7 @@ from typing import Any
 from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.broker import survey
+from taskq.broker.aio import insist
 from taskq.broker.workers import WorkerRecord
 from taskq.config import FIFO, check_queue, is_fifo
 from taskq.errors import BrokerError, ConfigError
@@ -135,8 +136,7 @@ class Worker:
         try:
             if isinstance(self._sync, ProcessExecutor):
                 await self._sync.start()
-            await self._connection.execute("SADD", self.app.keys.queues, *self.queues)  # views show what has workers
-            await self._fetcher.standing.register()
+            await insist(self._appear, self.app.config.broker_deadline)
         except BaseException:
             self._close()
             raise
@@ -157,6 +157,10 @@ class Worker:
             await self._drain()
         finally:
             await self._tear_down(services)
+
+    async def _appear(self, _: float) -> None:
+        await self._connection.execute("SADD", self.app.keys.queues, *self.queues)  # views show what has workers
+        await self._fetcher.standing.register()
 
     def stop(self) -> None:
         """Stop fetching, give back what has not started, end when the rest has ended. On the loop's thread."""

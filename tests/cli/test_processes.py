@@ -65,7 +65,7 @@ def test_workers_without_redis_end_with_a_clear_error(spawn: Spawn, environment:
     unreachable = {"TASKQ_BROKER_URL": "redis://:hunter2@127.0.0.1:1/0", "TASKQ_BROKER_DEADLINE": "0.3"}
     worker = spawn("-m", "taskq", "worker", "-A", "shop:app", "-w", workers, env=environment | unreachable)
     assert worker.wait(30) == ExitCode.UNAVAILABLE
-    assert worker.output().count("is Redis running, is broker_url right?") == 1
+    assert worker.output().count("Is Redis running? Check TASKQ_BROKER_URL") == 1
     assert "hunter2" not in worker.output()
 
 

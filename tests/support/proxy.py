@@ -44,6 +44,7 @@ class FaultProxy:
         self._closed = False
         self._stalled = False
         self._delay = 0.0
+        self._rate = 0
         self._to_drop = 0
 
     def __enter__(self) -> Self:
@@ -115,6 +116,16 @@ class FaultProxy:
         with self._state:
             self._delay = seconds
 
+    def throttle(self, rate: int) -> None:
+        """Pass on no more than *rate* bytes a second in each direction of a connection; 0 ends it."""
+        with self._state:
+            self._rate = rate
+
+    def redirect(self, target: str) -> None:
+        """Lead new connections to another server; open ones stay where they are, as after a failover."""
+        parts = urlsplit(target)
+        self._upstream = (parts.hostname or "127.0.0.1", parts.port or 6379)
+
     def _run(self, target: object, *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)  # type: ignore[arg-type]
         self._threads.append(thread)
@@ -147,12 +158,23 @@ class FaultProxy:
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
                 if self._passes(link, from_server=source is link.server):
-                    sink.sendall(data)
+                    self._send(link, sink, data)
         with self._state:
             link.cut()
             self._links.discard(link)
             self._state.notify_all()
         link.leave()
+
+    def _send(self, link: _Link, sink: socket.socket, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest and not link.is_cut:
+            with self._state:
+                rate = self._rate
+            some = max(rate // 20, 1) if rate else len(rest)
+            sink.sendall(rest[:some])
+            rest = rest[some:]
+            if rate:
+                time.sleep(some / rate)
 
     def _passes(self, link: _Link, *, from_server: bool) -> bool:
         """Count a chunk, hold it as long as it must wait, and say whether to pass it on."""
@@ -190,6 +212,7 @@ class _Link:
         server.settimeout(None)
         for end in (client, server):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _CHUNK)  # what waits here is not seen by who sent it
 
     def cut(self) -> None:
         """Shut both ends down; the last pump closes them, so that no descriptor is reused under the other."""

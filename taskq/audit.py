@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from taskq import serialization
 from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
 from taskq.checks import check_count, shown
+from taskq.durations import moment
 from taskq.errors import ConfigError, DecodeError
 
 _ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}\Z")
@@ -92,7 +93,7 @@ class Audit:
                 continue  # not of this release
             if mark not in seen:  # else written twice, after a lost reply
                 seen.add(mark)
-                at = datetime.fromtimestamp(int(entry.partition(b"-")[0]) / 1000, UTC)
+                at = moment(int(entry.partition(b"-")[0]))
                 found.append(AuditRecord(entry.decode(), at, actor, action, target, detail))
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
 from taskq.checks import shown
@@ -13,6 +13,9 @@ from taskq.errors import ConfigError
 Duration: TypeAlias = float | timedelta | str
 LONGEST = 36500 * 86400.0
 """Seconds: what ends later ends never, and calendars end with the year 9999."""
+
+LATEST_MS = 253_402_300_799_999
+"""Epoch milliseconds of the last instant of the year 9999: later ones have no date."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _TEXT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*\Z")
@@ -49,6 +52,13 @@ def _as_float(number: float) -> float:
         return float(number)
     except OverflowError:  # an int beyond what a float can hold
         return math.inf
+
+
+def moment(epoch_ms: float) -> datetime:
+    """The time of *epoch_ms*, which comes from Redis: what no date can say becomes the first or the last one."""
+    if not epoch_ms > 0:  # also what is not a number
+        return datetime.fromtimestamp(0, UTC)
+    return datetime.fromtimestamp(min(epoch_ms, LATEST_MS) / 1000, UTC)
 
 
 def milliseconds(value: Duration, what: str = "duration") -> int:

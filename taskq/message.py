@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
 from taskq.checks import shown
+from taskq.durations import LATEST_MS
 from taskq.errors import ConfigError, DecodeError
 from taskq.serialization import pack_special, unpack_special, unserializable
 
@@ -55,13 +56,21 @@ class TaskState(StrEnum):
 _FINAL = frozenset({TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED, TaskState.EXPIRED, TaskState.SKIPPED})
 
 
+MOST = 1_000_000_000
+"""Of what a message counts."""
+# Held to when a message is decoded: what none of our producers writes is no message, and goes to the dead letters.
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+Instant = Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=LATEST_MS / 1000)]
+
+
 class Failure(msgspec.Struct, array_like=True, frozen=True):
     """One failed attempt, kept short: what a message tells of the runs before its present one."""
 
-    replay: int
+    replay: Count
     """How many times it had come back from the dead letter queue."""
-    attempt: int
-    at: int
+    attempt: Count
+    at: Instant
     """Epoch milliseconds of its end."""
     error_type: str
     error: str
@@ -73,7 +82,7 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
 class Edit(msgspec.Struct, array_like=True, frozen=True):
     """The arguments that a message had before a person changed them in the dead letter queue."""
 
-    at: int
+    at: Instant
     """Epoch milliseconds of the change."""
     actor: str
     args: list[Any]
@@ -102,25 +111,25 @@ def remembered(history: list[H] | None, latest: H) -> list[H]:
 class Meta(msgspec.Struct, omit_defaults=True, gc=False):
     """What travels beside the arguments. The wire names are one or two letters; defaults are not written."""
 
-    attempt: int = msgspec.field(default=1, name="a")
+    attempt: Annotated[int, msgspec.Meta(ge=1, le=MOST)] = msgspec.field(default=1, name="a")
     """Which run against the retry policy this is, from 1."""
-    crashes: int = msgspec.field(default=0, name="c")
+    crashes: Count = msgspec.field(default=0, name="c")
     """How many times a worker died while it ran this message, before its last retry."""
-    priority: int = msgspec.field(default=DEFAULT_PRIORITY, name="p")
-    expires: int = msgspec.field(default=0, name="x")
+    priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = msgspec.field(default=DEFAULT_PRIORITY, name="p")
+    expires: Instant = msgspec.field(default=0, name="x")
     """Epoch milliseconds after which the message must not start; 0 is never."""
-    first: int = msgspec.field(default=0, name="f")
+    first: Instant = msgspec.field(default=0, name="f")
     """Epoch milliseconds of the first attempt's start; 0 on the first attempt."""
-    due: int = msgspec.field(default=0, name="d")
+    due: Instant = msgspec.field(default=0, name="d")
     """Epoch milliseconds of the time asked for with countdown or eta; 0 is at once."""
-    replays: int = msgspec.field(default=0, name="r")
+    replays: Count = msgspec.field(default=0, name="r")
     """How many times it came back from the dead letter queue."""
-    unknown_since: int = msgspec.field(default=0, name="u")
+    unknown_since: Instant = msgspec.field(default=0, name="u")
     """Epoch milliseconds when a worker first did not know the task's name."""
     max_retries: int | None = msgspec.field(default=None, name="m")
     ignore_result: bool | None = msgspec.field(default=None, name="i")
-    soft_time_limit: float | None = msgspec.field(default=None, name="s")
-    time_limit: float | None = msgspec.field(default=None, name="t")
+    soft_time_limit: Seconds | None = msgspec.field(default=None, name="s")
+    time_limit: Seconds | None = msgspec.field(default=None, name="t")
     headers: dict[str, Any] | None = msgspec.field(default=None, name="h")
     idempotency_key: str | None = msgspec.field(default=None, name="k")
     ordering_key: str | None = msgspec.field(default=None, name="l")
@@ -132,7 +141,7 @@ class Meta(msgspec.Struct, omit_defaults=True, gc=False):
     replayed: Replayed | None = msgspec.field(default=None, name="b")
     schedule: str | None = msgspec.field(default=None, name="n")
     """The schedule that sent it."""
-    fire_time: int = msgspec.field(default=0, name="w")
+    fire_time: Instant = msgspec.field(default=0, name="w")
     """Epoch milliseconds of the fire time that it was sent for."""
 
 

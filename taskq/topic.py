@@ -12,7 +12,7 @@ import msgspec
 
 from taskq.checks import check_count, shown
 from taskq.config import check_name
-from taskq.durations import Duration, milliseconds
+from taskq.durations import Duration, milliseconds, moment
 from taskq.errors import ArgumentsError, ConfigError
 from taskq.functions import is_async
 from taskq.message import Message
@@ -41,7 +41,7 @@ class Event(msgspec.Struct, frozen=True):
     @property
     def published_at(self) -> datetime:
         """When Redis accepted it, to the millisecond."""
-        return datetime.fromtimestamp(int(self.id.partition("-")[0]) / 1000, UTC)
+        return moment(int(self.id.partition("-")[0]))
 
 
 class Topic(msgspec.Struct, frozen=True):

@@ -5,12 +5,15 @@ Every read is bounded; nothing here scans the key space.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from taskq.broker.keys import GROUP, Keys, QueueKeys
+from taskq.broker.replies import is_wrongtype
 from taskq.config import is_fifo
+from taskq.errors import BrokerError
 from taskq.message import DEFAULT_PRIORITY
 
 R = TypeVar("R")
@@ -69,26 +72,55 @@ def run_steps(steps: Generator[Sequence[Command], list[Any], R], pipeline: Pipel
             return found
 
 
+def of_our_types(execute: Execute) -> Execute:
+    """*execute*, but that a key of another type than ours reads as an empty one: views show the rest."""
+
+    def read(*command: Any) -> Any:
+        try:
+            return execute(*command)
+        except BrokerError as error:
+            if is_wrongtype(error):
+                return []
+            raise
+
+    return read
+
+
+def names_of(members: Iterable[bytes]) -> list[str]:
+    """*members* as text; what is no text was written by nobody of ours, and is passed over."""
+    found = []
+    for member in members:
+        with contextlib.suppress(UnicodeDecodeError):
+            found.append(member.decode())
+    return found
+
+
+def check_levels(members: Iterable[bytes]) -> list[int]:
+    """The priority levels among *members*; what else somebody wrote there is passed over."""
+    return [int(level) for level in members if len(level) == 1 and level.isdigit()]
+
+
 def queue_names(execute: Execute, keys: Keys) -> list[str]:
     """Every queue that was ever used in this namespace."""
-    return sorted(name.decode() for name in execute("SMEMBERS", keys.queues))
+    return sorted(names_of(of_our_types(execute)("SMEMBERS", keys.queues)))
 
 
 def levels(execute: Execute, keys: QueueKeys) -> list[int]:
     """The priority levels in use, high to low."""
-    extra = {int(level) for level in execute("SMEMBERS", keys.levels)}
-    return sorted(extra | {DEFAULT_PRIORITY}, reverse=True)
+    extra = check_levels(of_our_types(execute)("SMEMBERS", keys.levels))
+    return sorted({*extra, DEFAULT_PRIORITY}, reverse=True)
 
 
 def parked(execute: Execute, keys: QueueKeys) -> dict[str, int]:
     """How many messages wait for the rate limit of each task."""
-    names = sorted(name.decode() for name in execute("SMEMBERS", keys.limited))
-    return {name: execute("LLEN", keys.parked(name)) for name in names}
+    read = of_our_types(execute)
+    names = sorted(names_of(read("SMEMBERS", keys.limited)))
+    return {name: count for name in names if (count := read("LLEN", keys.parked(name)))}
 
 
 def last_delivered(execute: Execute, stream: bytes) -> bytes:
     """The id of the newest entry that was delivered from *stream*; ``0-0`` without a group."""
-    for row in execute("XINFO", "GROUPS", stream):
+    for row in of_our_types(execute)("XINFO", "GROUPS", stream):
         group = dict(zip(row[::2], row[1::2], strict=True))
         if group[b"name"] == GROUP:
             found: bytes = group[b"last-delivered-id"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from taskq.broker import scripts
-from taskq.broker.inspect import Execute, last_delivered, levels
+from taskq.broker.inspect import Execute, last_delivered, levels, names_of, of_our_types
 from taskq.broker.keys import GROUP, QueueKeys
 from taskq.errors import DecodeError
 from taskq.message import Message, TaskState, decode, wire_id
@@ -64,6 +64,7 @@ def stored(
     Raises:
         BrokerError: Redis could not be asked.
     """
+    execute = of_our_types(execute)
     walk = {TaskState.PENDING: _waiting, TaskState.STARTED: _delivered, TaskState.SCHEDULED: _delayed}[state]
     found: list[Stored] = []
     page = limit if task is None else _PAGE
@@ -84,6 +85,7 @@ def find(execute: Execute, keys: QueueKeys, task_id: str, around_ms: Sequence[in
         task_id: the task id.
         around_ms: epoch milliseconds at about which it may have come into its queue, or may be due.
     """
+    execute = of_our_types(execute)
     wanted = wire_id(task_id)
     starts = [b"-", *(b"%d" % max(ms - 1000, 0) for ms in around_ms)]
     for stream in scripts.streams_of(keys, levels(execute, keys)):
@@ -114,7 +116,7 @@ def locate(execute: Execute, keys: QueueKeys, task_id: str, around_ms: Sequence[
 
     UNKNOWN also for one that hides behind more than a few hundred others.
     """
-    if execute("ZSCORE", keys.revoked, task_id) is not None:
+    if of_our_types(execute)("ZSCORE", keys.revoked, task_id):
         return TaskState.REVOKED
     found = find(execute, keys, task_id, around_ms)
     return TaskState.UNKNOWN if found is None else found.state
@@ -122,8 +124,8 @@ def locate(execute: Execute, keys: QueueKeys, task_id: str, around_ms: Sequence[
 
 def _parked(execute: Execute, keys: QueueKeys, most: int) -> Iterator[Stored]:
     """The first messages that wait for the rate limit of each task."""
-    for name in sorted(execute("SMEMBERS", keys.limited)):
-        for packed in execute("LRANGE", keys.parked(name.decode()), 0, most - 1):
+    for name in sorted(names_of(execute("SMEMBERS", keys.limited))):
+        for packed in execute("LRANGE", keys.parked(name), 0, most - 1):
             data = packed.split(b"\n", 2)[-1]
             message = _decoded(data)
             sent_ms = int.from_bytes(message.id[:6]) if message and isinstance(message.id, bytes) else 0

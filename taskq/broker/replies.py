@@ -45,6 +45,11 @@ def ends_connection(error: ReplyError) -> bool:
     return _code(text) in _DEMOTED + _ELSEWHERE or text.startswith(_FULL)
 
 
+def is_wrongtype(error: object) -> bool:
+    """Whether a key holds another type than ours: nobody of ours wrote it, and nothing but that key is concerned."""
+    return isinstance(error, Exception) and "WRONGTYPE" in str(error)
+
+
 def broker_error(error: ReplyError) -> BrokerError:
     """Our error for one of Redis's."""
     text = str(error).rstrip(".")

@@ -159,7 +159,8 @@ def split_member(stored: bytes) -> tuple[int, bytes]:
 
 
 def register(keys: QueueKeys, consumer: bytes, lease_ms: int, streams: Sequence[bytes]) -> Call:
-    """A lease for *consumer*, with streams and groups in place; answers the deadline in ms."""
+    """A lease for *consumer*, with streams and groups in place; answers its deadline in ms, and numbers of streams that
+    cannot be read since their key holds another type."""
     return Call(REGISTER, (keys.consumers, *streams), (consumer, lease_ms))
 
 

@@ -15,7 +15,7 @@ import click
 
 from taskq.cli.output import age, echo, print_json, print_table, size
 from taskq.cli.session import json_option, passing_app
-from taskq.durations import seconds
+from taskq.durations import moment, seconds
 from taskq.errors import ConfigError
 from taskq.escaping import escaped
 from taskq.serialization import to_json
@@ -264,4 +264,4 @@ def _long(duration: float) -> str:
 def _clock(event_id: str | None) -> str:
     if event_id is None:
         return "-"
-    return f"{datetime.fromtimestamp(int(event_id.partition('-')[0]) / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    return f"{moment(int(event_id.partition('-')[0])):%Y-%m-%d %H:%M:%S}"

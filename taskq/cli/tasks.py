@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,7 @@ from taskq.cli.output import age, echo, print_json, print_table
 from taskq.cli.session import json_option, passing_app
 from taskq.cli.watching import show as show_view
 from taskq.cli.watching import watch_option
+from taskq.durations import moment
 from taskq.errors import ExitCode
 from taskq.escaping import escaped, indented
 from taskq.message import check_id
@@ -272,8 +272,8 @@ def _call(app: TaskQ, each: Stored) -> str:
 
 
 def _clock(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    return f"{moment(ms):%Y-%m-%d %H:%M:%S}"
 
 
 def _iso(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return moment(ms).isoformat(timespec="milliseconds")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 
 import msgspec
 
 from taskq.broker.scripts import Arg
 from taskq.dlq.fingerprint import fingerprint
+from taskq.durations import moment
 from taskq.errors import DecodeError
 from taskq.message import Edit, Failure, Message, decode
 
@@ -145,12 +146,12 @@ class DeadLetter(msgspec.Struct, frozen=True, dict=True):
     @property
     def died_at(self) -> datetime:
         """When it failed for good, by the clock of the worker that saw it."""
-        return datetime.fromtimestamp(self.evidence.died_at / 1000, UTC)
+        return moment(self.evidence.died_at)
 
     @property
     def entered_at(self) -> datetime:
         """When it came into the dead letter queue, by Redis's clock."""
-        return datetime.fromtimestamp(int(self.entry.partition("-")[0]) / 1000, UTC)
+        return moment(int(self.entry.partition("-")[0]))
 
     @property
     def replays(self) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-from taskq.broker.inspect import Execute
+from taskq.broker.inspect import Execute, of_our_types
 from taskq.broker.keys import QueueKeys
 from taskq.checks import shown
 from taskq.dlq.filters import Filter
 from taskq.dlq.letter import OTHER, DeadLetter, read_letter, unpack_label
+from taskq.durations import moment
 from taskq.errors import ConfigError
 
 PAGE = 500
@@ -60,9 +61,14 @@ class Group:
     """Id of the latest one in the dead letter queue; it may be gone by now."""
 
 
+MOST_DIGITS = 15
+"""Of a number that one of ours wrote: counts and milliseconds."""
+
+
 def count(execute: Execute, queues: Sequence[QueueKeys]) -> int:
     """How many dead letters *queues* have."""
-    return sum(execute("XLEN", keys.dead) for keys in queues)
+    read = of_our_types(execute)
+    return sum(read("XLEN", keys.dead) or 0 for keys in queues)
 
 
 def page(
@@ -138,7 +144,7 @@ def letters(
         start = b"(" + after.encode()
     count = min(FIRST_READ, size)
     while True:
-        rows = execute(verb, keys.dead, start, end, "COUNT", count)
+        rows = of_our_types(execute)(verb, keys.dead, start, end, "COUNT", count)
         read = 1
         for entry, fields in rows:
             letter = read_letter(keys.queue, entry, fields)
@@ -152,13 +158,13 @@ def letters(
 
 def at_entry(execute: Execute, keys: QueueKeys, entry: str) -> DeadLetter | None:
     """The dead letter with that entry id."""
-    rows = execute("XRANGE", keys.dead, entry, entry)
+    rows = of_our_types(execute)("XRANGE", keys.dead, entry, entry)
     return read_letter(keys.queue, *rows[0]) if rows else None
 
 
 def last_entry(execute: Execute, keys: QueueKeys) -> str | None:
     """The id of the latest dead letter; None when there is none."""
-    rows = execute("XREVRANGE", keys.dead, "+", "-", "COUNT", 1)
+    rows = of_our_types(execute)("XREVRANGE", keys.dead, "+", "-", "COUNT", 1)
     return rows[0][0].decode() if rows else None
 
 
@@ -179,16 +185,17 @@ def groups(execute: Execute, queues: Sequence[QueueKeys]) -> list[Group]:
 
 
 def _groups_of(execute: Execute, keys: QueueKeys) -> Iterator[Group]:
+    execute = of_our_types(execute)
     flat = execute("HGETALL", keys.dead_groups)
     index: dict[bytes, bytes] = dict(zip(flat[::2], flat[1::2], strict=True))
     grouped = 0
     for field, value in index.items():
-        if not field.startswith(b"n:"):
+        if not field.startswith(b"n:") or not value.isdigit() or len(value) > MOST_DIGITS:
             continue
         name, number = field[2:], int(value)
         grouped += number
         label = unpack_label(index.get(b"l:" + name, b"\x90"))
-        first, last = (index.get(prefix + name, b"").decode() for prefix in (b"f:", b"e:"))
+        first, last = (index.get(prefix + name, b"").decode("ascii", "replace") for prefix in (b"f:", b"e:"))
         shown = name.decode("ascii", "replace")
         yield Group(
             keys.queue,
@@ -202,7 +209,7 @@ def _groups_of(execute: Execute, keys: QueueKeys) -> Iterator[Group]:
             _when(last),
             last,
         )
-    if (left := execute("XLEN", keys.dead) - grouped) > 0:
+    if (left := (execute("XLEN", keys.dead) or 0) - grouped) > 0:
         yield Group(keys.queue, "", left, "", "", "", "not written by a worker of this release", None, None, "")
 
 
@@ -219,7 +226,7 @@ def _position(queues: Sequence[QueueKeys], after: str | None) -> tuple[int, str 
 
 def _when(entry: str) -> datetime | None:
     ms = entry.partition("-")[0]
-    return datetime.fromtimestamp(int(ms) / 1000, UTC) if ms.isdecimal() else None
+    return moment(int(ms)) if ms.isascii() and ms.isdecimal() and len(ms) <= MOST_DIGITS else None
 
 
 def _order(entry: bytes) -> tuple[int, float]:

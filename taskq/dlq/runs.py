@@ -9,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from taskq.broker import scripts
+from taskq.broker.inspect import names_of, of_our_types
 from taskq.broker.keys import QueueKeys
 from taskq.broker.sync import SyncBroker
+from taskq.durations import moment
 
 KEPT = 100
 """How many records are kept for each queue."""
@@ -86,7 +88,7 @@ class Runs:
 
     def fields(self, run: str) -> dict[str, str]:
         """The raw record; empty when there is none."""
-        flat = self._execute("HGETALL", self._keys.dead_run(run))
+        flat = of_our_types(self._execute)("HGETALL", self._keys.dead_run(run))
         return {
             name.decode(): value.decode("utf-8", "replace") for name, value in zip(flat[::2], flat[1::2], strict=True)
         }
@@ -97,7 +99,7 @@ class Runs:
 
     def latest(self, limit: int = KEPT) -> list[str]:
         """The ids of the latest runs, newest first."""
-        return [name.decode() for name in self._execute("ZREVRANGE", self._keys.dead_runs, 0, limit - 1)]
+        return names_of(of_our_types(self._execute)("ZREVRANGE", self._keys.dead_runs, 0, limit - 1))
 
 
 def read_runs(broker: SyncBroker, of: Sequence[QueueKeys], endings: dict[str, QueueKeys], limit: int) -> list[Run]:
@@ -159,4 +161,4 @@ def _now_ms() -> int:
 
 
 def _when(ms: str) -> datetime:
-    return datetime.fromtimestamp(int(ms) / 1000, UTC)
+    return moment(int(ms))

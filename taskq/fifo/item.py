@@ -153,7 +153,8 @@ class Item:
                 "and nothing was changed"
             )
         if answer[3]:
-            raise BrokerRefusedError(f"item {self.id} stays as it is: Redis has reached maxmemory")
+            said = answer[3][1].decode(errors="replace")
+            raise BrokerRefusedError(f"item {self.id} stays as it is: Redis refused to end it: {said}")
         self._ended = how
         source.settled(self._received)
         if how != RELEASED:

@@ -10,6 +10,7 @@ from typing import Any
 from taskq import outcome, serialization
 from taskq.broker.keys import Keys
 from taskq.checks import shown
+from taskq.durations import moment
 from taskq.errors import DecodeError, UnknownTaskError, suggestion
 from taskq.jobs.definition import Job
 from taskq.message import TaskState
@@ -153,7 +154,7 @@ def progress_of(job: Job, flat: Sequence[bytes], stored: bytes | None = None) ->
 
     def instant(field: str) -> datetime | None:
         ms = number(field)
-        return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+        return None if ms is None else moment(ms)
 
     try:
         result = serialization.loads(record["result"]) if "result" in record else None

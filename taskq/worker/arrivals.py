@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from taskq import failpoints
 from taskq.broker.keys import GROUP
-from taskq.broker.replies import is_nogroup
+from taskq.broker.replies import is_nogroup, is_wrongtype
 from taskq.config import Config
 from taskq.delivery import Delivery
 from taskq.errors import BrokerError
@@ -89,7 +89,7 @@ class Arrivals:
         Raises:
             BrokerError: as :meth:`accept`.
         """
-        for stream in link.streams:
+        for stream in link.readable:
             last: bytes = b"0"
             while True:
                 try:
@@ -130,7 +130,9 @@ class Arrivals:
         ids = [delivery.message.task_id for delivery in taken]
         try:
             scores = await self._connection.execute("ZMSCORE", link.keys.revoked, *ids)
-        except BrokerError:
+        except BrokerError as error:
+            if is_wrongtype(error):
+                return  # nobody of ours wrote it, so nothing is revoked
             _forget(link, taken)
             raise
         if failpoints.ARMED:

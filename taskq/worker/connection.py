@@ -10,6 +10,7 @@ from typing import Any
 
 from taskq.broker.address import Address
 from taskq.broker.aio import AsyncConnection
+from taskq.broker.replies import is_wrongtype
 from taskq.broker.scripts import Call
 from taskq.config import Config
 
@@ -44,12 +45,18 @@ class WorkerConnection:
         return await connection.run(call, self._config.broker_deadline)
 
     async def run_calls(self, calls: Sequence[Call]) -> list[Any]:
-        """Run scripts in one round trip, but for those that the server does not know; raises the first error."""
+        """Run scripts in one round trip, but for those that the server does not know.
+
+        The answer of one that needs a key of another type than it has is a :class:`BrokerError`.
+
+        Raises:
+            BrokerError: the first other error.
+        """
         connection = await self._open()
         runs = [asyncio.ensure_future(connection.run(call, self._config.broker_deadline)) for call in calls]
         answers = await asyncio.gather(*runs, return_exceptions=True)
         for answer in answers:
-            if isinstance(answer, BaseException):
+            if isinstance(answer, BaseException) and not is_wrongtype(answer):
                 raise answer
         return answers
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.address import Address
-from taskq.broker.replies import is_nogroup
+from taskq.broker.replies import is_nogroup, is_wrongtype
 from taskq.broker.scripts import MAX_PER_CALL
 from taskq.config import Config
 from taskq.delivery import Delivery
-from taskq.errors import BrokerError, BrokerUnavailableError
+from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
 from taskq.lease import next_name
 from taskq.worker.arrivals import Arrivals
 from taskq.worker.connection import WorkerConnection
@@ -31,6 +31,7 @@ from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import BEGUN, RELEASE, Ended, settle_arguments
 from taskq.worker.quarantine import Quarantine
 from taskq.worker.reader import Reader
+from taskq.worker.refusals import Refusals
 from taskq.worker.releaser import Releaser
 from taskq.worker.standing import Standing
 
@@ -103,6 +104,7 @@ class Fetcher:
             self._reader_trouble,
             self.standing.note_pause,
         )
+        self._refusals = Refusals()
         self._logged_at = 0.0
         self._last_exchange = 0.0
         self.draining = False
@@ -152,6 +154,7 @@ class Fetcher:
             failpoints.hit("lost.begin")
         logger.warning("the lease was lost (this process was paused, or Redis lost data): beginning again")
         self._quarantine.clear()
+        self._refusals.lease_lost()
         if self._gate is not None:
             self._gate.clear()
         if self._batches is not None:
@@ -199,6 +202,7 @@ class Fetcher:
             self._batches.start_ready()
         if self._gate is not None and self._gate.blocked:
             self._gate.look()
+        again_in = self._refusals.come_back()
         busy = False
         for link in self._next_order():
             may_reclaim = link.reclaim and not self._reader.reading and not self.draining
@@ -208,11 +212,11 @@ class Fetcher:
             if link.ended or want:
                 busy = True
                 await self._exchange(link, want)
-        dry = not self._any_hot() and not all(link.paused for link in self._links)
+        dry = not self._any_hot() and any(link.awaited for link in self._links)
         if dry and not self._reader.reading and (credit := self._credit()) > 0:
             self._reader.start(credit)
         if not busy and self.standing.registered:  # a lost registration is mended at once, whoever noticed it
-            await self._rest()
+            await self._rest(again_in)
 
     def _next_order(self) -> list[QueueLink]:
         """The links as this turn serves them: in the order of preference, or in turns."""
@@ -221,10 +225,10 @@ class Fetcher:
         return self._links
 
     def _any_hot(self) -> bool:
-        return any(link.hot and not link.paused for link in self._links)
+        return any(link.hot and link.awaited for link in self._links)
 
     def _want(self, link: QueueLink) -> int:
-        if self._reader.reading or link.paused:
+        if self._reader.reading or not link.awaited:
             return 0
         if not link.hot and (not self._any_hot() or time.monotonic() - link.looked_at < LOOK_EVERY):
             return 0  # it is blocked on, or, while others are busy and nobody blocks, looked at now and then
@@ -236,12 +240,12 @@ class Fetcher:
             return 0
         return min(self._demand.credit(), MOST_HELD - self.held())
 
-    async def _rest(self) -> None:
-        """Wait until there is something to do."""
+    async def _rest(self, again_in: float | None) -> None:
+        """Wait until there is something to do; not longer than *again_in* seconds."""
         # who blocks on its queues and has nothing waiting may rest for ever; who counts busy slots looks again
-        forever = self._reader.reading and not self._demand.waiting() and not self.standing.any_paused()
+        forever = self._reader.reading and not self._demand.waiting() and not self.standing.must_look()
         try:
-            async with asyncio.timeout(None if forever else STALL):
+            async with asyncio.timeout(again_in if forever else STALL):
                 await self._doorbell.wait()
         except TimeoutError:
             if self._demand.waiting() and not self.draining:
@@ -250,7 +254,9 @@ class Fetcher:
                 self.releaser.give_back(self._demand.executors)
 
     async def _exchange(self, link: QueueLink, want: int) -> None:
-        batch, streams = link.take_ended(MAX_PER_CALL), link.streams
+        batch, streams = link.take_ended(self._refusals.most(link, MAX_PER_CALL)), link.streams
+        if self._refusals.searching(link):
+            want = 0
         runs, run_count, items = settle_arguments(batch, streams)
         call = scripts.settle(link.keys, streams, link.consumer, want, runs, run_count, items)
         try:
@@ -260,7 +266,10 @@ class Fetcher:
             if failpoints.ARMED:
                 failpoints.hit("exchange.replied")
         except BrokerError as error:
-            link.ended.extendleft(reversed(batch))
+            if self._refusals.failed(link, batch, call, error):
+                self._report(error)
+                link.reclaim = True
+                return
             if is_nogroup(error):
                 await self.standing.register()
                 return
@@ -268,9 +277,11 @@ class Fetcher:
         if status == 0:
             self.lease_lost(call.args[0])  # type: ignore[arg-type]
             return
-        rows, flags, refused, failed = rest
+        rows, flags, refused, failed, trouble = rest
         for text in failed:
             logger.error("a command of ctx.tx was refused by Redis: %s", text.decode(errors="replace"))
+        if trouble:
+            self._report(BrokerRefusedError(f"queue {link.queue}: {trouble.decode(errors='replace')}"))
         self._close_batch(link, batch, refused)
         if failpoints.ARMED:
             failpoints.hit("exchange.closed")
@@ -285,10 +296,14 @@ class Fetcher:
 
     def _close_batch(self, link: QueueLink, batch: list[Ended], refused: list[bytes]) -> None:
         if refused:
-            self._report(BrokerUnavailableError(f"no memory left in Redis to settle {len(refused)} messages"))
-            again = set(refused)
-            link.ended.extend(item for item in batch if item[0].entry in again)
-            batch = [item for item in batch if item[0].entry not in again]
+            why = dict(zip(refused[::2], refused[1::2], strict=True))
+            if any(b"OOM" in text for text in why.values()):
+                self._report(BrokerUnavailableError(f"no memory left in Redis to settle {len(why)} messages"))
+            for item in batch:
+                if item[0].entry in why:
+                    self._refusals.refused(link, item, why[item[0].entry].decode(errors="replace"))
+            batch = [item for item in batch if item[0].entry not in why]
+        self._refusals.accepted(link, batch)
         held = link.held
         begun: list[Delivery] = []
         for delivery, outcome, _ in batch:
@@ -309,6 +324,9 @@ class Fetcher:
     def _reader_trouble(self, error: BrokerError) -> None:
         if is_nogroup(error):
             self.standing.registered = False
+        elif is_wrongtype(error):
+            self.standing.registered = False  # which of them? the registration tells
+            self._report(error)
         elif not self.draining:
             self._report(error)
 

@@ -30,6 +30,8 @@ class QueueLink:
         self._levels: set[int] = set()
         self.streams: list[bytes] = []
         self.set_levels([DEFAULT_PRIORITY])
+        self.unreadable: set[bytes] = set()
+        """Streams whose key holds another type: the others are read without them."""
         self.held: dict[tuple[bytes, bytes], Delivery] = {}
         """Every delivery of ours that is not settled, by :attr:`Delivery.key`."""
         self.ended: deque[Ended] = deque()
@@ -49,6 +51,16 @@ class QueueLink:
         """Read these priority levels from now on, and those read before: deliveries of theirs may be held."""
         self._levels.update(levels)
         self.streams = scripts.streams_of(self.keys, sorted(self._levels))
+
+    @property
+    def readable(self) -> list[bytes]:
+        """The streams that a read may ask for."""
+        return [stream for stream in self.streams if stream not in self.unreadable] if self.unreadable else self.streams
+
+    @property
+    def awaited(self) -> bool:
+        """Whether messages may come from it now."""
+        return not self.paused and bool(self.readable)
 
     def must_look_up(self, revoked: bool) -> bool:
         """Whether deliveries must be looked up among the revoked ids before they start.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from abc import ABC, abstractmethod
 
-from taskq.errors import BrokerError
+from taskq.errors import BrokerError, BrokerRefusedError
 
 logger = logging.getLogger("taskq.worker")
 
@@ -37,6 +38,7 @@ class Lookout(ABC):
         self._name = name
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._tell_at = 0.0
 
     def start(self) -> None:
         """Begin; the first look is at once."""
@@ -57,15 +59,27 @@ class Lookout(ABC):
             self._woken.clear()
             try:
                 wait = await self._look()
+            except BrokerRefusedError as error:  # it stays so until somebody does something
+                self._tell(error)
+                wait = TROUBLE_WAIT
             except BrokerError as error:
                 logger.debug("%s: %s", self._name, error)
                 wait = TROUBLE_WAIT
+            except Exception:  # a reply that nothing of ours explains must not end this for good
+                logger.exception("%s failed", self._name)
+                wait = SWEEP
             try:
                 async with asyncio.timeout(wait):
                     await self._woken.wait()
             except TimeoutError:
                 if wait >= SWEEP / 2:
                     await self._rest()
+
+    def _tell(self, error: BrokerError) -> None:
+        now = time.monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + SWEEP
+            logger.warning("%s: %s; trying again", self._name, error)
 
     @abstractmethod
     async def _look(self) -> float:

@@ -165,7 +165,7 @@ class Reader:
         return self._connection
 
     def _may_go_on(self) -> bool:
-        return not self._interrupted and not all(link.paused for link in self._links)
+        return not self._interrupted and any(link.awaited for link in self._links)
 
     def _ask(self, connection: AsyncConnection, credit: int) -> _Asked:
         """Ask for entries and, behind that, which of their queues are paused and whether any has revoked ids.
@@ -174,8 +174,8 @@ class Reader:
         """
         if failpoints.ARMED:
             failpoints.hit("block.send")
-        links = [link for link in self._links if not link.paused]
-        streams = [stream for link in links for stream in link.streams]
+        links = [link for link in self._links if link.awaited]
+        streams = [stream for link in links for stream in link.readable]
         timeout = BLOCK + self._config.broker_deadline
         replies = connection.begin(
             ("XREADGROUP", "GROUP", GROUP, self._links[0].consumer, "COUNT", credit, "BLOCK", round(BLOCK * 1000),

@@ -82,4 +82,5 @@ class Releaser:
             answers = await self._connection.run_calls(calls)
             if failpoints.ARMED:
                 failpoints.hit("handback.page")
-            left = [link for link, (moved, more, _, _) in zip(left, answers, strict=True) if more and moved]
+            pages = zip(left, answers, strict=True)
+            left = [link for link, page in pages if not isinstance(page, BrokerError) and page[0] and page[1]]

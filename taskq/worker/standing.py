@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from taskq import failpoints
 from taskq.broker import scripts
+from taskq.broker.inspect import check_levels
+from taskq.broker.replies import is_wrongtype
 from taskq.config import Config
 from taskq.errors import BrokerError
 from taskq.worker.connection import WorkerConnection
@@ -15,6 +19,11 @@ from taskq.worker.link import QueueLink
 
 PAUSED_LOOK_EVERY = 5.0
 """Seconds between looks at a paused queue: what makes up for a wake-up that was lost."""
+
+UNREADABLE_LOOK_EVERY = 5.0
+"""Seconds between looks at a key that holds another type than ours."""
+
+logger = logging.getLogger("taskq.worker")
 
 
 class Standing:
@@ -49,6 +58,7 @@ class Standing:
         self._give_back = give_back
         self._levels_stale = False
         self._pauses_stale = False
+        self._registered_at = 0.0
         self.pauses_seen = 0.0
         """``time.monotonic()`` of when it was last known what is paused."""
         self.registered = False
@@ -68,14 +78,36 @@ class Standing:
         for link in self._links:
             link.revocations = True
             calls.append(scripts.register(link.keys, link.consumer, self._lease_ms, link.streams))
-        await self._connection.run_calls(calls)
-        for link in self._links:
+        replies = await self._connection.run_calls(calls)
+        for link, reply in zip(self._links, replies, strict=True):
+            self._take_note(link, reply)
             if failpoints.ARMED:
                 failpoints.hit("register.queue")
-            link.hot = True
+            link.hot = bool(link.readable)
+        self._registered_at = time.monotonic()
         self.registered = True
         if failpoints.ARMED:
             failpoints.hit("register.done")
+
+    def _take_note(self, link: QueueLink, reply: Any) -> None:
+        """What Redis said to the registration of one queue.
+
+        Raises:
+            BrokerError: it was refused, and not since a key of this queue is of another type.
+        """
+        before = link.unreadable
+        if not isinstance(reply, BrokerError):
+            link.unreadable = {link.streams[number - 1] for number in reply[1:]}
+        elif is_wrongtype(reply):
+            link.unreadable = set(link.streams)  # no lease, so nothing may be fetched: other queues are served
+        else:
+            raise reply
+        if link.unreadable and link.unreadable != before:
+            keys = sorted(link.unreadable) if link.readable else [link.keys.consumers]
+            logger.error(
+                "queue %s: not of the type that taskq uses, so not read until somebody deletes it: %s",
+                *(link.queue, b", ".join(keys).decode(errors="replace")),
+            )
 
     def refresh_levels(self) -> None:
         """A priority level may have come into use: look, and read it from now on."""
@@ -95,7 +127,7 @@ class Standing:
         """
         if self._levels_stale:
             await self._look_at_levels()
-        if not self.registered:
+        if not self.registered or self._look_again():
             await self.register()
         if self._pauses_stale or (self.any_paused() and time.monotonic() - self.pauses_seen > PAUSED_LOOK_EVERY):
             await self._look_at_pauses()
@@ -103,6 +135,15 @@ class Standing:
     def any_paused(self) -> bool:
         """Whether one of the queues is paused, as far as we know."""
         return any(link.paused for link in self._links)
+
+    def must_look(self) -> bool:
+        """Whether to look again although nobody calls: at what is paused, or cannot be read."""
+        return self.any_paused() or any(link.unreadable for link in self._links)
+
+    def _look_again(self) -> bool:
+        """Whether it is time to see if a key that held another type is gone."""
+        unreadable = any(link.unreadable for link in self._links)
+        return unreadable and time.monotonic() - self._registered_at > UNREADABLE_LOOK_EVERY
 
     def note_pause(self, link: QueueLink, paused: bool) -> bool:
         """Note whether a queue is paused; whether that is news."""
@@ -147,6 +188,6 @@ class Standing:
     async def _read_levels(self) -> None:
         found = await self._connection.pipeline([("SMEMBERS", link.keys.levels) for link in self._links])
         for link, extra in zip(self._links, found, strict=True):
-            if isinstance(extra, BrokerError):
+            if isinstance(extra, BrokerError) and not is_wrongtype(extra):
                 raise extra
-            link.set_levels([int(level) for level in extra])
+            link.set_levels([] if isinstance(extra, BrokerError) else check_levels(extra))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from taskq.app import TaskQ
-from taskq.broker import scripts
+from taskq.broker import inspect, scripts
 from taskq.errors import BrokerError
 from taskq.lease import is_of_family
 
@@ -59,4 +59,4 @@ def taking_over(app: TaskQ, queues: Sequence[str]) -> Callable[[str], None]:
 
 def _streams(app: TaskQ, queue: str) -> list[bytes]:
     keys = app.keys.queue(queue)
-    return scripts.streams_of(keys, [int(level) for level in app.sync_broker.execute("SMEMBERS", keys.levels)])
+    return scripts.streams_of(keys, inspect.levels(app.sync_broker.execute, keys))

@@ -48,7 +48,7 @@ class Unparker(Lookout):
         if self._link.paused:
             return wait
         for name in await self._execute("SMEMBERS", self._link.keys.limited):
-            task = self._tasks.get(name.decode())
+            task = self._tasks.get(name.decode(errors="replace"))
             if task is not None:
                 next_ms = await self._move(task)
                 if next_ms >= 0:

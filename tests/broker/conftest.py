@@ -37,7 +37,7 @@ class Bench:
         return self.broker.run(call)
 
     def register(self, consumer: bytes = CONSUMER, lease_ms: int = 60_000) -> int:
-        return int(self.run(scripts.register(self.keys, consumer, lease_ms, self.streams)))
+        return int(self.run(scripts.register(self.keys, consumer, lease_ms, self.streams))[0])
 
     def watched(self) -> None:
         """Have it that somebody renews a lease all the time: only then may leases of others run out."""

@@ -74,7 +74,7 @@ def test_without_memory_for_the_dead_letter_the_next_waits(bench: Any) -> None:
     enqueue(bench, "a", b"a1", "a", b"a2")
     ((entry, _),) = fetch(bench).items()
     bench.fill_up()
-    assert bench.settle(*item("d", entry, "a", b"a1", b"why", "print", "label"))[3] == [entry]
+    assert bench.settle(*item("d", entry, "a", b"a1", b"why", "print", "label"))[3][::2] == [entry]
     bench.make_room()
     assert bench.messages() == [b"a1"]
     assert lanes(bench) == {b"ka": b"2", b"waiting": b"1"}

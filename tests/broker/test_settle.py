@@ -41,7 +41,7 @@ every_kind = pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
 
 def test_complete_stores_the_outcome_and_ends_the_entry(bench: Any) -> None:
     (entry,) = bench.fetch(b"a")
-    assert bench.settle(*complete(entry)) == [1, [], 0, [], []]
+    assert bench.settle(*complete(entry)) == [1, [], 0, [], [], b""]
     assert bench.messages() == bench.pending() == []
     assert bench.client.get(bench.keys.result("id")) == OUTCOME
     assert 0 < bench.client.pttl(bench.keys.result("id")) <= 60_000
@@ -90,7 +90,7 @@ def test_release_puts_it_at_the_front(bench: Any) -> None:
 
 def test_many_kinds_in_one_call(bench: Any) -> None:
     a, b, c, d, e = bench.fetch(b"a", b"b", b"c", b"d", b"e")
-    status, _, _, refused, _ = bench.settle(
+    status, _, _, refused, *_ = bench.settle(
         *complete(a, "a"), *retry(b), *dead(c), *release(d), runs=(STREAM, 1, e), run_count=1
     )
     assert (status, refused) == (1, [])
@@ -104,7 +104,7 @@ def test_the_same_call_again_changes_nothing(bench: Any, item: Any) -> None:
     (entry,) = bench.fetch(b"a")
     bench.settle(*item(entry))
     before = bench.snapshot()
-    assert bench.settle(*item(entry)) == [1, [], 0, [], []]
+    assert bench.settle(*item(entry)) == [1, [], 0, [], [], b""]
     assert bench.snapshot() == before
 
 
@@ -190,18 +190,20 @@ def test_without_memory_what_must_be_written_is_refused_and_stays_pending(bench:
     (entry,) = bench.fetch(b"a")
     bench.fill_up()
     before = bench.snapshot()
-    assert bench.settle(*ITEMS[kind](entry)) == [1, [], 0, [entry], []]
+    _, _, _, (refused, why), *_ = bench.settle(*ITEMS[kind](entry))
+    assert refused == entry
+    assert b"OOM" in why
     assert bench.snapshot() == before
     assert bench.pending() == [entry]
     bench.make_room()
-    assert bench.settle(*ITEMS[kind](entry)) == [1, [], 0, [], []]
+    assert bench.settle(*ITEMS[kind](entry)) == [1, [], 0, [], [], b""]
     assert bench.pending() == []
 
 
 def test_without_memory_completions_are_accepted(bench: Any) -> None:
     one, two = bench.fetch(b"a", b"b")
     bench.fill_up()
-    assert bench.settle(*complete(one), runs=(STREAM, 1, two), run_count=1) == [1, [], 0, [], []]
+    assert bench.settle(*complete(one), runs=(STREAM, 1, two), run_count=1) == [1, [], 0, [], [], b""]
     assert bench.messages() == bench.pending() == []
     assert bench.client.get(bench.keys.result("id"))[:1] == b"S"
 

@@ -111,7 +111,7 @@ def _recover_keeps_name() -> None:
 
 def _no_dedup() -> None:
     for name in ("ENQUEUE", "DELAY"):
-        _edit(name, ("if seen and tonumber(seen) >= tonumber(ARGV[1]) then return false end", ""))
+        _edit(name, ("if seen and (tonumber(seen) or 0) >= tonumber(ARGV[1]) then return false end", ""))
 
 
 def _group_at_end() -> None:

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from taskq.durations import LATEST_MS
 from taskq.errors import ConfigError, DecodeError, SerializationError
 from taskq.message import (
     MAX_ID_LENGTH,
+    MOST,
     PLAIN,
     WIRE_VERSION,
     Message,
@@ -26,7 +28,7 @@ from taskq.message import (
     wire_id,
 )
 
-NUMBERS = st.integers(0, 2**53)
+COUNTS, INSTANTS = st.integers(1, MOST), st.integers(0, LATEST_MS)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -34,15 +36,15 @@ VALUES = st.recursive(
 )
 METAS = st.builds(
     Meta,
-    attempt=NUMBERS,
-    crashes=NUMBERS,
+    attempt=COUNTS,
+    crashes=COUNTS,
     priority=st.integers(0, 9),
-    expires=NUMBERS,
-    first=NUMBERS,
-    due=NUMBERS,
-    replays=NUMBERS,
-    unknown_since=NUMBERS,
-    max_retries=st.none() | NUMBERS,
+    expires=INSTANTS,
+    first=INSTANTS,
+    due=INSTANTS,
+    replays=COUNTS,
+    unknown_since=INSTANTS,
+    max_retries=st.none() | COUNTS,
     ignore_result=st.none() | st.booleans(),
     soft_time_limit=st.none() | st.floats(0, 1e9),
     time_limit=st.none() | st.floats(0, 1e9),

@@ -9,7 +9,7 @@
 --       then for each list how many rows (a few dozen) and the rows   then fields of the totals and what to add to each
 -- Returns 1, or 0 when the sequence was seen before: then nothing is written.
 local seen = redis.call('GET', KEYS[1])
-if seen and tonumber(seen) >= tonumber(ARGV[1]) then return 0 end
+if seen and (tonumber(seen) or 0) >= tonumber(ARGV[1]) then return 0 end
 local sums = tonumber(ARGV[8])
 local at = 9 + sums
 for list = 4, 5 do

@@ -40,7 +40,7 @@ if record.hash ~= ARGV[2] then
   record.hash, record.queue, record.source = ARGV[2], ARGV[3], ARGV[5]
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
   redis.call('HSET', KEYS[2], ARGV[1], cjson.encode(record))
-  redis.call('PUBLISH', ARGV[9], 'changed')
+  redis.pcall('PUBLISH', ARGV[9], 'changed')
 end
 if ARGV[5] ~= 'runtime' then redis.call('HSET', KEYS[4], ARGV[1], string.format('%.0f', now)) end
 local answer = {1, record.number, record.since}

@@ -9,7 +9,7 @@
 --         then nothing is written.
 -- Publishes 'delayed' when there is a new earliest message, so that workers set their timers anew.
 local seen = redis.call('GET', KEYS[1])
-if seen and tonumber(seen) >= tonumber(ARGV[1]) then return false end
+if seen and (tonumber(seen) or 0) >= tonumber(ARGV[1]) then return false end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
@@ -26,5 +26,5 @@ end
 redis.call('ZADD', KEYS[2], unpack(words))
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if KEYS[3] then redis.call('SET', KEYS[3], '1', 'PX', math.max(due - now, 0) + ARGV[4]) end
-if earliest and (not head or earliest < tonumber(head)) then redis.call('PUBLISH', ARGV[3], 'delayed') end
+if earliest and (not head or earliest < tonumber(head)) then redis.pcall('PUBLISH', ARGV[3], 'delayed') end
 return string.format('%.0f', due)

@@ -9,11 +9,11 @@
 -- Returns the id of the last entry; false when the sequence was seen before or the task id is in use:
 --         then nothing is written.
 local seen = redis.call('GET', KEYS[1])
-if seen and tonumber(seen) >= tonumber(ARGV[1]) then return false end
+if seen and (tonumber(seen) or 0) >= tonumber(ARGV[1]) then return false end
 if KEYS[4] and redis.call('EXISTS', KEYS[4]) == 1 then return false end
 local entry
 for i = 6, #ARGV do entry = redis.call('XADD', KEYS[2], '*', 'm', ARGV[i]) end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if KEYS[4] then redis.call('SET', KEYS[4], '1', 'PX', ARGV[5]) end
-if ARGV[3] ~= '' and redis.call('SADD', KEYS[3], ARGV[3]) == 1 then redis.call('PUBLISH', ARGV[4], 'levels') end
+if ARGV[3] ~= '' and redis.call('SADD', KEYS[3], ARGV[3]) == 1 then redis.pcall('PUBLISH', ARGV[4], 'levels') end
 return entry

@@ -9,10 +9,10 @@
 -- Returns 1; false when the sequence was seen before or the task id is in use: then nothing is written.
 -- include lane
 local seen = redis.call('GET', KEYS[1])
-if seen and tonumber(seen) >= tonumber(ARGV[1]) then return false end
+if seen and (tonumber(seen) or 0) >= tonumber(ARGV[1]) then return false end
 if KEYS[4] and redis.call('EXISTS', KEYS[4]) == 1 then return false end
 for i = 7, #ARGV, 2 do join(KEYS[2], ARGV[i], ARGV[6], ARGV[i + 1]) end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if KEYS[4] then redis.call('SET', KEYS[4], '1', 'PX', ARGV[5]) end
-if ARGV[3] ~= '' and redis.call('SADD', KEYS[3], ARGV[3]) == 1 then redis.call('PUBLISH', ARGV[4], 'levels') end
+if ARGV[3] ~= '' and redis.call('SADD', KEYS[3], ARGV[3]) == 1 then redis.pcall('PUBLISH', ARGV[4], 'levels') end
 return 1

@@ -31,7 +31,7 @@ end
 
 local function start(level, id, message)
   redis.call('XADD', ARGV[12] .. level, '*', 'm', message)
-  if level ~= ARGV[13] and redis.call('SADD', KEYS[4], level) == 1 then redis.call('PUBLISH', ARGV[14], 'levels') end
+  if level ~= ARGV[13] and redis.call('SADD', KEYS[4], level) == 1 then redis.pcall('PUBLISH', ARGV[14], 'levels') end
   if ARGV[7] ~= 'allow' then redis.call('HSET', KEYS[1], 'message', id) end
 end
 
@@ -60,7 +60,7 @@ elseif before and ARGV[7] == 'queue' then
 elseif before then
   redis.call('ZADD', KEYS[5], string.format('%.0f', now + ARGV[16]), before)
   if redis.call('PTTL', KEYS[5]) < tonumber(ARGV[16]) then redis.call('PEXPIRE', KEYS[5], ARGV[16]) end
-  redis.call('PUBLISH', ARGV[14], 'revoked ' .. before)
+  redis.pcall('PUBLISH', ARGV[14], 'revoked ' .. before)
 end
 
 if answer == 1 then

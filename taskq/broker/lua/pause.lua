@@ -7,5 +7,5 @@
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local made = redis.call('SET', KEYS[1], now, 'NX') and 1 or 0
-redis.call('PUBLISH', ARGV[1], 'paused')
+redis.pcall('PUBLISH', ARGV[1], 'paused')
 return made

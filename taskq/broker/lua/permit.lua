@@ -50,5 +50,5 @@ for i = 10, #ARGV, 3 do
   answer[#answer + 1] = said
 end
 if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[6]) / 2 then redis.call('PEXPIRE', KEYS[2], ARGV[6]) end
-if first and parked > 0 then redis.call('PUBLISH', ARGV[7], 'parked') end
+if first and parked > 0 then redis.pcall('PUBLISH', ARGV[7], 'parked') end
 return answer

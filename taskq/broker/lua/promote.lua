@@ -14,7 +14,7 @@ for _, member in ipairs(due) do
 end
 if #due > 0 then redis.call('ZREMRANGEBYRANK', KEYS[1], 0, #due - 1) end
 for level in pairs(used) do
-  if level ~= ARGV[3] and redis.call('SADD', KEYS[2], level) == 1 then redis.call('PUBLISH', ARGV[2], 'levels') end
+  if level ~= ARGV[3] and redis.call('SADD', KEYS[2], level) == 1 then redis.pcall('PUBLISH', ARGV[2], 'levels') end
 end
 local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 return {#due, head and math.max(0, tonumber(head) - now) or -1}

@@ -11,7 +11,7 @@
 -- Publishes 'published' when a dispatcher sleeps, and not otherwise.
 -- include trim
 local seen = redis.call('GET', KEYS[1])
-if seen and tonumber(seen) >= tonumber(ARGV[1]) then return false end
+if seen and (tonumber(seen) or 0) >= tonumber(ARGV[1]) then return false end
 local count, bytes = (#ARGV - 6) / 2, 0
 local total = redis.call('HINCRBY', KEYS[3], 'total', count)
 local before = total - count
@@ -30,5 +30,5 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if bytes > 4096 or math.floor(total / 100) ~= math.floor(before / 100) then
   trim(KEYS[2], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))
 end
-if redis.call('HDEL', KEYS[3], 'asleep') == 1 then redis.call('PUBLISH', ARGV[3], 'published') end
+if redis.call('HDEL', KEYS[3], 'asleep') == 1 then redis.pcall('PUBLISH', ARGV[3], 'published') end
 return id

@@ -41,7 +41,7 @@ for at = 4, #ARGV, 5 do
       end
       local channels = redis.call('HGET', KEYS[1], task)
       if channels then
-        for channel in string.gmatch(channels, '%S+') do redis.call('PUBLISH', channel, task .. '\n' .. ARGV[3]) end
+        for channel in string.gmatch(channels, '%S+') do redis.pcall('PUBLISH', channel, task .. '\n' .. ARGV[3]) end
         redis.call('HDEL', KEYS[1], task)
       end
     end

@@ -26,7 +26,7 @@ for i = 4, #ARGV, 4 do
   end
 end
 for level in pairs(used) do
-  if level ~= ARGV[3] and redis.call('SADD', KEYS[2], level) == 1 then redis.call('PUBLISH', ARGV[2], 'levels') end
+  if level ~= ARGV[3] and redis.call('SADD', KEYS[2], level) == 1 then redis.pcall('PUBLISH', ARGV[2], 'levels') end
 end
-if earliest and (not head or earliest < tonumber(head)) then redis.call('PUBLISH', ARGV[2], 'delayed') end
+if earliest and (not head or earliest < tonumber(head)) then redis.pcall('PUBLISH', ARGV[2], 'delayed') end
 return new

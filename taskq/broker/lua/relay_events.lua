@@ -28,6 +28,6 @@ if bytes > 4096 or math.floor(total / 100) ~= math.floor(before / 100) then
   trim(KEYS[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))
 end
 if total > before and redis.call('HDEL', KEYS[2], 'asleep') == 1 then
-  redis.call('PUBLISH', ARGV[2], 'published')
+  redis.pcall('PUBLISH', ARGV[2], 'published')
 end
 return total - before

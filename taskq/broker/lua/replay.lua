@@ -49,7 +49,7 @@ if KEYS[5] then
   redis.call('PEXPIRE', KEYS[5], ARGV[4])
 end
 for level in pairs(used) do
-  if level ~= ARGV[2] and redis.call('SADD', KEYS[3], level) == 1 then redis.call('PUBLISH', ARGV[1], 'levels') end
+  if level ~= ARGV[2] and redis.call('SADD', KEYS[3], level) == 1 then redis.pcall('PUBLISH', ARGV[1], 'levels') end
 end
 uncount(dead, back)
 return moved

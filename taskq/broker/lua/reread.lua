@@ -25,5 +25,5 @@ if count > 0 then
   redis.call('HINCRBY', KEYS[2], 'generation:' .. ARGV[1], 1)
 end
 redis.call('HSET', KEYS[2], 'replay:' .. ARGV[1], ARGV[5] .. ' ' .. string.format('%.0f', count))
-redis.call('PUBLISH', ARGV[4], 'published')
+redis.pcall('PUBLISH', ARGV[4], 'published')
 return count

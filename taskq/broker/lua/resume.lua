@@ -4,5 +4,5 @@
 -- ARGV  1 wake channel
 -- Returns 1 resumed, 0 it was not paused.
 local gone = redis.call('DEL', KEYS[1])
-redis.call('PUBLISH', ARGV[1], 'paused')
+redis.pcall('PUBLISH', ARGV[1], 'paused')
 return gone

@@ -10,5 +10,5 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now))
 redis.call('ZADD', KEYS[2], string.format('%.0f', now + ARGV[2]), ARGV[1])
 if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[2], ARGV[2]) end
-redis.call('PUBLISH', ARGV[3], 'revoked ' .. ARGV[1])
+redis.pcall('PUBLISH', ARGV[3], 'revoked ' .. ARGV[1])
 return 1

@@ -16,5 +16,5 @@ end
 local cursor, read = place(KEYS[1], KEYS[2], ARGV[2])
 redis.call('HSET', KEYS[2], cursor_field, cursor, read_field, string.format('%.0f', read))
 redis.call('HINCRBY', KEYS[2], 'generation:' .. ARGV[1], 1)
-redis.call('PUBLISH', ARGV[3], 'published')
+redis.pcall('PUBLISH', ARGV[3], 'published')
 return {cursor, read}

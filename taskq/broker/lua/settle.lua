@@ -24,11 +24,13 @@
 --         'e' bury         message, evidence, fingerprint, label         (the outcome and a dead letter)
 -- Returns {0} when STALE: the caller has no lease any more, nothing was changed.
 --         Else {1, entries per stream: {number, entries}, flags: 1 ids are revoked in this queue + 2 it is paused (then
---               nothing is fetched), refused entry ids, commands of 't' that Redis refused, as text}.
---         Refused: Redis has no memory left for what the item must write; it is unchanged, send it again.
+--               nothing is fetched), refused: entry ids, each followed by what Redis said, commands of 't' that Redis
+--               refused, as text, what else it refused, as text ('' for nothing)}.
+--         Refused: Redis did not take what the item must write (no memory, a key of another type); it is unchanged.
 -- An item acts only on an entry that is pending for the caller, so the same call may be sent again after a lost
 -- reply. What an item writes comes before its XACK: an error between the two leaves a message that is still
--- pending, never one that is gone.
+-- pending, never one that is gone. What may fail after its XACK (its outcome, who is told, its schedule, its lane)
+-- stops neither the others nor what is still to be written of it.
 -- include lane
 -- include trim
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0} end
@@ -42,12 +44,18 @@ for _ = 1, tonumber(ARGV[5]) do
   at = at + 2 + n
 end
 
-local refused, failed, total = {}, {}, #ARGV
+local refused, failed, trouble, total = {}, {}, '', #ARGV
 if at <= total then
   local waiting = redis.call('EXISTS', KEYS[4]) == 1
   local earlier = false
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+  -- what is not of the message itself: a key of another type, or a right that is missing, concerns nothing else
+  local function beside(work, ...)
+    local done, problem = pcall(work, ...)
+    if not done then trouble = type(problem) == 'table' and problem.err or tostring(problem) end
+  end
 
   local function store(task, outcome, ttl)
     if outcome == '' then return end
@@ -62,8 +70,8 @@ if at <= total then
     if waiting then
       local channels = redis.call('HGET', KEYS[4], task)
       if channels then
-        for channel in string.gmatch(channels, '%S+') do redis.call('PUBLISH', channel, task .. '\n' .. outcome) end
         redis.call('HDEL', KEYS[4], task)
+        for channel in string.gmatch(channels, '%S+') do redis.call('PUBLISH', channel, task .. '\n' .. outcome) end
       end
     end
     if string.sub(outcome, 1, 1) == 'V' then redis.call('ZREM', KEYS[5], task) end
@@ -72,14 +80,16 @@ if at <= total then
   -- dead letters are counted by fingerprint as they come and go; beyond 1,000 groups all others share one
   local function bury(message, evidence, group, label)
     local groups = KEYS[3] .. ':groups'
-    if redis.call('HEXISTS', groups, 'n:' .. group) == 0 and redis.call('HLEN', groups) >= 4000 then
+    if redis.pcall('HEXISTS', groups, 'n:' .. group) == 0 and redis.call('HLEN', groups) >= 4000 then
       group, label = 'other', ''
     end
     local id = redis.pcall('XADD', KEYS[3], '*', 'm', message, 'i', evidence, 'g', group)
     if type(id) == 'table' then return id end
-    redis.call('HINCRBY', groups, 'n:' .. group, 1)
-    redis.call('HSETNX', groups, 'f:' .. group, id)
-    redis.call('HSET', groups, 'l:' .. group, label, 'e:' .. group, id)
+    beside(function()
+      redis.call('HINCRBY', groups, 'n:' .. group, 1)
+      redis.call('HSETNX', groups, 'f:' .. group, id)
+      redis.call('HSET', groups, 'l:' .. group, label, 'e:' .. group, id)
+    end)
   end
 
   -- A schedule's message has ended: write that into its history, and send what was held back until then.
@@ -95,12 +105,13 @@ if at <= total then
       redis.call('HDEL', state, 'message')
       return
     end
-    local level, split = string.sub(waits, 1, 1), string.find(waits, '\n', 1, true)
+    local level, held_task, message = string.match(waits, '^(%d)([^\n]*)\n(.*)$')
+    if not level then level, held_task, message = default, '', waits end -- nothing of ours: a dead letter with its bytes
     -- without memory it stays held, and the next fire sends it
-    local sent = redis.pcall('XADD', prefix .. level, '*', 'm', string.sub(waits, split + 1))
+    local sent = redis.pcall('XADD', prefix .. level, '*', 'm', message)
     if type(sent) == 'table' and sent.err then return end
-    if level ~= default and redis.call('SADD', levels, level) == 1 then redis.call('PUBLISH', ARGV[4], 'levels') end
-    redis.call('HSET', state, 'message', string.sub(waits, 2, split - 1))
+    if level ~= default and redis.call('SADD', levels, level) == 1 then redis.pcall('PUBLISH', ARGV[4], 'levels') end
+    redis.call('HSET', state, 'message', held_task)
     redis.call('LPOP', held)
   end
 
@@ -122,6 +133,8 @@ if at <= total then
     end
     return id
   end
+
+  local function run(command) return redis.pcall(unpack(command)) end
 
   local base, lane = string.sub(ARGV[3], 1, -8)  -- without 'result:'
   local completions = {}
@@ -160,10 +173,9 @@ if at <= total then
       end
     elseif kind == 'r' then
       if ours then
-        local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]
         local due = now + ARGV[at]
         wrote = redis.pcall('ZADD', KEYS[2], string.format('%.0f', due), ARGV[at + 1])
-        earlier = earlier or not head or due < tonumber(head)
+        earlier = earlier or redis.pcall('ZRANGE', KEYS[2], 0, 0)[1] == ARGV[at + 1]
       end
       at = at + 2
     elseif kind == 'd' or kind == 'e' then
@@ -179,12 +191,12 @@ if at <= total then
       at = at + 1
     end
     if kind == 'o' then
-      if ours then over(task, at) end
+      if ours then beside(over, task, at) end
       ours = false
       at = at + 9
     end
     if kind == 'k' then
-      if ours and redis.call('GET', ARGV[at]) == task then redis.call('DEL', ARGV[at]) end
+      if ours and redis.pcall('GET', ARGV[at]) == task then redis.call('DEL', ARGV[at]) end
       ours = false
       at = at + 1
     end
@@ -198,16 +210,17 @@ if at <= total then
     end
     if type(wrote) == 'table' and wrote.err then
       refused[#refused + 1] = id
+      refused[#refused + 1] = wrote.err
     elseif ours then
       if kind == 'r' or kind == 'd' or kind == 'l' then redis.call('XACK', stream, 'taskq', id) end
       if kind ~= 's' and kind ~= 'e' then redis.call('XDEL', stream, id) end
-      if lane and kind ~= 'l' and kind ~= 'r' then advance(base, lane) end
+      if lane and kind ~= 'l' and kind ~= 'r' then beside(advance, base, lane) end
       for _, command in ipairs(commands or {}) do
-        local answer = command[1] == 'taskq.publish' and publish(command) or redis.pcall(unpack(command))
+        local _, answer = pcall(command[1] == 'taskq.publish' and publish or run, command)
         if type(answer) == 'table' and answer.err then failed[#failed + 1] = task .. ': ' .. answer.err end
       end
       store(task, outcome, ttl)
-      if kind ~= 'l' and kind ~= 'r' then tell(task, outcome) end
+      if kind ~= 'l' and kind ~= 'r' then beside(tell, task, outcome) end
     end
     if kind ~= 'q' and kind ~= 'n' and kind ~= 'o' and kind ~= 'k' then lane = nil end
   end
@@ -222,15 +235,15 @@ if at <= total then
       -- after a lost reply this call comes again: what it ended before has no entry any more
       if all_ours or redis.call('XDEL', stream, ids[n]) == 1 then
         store(ARGV[item + 3], ARGV[item + 4], ARGV[item + 5])
-        tell(ARGV[item + 3], ARGV[item + 4])
+        beside(tell, ARGV[item + 3], ARGV[item + 4])
       end
     end
   end
-  if earlier then redis.call('PUBLISH', ARGV[4], 'delayed') end
+  if earlier then redis.pcall('PUBLISH', ARGV[4], 'delayed') end
 end
 
 local want, got = tonumber(ARGV[2]), {}
-if want == 0 then return {1, got, 0, refused, failed} end
+if want == 0 then return {1, got, 0, refused, failed, trouble} end
 local flags = 0
 if redis.call('EXISTS', KEYS[5], KEYS[6]) > 0 then
   if redis.call('EXISTS', KEYS[6]) == 1 then want, flags = 0, 2 end
@@ -239,11 +252,14 @@ end
 for i = FIRST + 1, #KEYS do
   if want <= 0 then break end
   local read = redis.pcall('XREADGROUP', 'GROUP', 'taskq', ARGV[1], 'COUNT', want, 'STREAMS', KEYS[i], '>')
-  if read and read.err then return read end
-  if read then
+  if read and read.err and string.find(read.err, 'WRONGTYPE', 1, true) then
+    trouble = KEYS[i] .. ': ' .. read.err -- of this level alone
+  elseif read and read.err then
+    return read
+  elseif read then
     local entries = read[1][2]
     got[#got + 1] = {i - FIRST, entries}
     want = want - #entries
   end
 end
-return {1, got, flags, refused, failed}
+return {1, got, flags, refused, failed, trouble}

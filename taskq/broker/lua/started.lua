@@ -14,6 +14,6 @@ for i = 2, #ARGV, 2 do
 end
 if back > 0 then
   redis.call('DEL', KEYS[2])
-  redis.call('PUBLISH', ARGV[1], 'parked')
+  redis.pcall('PUBLISH', ARGV[1], 'parked')
 end
 return back

@@ -11,12 +11,24 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lag, pending, oldest = 0, 0, 0
-local levels = redis.call('SMEMBERS', KEYS[6])
-levels[#levels + 1] = ARGV[2]
-levels[#levels + 1] = 'front'
+
+-- a key of another type, which nothing of ours wrote, counts as empty: the rest is still of interest
+local function read(...)
+  local answer = redis.pcall(...)
+  return type(answer) == 'table' and answer.err and {} or answer
+end
+local function count(...)
+  local answer = redis.pcall(...)
+  return type(answer) ~= 'table' and tonumber(answer) or 0
+end
+
+local levels = {'front', ARGV[2]}
+for _, level in ipairs(read('SMEMBERS', KEYS[6])) do
+  if string.find(level, '^%d$') and level ~= ARGV[2] then levels[#levels + 1] = level end
+end
 for _, level in ipairs(levels) do
   local stream = KEYS[7] .. level
-  local length = redis.call('XLEN', stream)
+  local length = count('XLEN', stream)
   if length > 0 then
     local delivered, last = 0, '0-0'
     for _, row in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -34,13 +46,13 @@ for _, level in ipairs(levels) do
   end
 end
 -- what waits in lanes is not delivered either
-lag = lag + (redis.call('HGET', string.sub(KEYS[7], 1, -8) .. 'lanes', 'waiting') or 0)
+lag = lag + math.max(count('HGET', string.sub(KEYS[7], 1, -8) .. 'lanes', 'waiting') or 0, 0)
 local minute = math.floor(time[1] / 60)
-local history = redis.call('HMGET', KEYS[5], (minute - 1) % ARGV[1], minute % ARGV[1])
+local history = read('HMGET', KEYS[5], (minute - 1) % ARGV[1], minute % ARGV[1])
 local parked = 0
-for _, task in ipairs(redis.call('SMEMBERS', KEYS[8])) do parked = parked + redis.call('LLEN', KEYS[9] .. task) end
+for _, task in ipairs(read('SMEMBERS', KEYS[8])) do parked = parked + count('LLEN', KEYS[9] .. task) end
 return {
-  now, lag, pending, redis.call('ZCARD', KEYS[2]), redis.call('XLEN', KEYS[3]), oldest,
-  redis.call('ZCOUNT', KEYS[1], string.format('%.0f', now), '+inf'), redis.call('EXISTS', KEYS[4]),
+  now, lag, pending, count('ZCARD', KEYS[2]), count('XLEN', KEYS[3]), oldest,
+  count('ZCOUNT', KEYS[1], string.format('%.0f', now), '+inf'), redis.call('EXISTS', KEYS[4]),
   history[1] or '', history[2] or '', parked,
 }

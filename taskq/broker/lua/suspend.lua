@@ -16,5 +16,5 @@ else
   redis.call('HSET', KEYS[1], 'fired', string.format('%.0f', math.max(now, fired)))
   redis.call('HDEL', KEYS[1], 'paused')
 end
-redis.call('PUBLISH', ARGV[2], 'changed')
+redis.pcall('PUBLISH', ARGV[2], 'changed')
 return 1

@@ -9,5 +9,5 @@ redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[4], ARGV[1])
 redis.call('INCR', KEYS[3])
-redis.call('PUBLISH', ARGV[3], 'changed')
+redis.pcall('PUBLISH', ARGV[3], 'changed')
 return 1

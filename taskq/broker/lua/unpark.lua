@@ -22,12 +22,14 @@ if count > 0 then
   local held = string.format('%.3f', now + ARGV[5] - window)
   for _, packed in ipairs(redis.call('LRANGE', KEYS[2], 0, count - 1)) do
     local crashes, task, message = string.match(packed, '^(%d*)\n([^\n]*)\n(.*)$')
-    if crashes == '' then
+    if not crashes then -- nothing of ours: a dead letter with its bytes
+      redis.call('XADD', KEYS[4], '*', 'm', packed)
+    elseif crashes == '' then
       redis.call('XADD', KEYS[4], '*', 'm', message)
     else
       redis.call('XADD', KEYS[4], '*', 'm', message, 'c', crashes)
     end
-    redis.call('ZADD', KEYS[1], held, 'g' .. task)
+    if task then redis.call('ZADD', KEYS[1], held, 'g' .. task) end
     moved = moved + 1
   end
   redis.call('LTRIM', KEYS[2], moved, -1)

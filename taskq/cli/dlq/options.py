@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from taskq import durations
 from taskq.durations import seconds
 from taskq.errors import ConfigError
 from taskq.redaction import parameters, redact, redact_args, redact_text, redacted_call
@@ -116,7 +117,7 @@ def fields_of(app: TaskQ, letter: DeadLetter) -> dict[str, Any]:
 
 def moment(epoch_ms: int) -> str:
     """An instant as ``--json`` gives it."""
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return durations.moment(epoch_ms).isoformat(timespec="milliseconds")
 
 
 def first_line(text: str, width: int = 60) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from taskq.app import TaskQ
 from taskq.dashboard import guard
@@ -123,7 +123,7 @@ class Site:
             and "text/html" in view.request.headers.get("accept", "")
         )
         if wants_page and "hx-request" not in view.request.headers:
-            return RedirectResponse(view.url("/login", next=view.here), 303)
+            return view.redirect("/login", next=view.here)
         text = TOO_MANY if view.who is REFUSED else "This dashboard needs a password."
         response = view.render("problem.html", 401, title="Sign in", text=text)
         if view.who is REFUSED:

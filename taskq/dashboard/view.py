@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from taskq.dashboard.routing import Endpoint
     from taskq.dashboard.site import Site
 
+SAFE = "/:@!,~"
+FILTERS = "filters"
+"""The id of the form with a page's filters."""
 NOTE_LIMIT = 300
 """Characters of a note: it travels in a cookie."""
 
@@ -47,8 +50,22 @@ class View:
 
     @property
     def here(self) -> str:
-        """The path of this page, below where the dashboard is mounted."""
-        return self.request.url.path.removeprefix(str(self.request.scope.get("root_path", ""))) or "/"
+        """The address of this page, below where the dashboard is mounted, with its filters."""
+        path = quote(self._below(self.request.url.path), safe=SAFE)
+        query = self.request.url.query if self.request.method == "GET" else ""
+        return f"{path}?{query}" if query else path
+
+    @property
+    def referrer(self) -> str:
+        """As :attr:`here`, of the page whose form this is; empty where the browser does not say, or it is another's."""
+        given = urlsplit(self.request.headers.get("referer", ""))
+        if given.netloc != self.request.headers.get("host", ""):
+            return ""
+        path = self._below(given.path)
+        return f"{path}?{given.query}" if given.query else path
+
+    def _below(self, path: str) -> str:
+        return path.removeprefix(str(self.request.scope.get("root_path", ""))) or "/"
 
     def path(self, name: str) -> str:
         """A parameter in the path."""
@@ -66,7 +83,7 @@ class View:
         """The address of a page, below where the dashboard is mounted."""
         kept = {name: value for name, value in query.items() if value not in ("", None)}
         root = str(self.request.scope.get("root_path", ""))
-        return root + quote(path, safe="/:@!,~") + (f"?{urlencode(kept)}" if kept else "")
+        return root + quote(path, safe=SAFE) + (f"?{urlencode(kept)}" if kept else "")
 
     def render(self, template: str, status: int = 200, **values: Any) -> Response:
         """A page, or of it the part that was asked for."""
@@ -77,12 +94,32 @@ class View:
         """Data for a chart."""
         return Response(json.dumps(value, allow_nan=False), media_type="application/json")
 
+    def filtered(self, response: Response, path: str, **query: object) -> Response:
+        """*response* to a change of the filters, with the address that has them; as it is to other requests.
+
+        What is typed replaces the address, each choice is a step that Back undoes.
+        """
+        headers, address = self.request.headers, self.url(path, **query)
+        if headers.get("hx-trigger") == FILTERS and not headers.get("hx-current-url", "").endswith(address):
+            response.headers["HX-Replace-Url" if "x-typed" in headers else "HX-Push-Url"] = address
+        return response
+
     def redirect(self, path: str, note: str = "", *, bad: bool = False, **query: object) -> Response:
         """To another page, after an action; *note* is shown there once, as a failure if *bad*."""
-        response = RedirectResponse(self.url(path, **query), 303)
+        response = self._to(self.url(path, **query))
         if note:
             self.leave_note(response, note, bad=bad)
         return response
+
+    def lead_to(self, here: str) -> Response:
+        """To the page whose :attr:`here` that is; to the first one if it is not one of ours."""
+        inside = here.startswith("/") and not here.startswith(("//", "/\\")) and here.isprintable()
+        return self._to(str(self.request.scope.get("root_path", "")) + (here if inside else "/"))
+
+    def _to(self, address: str) -> Response:
+        if "hx-request" in self.request.headers:  # a plain redirect would put the whole page into a part of this one
+            return Response(headers={"HX-Redirect": address})
+        return RedirectResponse(address, 303)
 
     def leave_note(self, response: Response, note: str, *, bad: bool = False) -> None:
         """Show *note* on the next page that this browser opens."""

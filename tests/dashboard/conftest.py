@@ -7,7 +7,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from support.browser import CREDENTIALS, Browser
+from support.browser import CREDENTIALS, OPERATOR, Browser
+from support.chromium import chromium
+from support.process import Proc
+from support.wait import wait_for_line
 
 from taskq import TaskQ
 from taskq.dashboard import asgi
@@ -42,3 +45,18 @@ def guarded_site(make_site: Callable[..., Any]) -> Any:
 def browser() -> Callable[[Any], Browser]:
     """Make browsers."""
     return Browser
+
+
+@pytest.fixture(scope="module")
+def shared_browser() -> Iterator[Any]:
+    """Chromium; skips where it is missing."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def dashboard(spawn: Callable[..., Proc], redis_url: str, namespace: str) -> str:
+    """The address of a dashboard process with an operator."""
+    env = {"TASKQ_BROKER_URL": redis_url, "TASKQ_NAMESPACE": namespace, "TASKQ_DASHBOARD_PASSWORD": OPERATOR}
+    process = spawn("-m", "taskq", "dashboard", "--port", "0", env=env)
+    return wait_for_line(process, r"on (http://127\.0\.0\.1:\d+)")[1]

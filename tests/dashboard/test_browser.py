@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from support import hostile
-from support.browser import OPERATOR
-from support.chromium import DESK, OVERFLOW, PALE, PHONE, SMUGGLED, UNNAMED, chromium
-from support.process import Proc
-from support.wait import eventually, wait_for_line
+from support.chromium import DESK, OVERFLOW, PALE, PHONE, SMUGGLED, UNNAMED, sign_in
+from support.wait import eventually
 from support.worker import run_burst, running_worker
 
 from taskq import TaskQ
@@ -22,27 +20,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 EACH = 1
 """Pages of one kind that the crawl looks at."""
-
-
-@pytest.fixture(scope="module")
-def shared_browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def dashboard(spawn: Callable[..., Proc], redis_url: str, namespace: str) -> str:
-    """The address of a dashboard process with an operator."""
-    env = {"TASKQ_BROKER_URL": redis_url, "TASKQ_NAMESPACE": namespace, "TASKQ_DASHBOARD_PASSWORD": OPERATOR}
-    process = spawn("-m", "taskq", "dashboard", "--port", "0", env=env)
-    return wait_for_line(process, r"on (http://127\.0\.0\.1:\d+)")[1]
-
-
-def sign_in(page: Any, address: str) -> None:
-    page.goto(f"{address}/login")
-    page.fill("#secret", OPERATOR)
-    page.click("text=Sign in >> nth=-1")
-    page.wait_for_url(f"{address}/")
 
 
 def watch(page: Any) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from support.browser import OPERATOR
 from support.programs import require
 
 PHONE = {"width": 360, "height": 740}
@@ -26,6 +27,14 @@ def chromium() -> Iterator[Any]:
             yield browser
         finally:
             browser.close()
+
+
+def sign_in(page: Any, address: str) -> None:
+    """Sign in as the operator."""
+    page.goto(f"{address}/login")
+    page.fill("#secret", OPERATOR)
+    page.click("text=Sign in >> nth=-1")
+    page.wait_for_url(f"{address}/")
 
 
 UNNAMED = """

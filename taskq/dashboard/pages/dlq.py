@@ -17,6 +17,8 @@ page = Page("dlq", "Dead letters", "/dlq")
 SHOWN = 50
 SCAN = 2000
 """Dead letters that one look through a filter goes through."""
+SUGGESTED = 200
+"""Groups whose tasks and errors the filters suggest."""
 FILTERS = ("task", "error", "text", "fingerprint")
 
 
@@ -27,8 +29,8 @@ def index(view: View) -> Response:
     queue = only(view.query("queue"), queues)
     groups = view.site.app.dlq.groups(queue or None)
     total = sum(group.count for group in groups)
-    return view.render(
-        "dlq.html",
+    answer = view.render(
+        "dlq_rows.html" if view.part == "rows" else "dlq.html",
         groups=groups[:200],
         total=total,
         left_out=len(groups[200:]),
@@ -36,6 +38,7 @@ def index(view: View) -> Response:
         queue=queue,
         queues=queues,
     )
+    return view.filtered(answer, "/dlq", queue=queue)
 
 
 @page.get("/dlq/letters")
@@ -51,7 +54,9 @@ def letters(view: View) -> Response:
     rows = [shown.of_letter(view.site.app, letter) for letter in found.letters]
     if given["text"]:  # what is not shown cannot be searched for
         rows = [row for row in rows if row.shows(given["text"])]
-    return view.render(template, rows=rows, found=found, queue=queue, queues=queues, where=given)
+    groups = [] if view.part else view.site.app.dlq.groups(queue or None)[:SUGGESTED]
+    answer = view.render(template, rows=rows, found=found, queue=queue, queues=queues, where=given, groups=groups)
+    return view.filtered(answer, "/dlq/letters", queue=queue, **given)
 
 
 @page.get("/dlq/letters/{queue:path}/{entry}")

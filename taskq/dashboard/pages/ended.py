@@ -27,13 +27,14 @@ def index(view: View) -> Response:
     looked_at = [queue] if queue else _moving(view)
     app = view.site.app
     found = read_ended(app.sync_broker.pipeline, [app.keys.queue(name) for name in looked_at])
-    rows = [item for item in found if state in ("", item[1].state) and task in ("", item[1].task)]
+    kept = {"queue": queue, "task": task, "q": view.query("q"), "outcome": state.lower()}
+    rows = [item for item in found if state in ("", item[1].state) and task in item[1].task and kept["q"] in item[1].id]
     template = "ended_live.html" if view.part == "live" else "ended.html"
-    return view.render(
-        template, rows=rows[:SHOWN], found=len(rows), queue=queue, queues=queues, state=state, states=STATES,
-        task=task, tabs=TABS, left_out=0 if queue else len(queues) - len(looked_at),
-        pace=pace(2 * len(looked_at)),
+    answer = view.render(
+        template, rows=rows[:SHOWN], found=len(rows), queue=queue, queues=queues, states=STATES, kept=kept, tabs=TABS,
+        left_out=0 if queue else len(queues) - len(looked_at), pace=pace(2 * len(looked_at)),
     )  # fmt: skip
+    return view.filtered(answer, "/ended", **kept)
 
 
 def _moving(view: View) -> list[str]:

@@ -22,7 +22,7 @@ _YEAR = 365 * 86400
 def form(view: View) -> Response:
     """Ask for the password."""
     if view.who.role > Role.NOBODY:
-        return view.redirect("/")
+        return view.lead_to(view.query("next"))
     return view.render("login.html", next=view.query("next"), error="")
 
 
@@ -39,7 +39,7 @@ def sign_in(view: View) -> Response:
         return response
     if found is None:
         return view.render("login.html", 401, next=view.sent("next"), error="Wrong password")
-    response = view.redirect(_inside(view.sent("next")))
+    response = view.lead_to(view.sent("next"))
     set_cookie(response, request, SESSION, access.session(found), SESSION_SECONDS)
     set_cookie(response, request, KNOWN, access.known_browser(found), KNOWN_SECONDS)
     return response
@@ -57,13 +57,7 @@ def sign_out(view: View) -> Response:
 @page.post("/theme", Role.NOBODY)
 def theme(view: View) -> Response:
     """Light, dark, or as the system says; remembered by the browser."""
-    response = view.redirect(_inside(view.sent("next")))
+    response = view.lead_to(view.referrer or view.sent("next"))  # filters may have changed since the page was made
     chosen = view.sent("theme")
     set_cookie(response, view.request, THEME, chosen if chosen in THEMES else "auto", _YEAR)
     return response
-
-
-def _inside(path: str) -> str:
-    """*path* if it is one of the dashboard's own, else its start."""
-    plain = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
-    return path.partition("?")[0] if plain else "/"

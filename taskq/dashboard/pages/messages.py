@@ -37,7 +37,9 @@ def index(view: View) -> Response:
     found = read.look(view.site.app, queue, tab, wanted, view.query("after")) if queue else read.Look()
     rows = [shown.of_message(view.site.app, message) for message in found.found]
     template = "messages_rows.html" if view.part == "rows" else "messages.html"
-    return view.render(template, rows=rows, look=found, queue=queue, queues=queues, tab=tab, tabs=TABS, wanted=wanted)
+    kept = {"queue": queue, "task": wanted.task, "q": text, "outcome": view.query("outcome")}
+    answer = view.render(template, rows=rows, look=found, queue=queue, queues=queues, tab=tab, tabs=TABS, kept=kept)
+    return view.filtered(answer, "/messages", state=tab, **kept)
 
 
 @page.get("/messages/{task_id:path}")

@@ -41,6 +41,7 @@ class Wanted:
     """What a look is for; empty means everything."""
 
     task: str = ""
+    """A part of its name."""
     text: str = ""
     """Somewhere in the arguments, upper or lower case; what is not shown cannot be searched for."""
 
@@ -48,7 +49,7 @@ class Wanted:
         """Whether it is one of those."""
         if message is None:
             return not (self.task or self.text)
-        if self.task and message.task != self.task:
+        if self.task not in message.task:
             return False
         if not self.text:
             return True

@@ -119,6 +119,19 @@
     }
   });
 
+  // what is typed replaces the address, a choice is a step that Back undoes: the server is told which it was
+  body.addEventListener("htmx:configRequest", (event) => {
+    if (event.detail.triggeringEvent?.type === "input") event.detail.headers["X-Typed"] = "1";
+  });
+
+  // what was typed or chosen before this script ran counts, too
+  const caughtUp = () => {
+    const form = document.getElementById("filters");
+    const changed = (field) => field.matches("select") ? field.value !== (field.querySelector("[selected]") ?? field.options[0])?.value : field.value !== field.defaultValue;
+    if (form && [...form.querySelectorAll("input, select")].some(changed)) htmx.trigger(form, "submit");
+  };
+  addEventListener("load", caughtUp);
+
   document.querySelector("nav [aria-current=page]")?.scrollIntoView({ inline: "center", block: "nearest" });
   begin();
 })();

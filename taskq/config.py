@@ -1,7 +1,7 @@
 """Every setting of taskq, with its unit and default.
 
 The same names are keyword arguments of :class:`taskq.TaskQ`, ``TASKQ_<NAME>`` in the environment, and (where a
-command has the flag) command line flags. What the code says wins over the environment.
+command has the flag) command line flags. What the code says wins over the environment. An empty variable is not set.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from taskq import environment
 from taskq.checks import check_count, shown
 from taskq.durations import seconds
 from taskq.errors import ConfigError, ScheduleError, UnknownOptionError
@@ -158,16 +159,22 @@ class Config:
         for name, spec in fields.items():
             if settings.get(name) is not None:
                 values[name] = _convert(spec, settings[name], name)
-            elif (text := environ.get(f"TASKQ_{name.upper()}")) is not None and spec.type != "Mapping[str, Any]":
+            elif (
+                spec.type != "Mapping[str, Any]"
+                and (text := environment.text_of(environ, f"TASKQ_{name.upper()}")) is not None
+            ):
                 values[name] = _convert(spec, _from_text(spec, text), f"TASKQ_{name.upper()}")
-        if "broker_url" not in values and "REDIS_URL" in environ:
-            values["broker_url"] = environ["REDIS_URL"]
+        environment.warn_of_unknown(environ, fields)
+        if "broker_url" not in values and (url := environment.text_of(environ, "REDIS_URL")) is not None:
+            values["broker_url"] = url
         config = cls(**values)
         config._check()
         return config
 
     def _check(self) -> None:
         check_name(self.namespace, "namespace")
+        if self.spool_path is not None and not self.spool_path.strip():
+            raise ConfigError("spool_path must be the path of a file, not empty; leave it out for none")
         check_name(self.task_default_queue, "task_default_queue")
         if self.lease_timeout < 0.3:
             raise ConfigError("lease_timeout must be at least 0.3 seconds: it is renewed every third of it")

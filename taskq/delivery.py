@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from taskq.message import WIRE_VERSION, Message, new_id
+from taskq.message import PLAIN, WIRE_VERSION, Message, new_id
 from taskq.transaction import Transaction
 
 
@@ -87,6 +87,14 @@ class BatchDelivery(Delivery):
         task = members[0].task
         super().__init__(link, (b"", b""), b"", Message(WIRE_VERSION, new_id(), task.name, [], {}), task, None)
         self.members: Sequence[Delivery] = members
+
+
+def limits_of(delivery: Delivery) -> tuple[float | None, float | None]:
+    """Soft and hard time limit in seconds: what the call said, else what the task says."""
+    meta, options = delivery.message.meta or PLAIN, delivery.task.settings
+    soft = meta.soft_time_limit if meta.soft_time_limit is not None else options.soft_time_limit
+    hard = meta.time_limit if meta.time_limit is not None else options.time_limit
+    return soft, hard
 
 
 def contents(fields: Sequence[bytes]) -> tuple[bytes, int | None]:

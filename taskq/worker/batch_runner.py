@@ -16,7 +16,7 @@ from taskq.delivery import Delivery
 from taskq.errors import NeverRanError
 from taskq.functions import never_ran
 from taskq.worker.outcomes import RELEASE, Outcome, together
-from taskq.worker.runner import Runner, meaning_of
+from taskq.worker.runner import Runner, Within, meaning_of
 
 
 def runner_of(app: TaskQ, worker: str) -> Runner:
@@ -28,38 +28,44 @@ def runner_of(app: TaskQ, worker: str) -> Runner:
 class BatchRunner(Runner):
     """A runner that also runs :class:`BatchDelivery`; the outcome of one holds those of its members, in order."""
 
-    def call(self, delivery: Delivery) -> Outcome:
+    def call(self, delivery: Delivery, within: Within | None = None) -> Outcome:
         if delivery.members is None:
-            return super().call(delivery)
-        run = _Run(self, delivery, delivery.members)
-        if run.items:
-            token = current_delivery.set(delivery)
+            return super().call(delivery, within)
+        try:
+            run = _Run(self, delivery, delivery.members)
+            current_delivery.set(delivery)
+            function = delivery.task.function
             try:
-                value = delivery.task.function(run.items)
+                if run.items:
+                    run.returned(function(run.items) if within is None else within(function, run.items))
             except BaseException as error:
                 return run.failed(error)
-            finally:
-                current_delivery.reset(token)
-            run.returned(value)
-        return run.outcome()
+            return run.outcome()
+        except BaseException as error:
+            return self.failed(delivery, error)
 
     async def acall(self, delivery: Delivery) -> Outcome:
         if delivery.members is None:
             return await super().acall(delivery)
-        run = _Run(self, delivery, delivery.members)
-        if run.items:
-            current_delivery.set(delivery)  # this coroutine has a context of its own
+        try:
+            run = _Run(self, delivery, delivery.members)
+            current_delivery.set(delivery)
             try:
-                value = await delivery.task.function(run.items)
+                if run.items:
+                    run.returned(await delivery.task.function(run.items))
             except BaseException as error:
                 return run.failed(meaning_of(delivery, error))
-            run.returned(value)
-        return run.outcome()
+            return run.outcome()
+        except BaseException as error:
+            return self.failed(delivery, error)
 
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         if delivery.members is None:
             return super().failed(delivery, error)
-        return _Run(self, delivery, delivery.members).failed(error)
+        try:
+            return _Run(self, delivery, delivery.members).failed(error)
+        except BaseException as trouble:  # a bug of ours: each of them has an outcome all the same
+            return together([super(BatchRunner, self).failed(member, trouble) for member in delivery.members])
 
     def revoked(self, delivery: Delivery) -> Outcome:
         if delivery.members is None:
@@ -105,7 +111,7 @@ class _Run:
             failpoints.hit("collect.end")
         try:
             values = _values(self.items, value)
-        except TypeError as error:
+        except BaseException as error:  # it does not say, or is a mapping or sequence of the user's that fails
             # to run them again would return the same, and do the effects twice
             for member, item in self._undecided():
                 self._outcomes[member] = self._judged(member, item) or self._runner.dead(member, error)

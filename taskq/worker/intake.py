@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskq.app import TaskQ
-from taskq.delivery import Delivery, contents
+from taskq.delivery import Delivery, contents, limits_of
 from taskq.errors import DecodeError
 from taskq.message import WIRE_VERSION, Message, decode
 from taskq.worker.batches import Batches
 from taskq.worker.executors import Executor, finish
 from taskq.worker.executors.isolation import Isolation
 from taskq.worker.executors.processes import ProcessExecutor
-from taskq.worker.limits import limits_of
 from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import BEGUN
 from taskq.worker.permits import Gate

@@ -7,12 +7,14 @@ to. Executors differ in how they call a function, and in nothing else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import logging
 import os
 import socket
 import time
-import traceback as tracebacks
 from collections.abc import Callable
+from datetime import timedelta
 from random import random
 from typing import Any
 
@@ -25,28 +27,22 @@ from taskq.context import Context, current_delivery
 from taskq.delivery import Delivery
 from taskq.dlq.letter import Evidence, buried
 from taskq.durations import milliseconds
-from taskq.errors import (
-    NeverRanError,
-    Reject,
-    Retry,
-    SerializationError,
-    SoftTimeLimitExceededError,
-    TaskControl,
-    TimeLimitExceededError,
-    WorkerLostError,
-)
+from taskq.errors import NeverRanError, Reject, Retry, TaskqError, WorkerLostError
 from taskq.functions import never_ran
 from taskq.logs import task_fields
 from taskq.message import PLAIN, Failure, Meta, TaskState, decode, encode, remembered
 from taskq.outcome import pack_error, pack_success
+from taskq.worker.error_text import cause_of, text_of, traceback_of, type_of, unwieldy
+from taskq.worker.limits import KINDS, limit_error
 from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RELEASE, RETRY, Outcome, released, together
 
 logger = logging.getLogger("taskq.task")
 
 MAX_REMEMBERED = 200
 """Longest text kept of an attempt that was not the last, in characters."""
-MAX_TEXT = 20_000
-"""Longest traceback kept, in characters: the end, where the error is."""
+
+Within = Callable[..., Any]
+"""Calls a function with arguments where a time limit may strike, and lets none strike elsewhere."""
 
 
 def now_ms() -> int:
@@ -69,6 +65,8 @@ class Runner:
 
     def __init__(self, config: Config, worker: str | None = None) -> None:
         self._config = config
+        self.context = clean_context()
+        """What a run starts with, in a copy: the context variables as they were when the app had been imported."""
         self.worker = worker or f"{socket.gethostname()}:{os.getpid()}"
 
     def admit(self, delivery: Delivery) -> Outcome | None:
@@ -87,38 +85,48 @@ class Runner:
             return released(delivery)  # too late: a start now might be one too many
         return None
 
-    def call(self, delivery: Delivery) -> Outcome:
-        """Run a sync task here and now; every exception becomes an outcome."""
-        refused = self.admit(delivery)
-        if refused is not None:
-            return refused
-        message, task = delivery.message, delivery.task
-        if failpoints.ARMED:
-            failpoints.hit("run.begin")
-        token = current_delivery.set(delivery)
+    def call(self, delivery: Delivery, within: Within | None = None) -> Outcome:
+        """Run a sync task here and now; whatever happens inside, it ends in an outcome.
+
+        To be called in a copy of :attr:`context`.
+
+        Args:
+            delivery: the message.
+            within: calls the task's function; None where the run has no time limit that strikes inside.
+        """
         try:
+            message, task = delivery.message, delivery.task
+            # the first tests are those of `admit`, without a call: most messages have nothing that could refuse them
+            if message.meta is not None or delivery.cancelled or delivery.crashes or delivery.permit is not None:
+                refused = self.admit(delivery)
+                if refused is not None:
+                    return refused
+            function, args = task.function, message.args
+            if failpoints.ARMED:
+                failpoints.hit("run.begin")
+            current_delivery.set(delivery)
             if task.bind:
-                value = task.function(Context(delivery), *message.args, **message.kwargs)
-            else:
-                value = task.function(*message.args, **message.kwargs)
+                args = [Context(delivery), *args]
+            value = function(*args, **message.kwargs) if within is None else within(function, *args, **message.kwargs)
         except BaseException as error:
             return self.failed(delivery, error)
-        finally:
-            current_delivery.reset(token)
         if failpoints.ARMED:
             failpoints.hit("run.end")
         return self.succeeded(delivery, value)
 
     async def acall(self, delivery: Delivery) -> Outcome:
-        """Run an async task on this event loop; every exception becomes an outcome."""
-        refused = self.admit(delivery)
-        if refused is not None:
-            return refused
-        message, task = delivery.message, delivery.task
-        if failpoints.ARMED:
-            failpoints.hit("arun.begin")
-        current_delivery.set(delivery)  # this coroutine has a context of its own
+        """Run an async task on this event loop; every exception becomes an outcome.
+
+        To be awaited by an asyncio task that has a copy of :attr:`context`.
+        """
         try:
+            refused = self.admit(delivery)
+            if refused is not None:
+                return refused
+            message, task = delivery.message, delivery.task
+            if failpoints.ARMED:
+                failpoints.hit("arun.begin")
+            current_delivery.set(delivery)
             if task.bind:
                 value = await task.function(Context(delivery), *message.args, **message.kwargs)
             else:
@@ -131,23 +139,29 @@ class Runner:
 
     def succeeded(self, delivery: Delivery, value: Any) -> Outcome:
         """The outcome of a run that returned *value*."""
-        meta = delivery.message.meta
-        if meta is not None and meta.idempotency_key is not None and not delivery.settled:
-            self._confirm(delivery, meta.idempotency_key)
-        ignored = ignores_result(delivery)
-        if ignored and value is not None and (why := never_ran(value)):
-            return self._dead(delivery, "failed", NeverRanError(why), "")
-        if ignored and delivery.tx is None and (meta is None or meta.schedule is None):
-            return DONE
         try:
+            meta = delivery.message.meta
+            if meta is not None and meta.idempotency_key is not None and not delivery.settled:
+                self._confirm(delivery, meta.idempotency_key)
+            ignored = ignores_result(delivery)
+            if ignored and value is not None and (why := never_ran(value)):
+                return self._dead(delivery, "failed", NeverRanError(why), "")
+            if ignored and delivery.tx is None and (meta is None or meta.schedule is None):
+                return DONE
             stored = b"" if ignored else pack_success(value, delivery.attempt, f"the result of {delivery.message.task}")
-        except SerializationError as error:
+            ttl_ms = delivery.task.settings.result_ttl_ms
+            if delivery.tx is None:
+                return Outcome(COMPLETE, "SUCCESS", stored, ttl_ms)
+            return Outcome(COMMIT, "SUCCESS", stored, ttl_ms, delivery.tx.packed())
+        except BaseException as error:
             # running it again would give the same value, and do its effects twice
-            return self._dead(delivery, "failed", NeverRanError(why) if (why := never_ran(value)) else error, "")
-        ttl_ms = delivery.task.settings.result_ttl_ms
-        if delivery.tx is None:
-            return Outcome(COMPLETE, "SUCCESS", stored, ttl_ms)
-        return Outcome(COMMIT, "SUCCESS", stored, ttl_ms, delivery.tx.packed())
+            return self._unstorable(delivery, value, error)
+
+    def _unstorable(self, delivery: Delivery, value: Any, error: BaseException) -> Outcome:
+        with contextlib.suppress(BaseException):  # the value may be a mapping of the user's own
+            if why := never_ran(value):
+                error = NeverRanError(why)
+        return self._dead(delivery, "failed", error, "" if isinstance(error, TaskqError) else traceback_of(error))
 
     def _confirm(self, delivery: Delivery, key: str) -> None:
         """Keep the idempotency key, from the success on, for its whole time."""
@@ -159,17 +173,16 @@ class Runner:
 
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         """The outcome of a run that raised *error*: again later, or the dead letter queue."""
-        if isinstance(error, asyncio.CancelledError) and delivery.cancelled:
-            return self.revoked(delivery)
-        if isinstance(error, (KeyboardInterrupt, SystemExit, asyncio.CancelledError)):
-            error = WorkerLostError(f"the task raised {type(error).__name__}")
-        if failpoints.ARMED:
-            failpoints.hit("run.failed")
-        text = _traceback(error)
         try:
-            return self._judge(delivery, error, text)
-        except Exception as trouble:  # a Retry with a nonsensical countdown, say: a worker outlives every task
-            return self._dead(delivery, "failed", trouble, text + _traceback(trouble))
+            if isinstance(error, asyncio.CancelledError) and delivery.cancelled:
+                return self.revoked(delivery)
+            if failpoints.ARMED:
+                failpoints.hit("run.failed")
+            if isinstance(error, (KeyboardInterrupt, SystemExit, asyncio.CancelledError)):
+                error = _worker_lost(error)
+            return self._judge(delivery, error, traceback_of(error))
+        except BaseException as trouble:  # a Retry with a nonsensical countdown, say: a worker outlives every task
+            return self._dead(delivery, "failed", trouble, traceback_of(error) + traceback_of(trouble))
 
     def _judge(self, delivery: Delivery, error: BaseException, text: str) -> Outcome:
         """Again later, or the dead letter queue."""
@@ -177,8 +190,7 @@ class Runner:
             return self._dead(delivery, "rejected", error, text)
         wait = None if delivery.settled else self._wait_before_retry(delivery, error)
         if wait is None:
-            cause = error.reason if isinstance(error, Retry) and isinstance(error.reason, Exception) else error
-            return self._dead(delivery, "failed", cause, text)
+            return self._dead(delivery, "failed", cause_of(error), text)
         return self._again(delivery, wait, error, text)
 
     def dead(self, delivery: Delivery, error: BaseException) -> Outcome:
@@ -250,7 +262,8 @@ class Runner:
             if error.eta is not None:
                 return max(error.eta.timestamp() - time.time(), 0.0)
             if error.countdown is not None:
-                return milliseconds(error.countdown, "Retry countdown") / 1000
+                past = _is_below_zero(error.countdown)
+                return 0.0 if past else milliseconds(error.countdown, "Retry countdown") / 1000
             return float(policy.delay_for(delivery.attempt, error, elapsed=elapsed))
         wait: float | None = policy.decide(error, attempt=delivery.attempt, elapsed=elapsed, random=random, **limits)
         return wait
@@ -268,34 +281,37 @@ class Runner:
             unknown_since=0,
             failures=remembered(meta.failures, self._failure(meta, error)),
         )
-        if logger.isEnabledFor(logging.WARNING):
-            logger.warning(
-                "%s failed: %s: %s; again in %.3g s",
-                *(delivery.message.task, type(error).__qualname__, _text(error), wait), extra=task_fields(delivery),
-            )  # fmt: skip
+        kind, said = type_of(error), text_of(error)
+        _log(logging.WARNING, delivery, "%s failed: %s: %s; again in %.3g s", delivery.message.task, kind, said, wait)
         stored = b""
         if not ignores_result(delivery):
-            stored = pack_error(TaskState.RETRY, type(error).__qualname__, _text(error), text, meta.attempt)
+            stored = pack_error(TaskState.RETRY, kind, said, text, meta.attempt)
         data = member(meta.priority, _with_meta(delivery, changed))
         return Outcome(RETRY, "RETRY", stored, delivery.task.settings.failure_ttl_ms, (round(wait * 1000), data))
 
     def _failure(self, meta: Meta, error: BaseException) -> Failure:
         """What is remembered of a failed attempt that is not the last."""
-        cause = error.reason if isinstance(error, Retry) and isinstance(error.reason, Exception) else error
-        text = _text(cause)[:MAX_REMEMBERED]
-        return Failure(meta.replays, meta.attempt, now_ms(), type(cause).__qualname__, text, self.worker)
+        cause = cause_of(error)
+        text = text_of(cause)[:MAX_REMEMBERED]
+        return Failure(meta.replays, meta.attempt, now_ms(), type_of(cause), text, self.worker)
 
-    def _dead(
+    def _dead(self, delivery: Delivery, reason: str, error: BaseException, text: str, **known: Any) -> Outcome:
+        try:
+            return self._buried(delivery, reason, error, text, **known)
+        except BaseException as trouble:  # no memory for the evidence, say
+            return unrecordable(delivery, trouble, self.worker)
+
+    def _buried(
         self, delivery: Delivery, reason: str, error: BaseException, text: str, *, crashes: int = 0, **known: Any
     ) -> Outcome:
         if failpoints.ARMED:
             failpoints.hit("dead.decided")
         message = delivery.message
         meta = message.meta or PLAIN
-        kind = type(error).__qualname__
+        kind, said = type_of(error), text_of(error)
         evidence = Evidence(
             error_type=kind,
-            error=_text(error),
+            error=said,
             traceback=text,
             reason=reason,
             attempts=meta.attempt,
@@ -305,14 +321,11 @@ class Runner:
             first_at=meta.first,
             **known,
         )
-        if logger.isEnabledFor(logging.ERROR):
-            logger.error(
-                "%s is a dead letter (%s): %s: %s", message.task, reason, kind, _text(error),
-                exc_info=error if text else None, extra=task_fields(delivery),
-            )  # fmt: skip
+        shown = error if text and not unwieldy(error) else None
+        _log(logging.ERROR, delivery, "%s is a dead letter (%s): %s: %s", message.task, reason, kind, said, error=shown)
         stored, ttl_ms = b"", 1
         if delivery.task is not None and not ignores_result(delivery):
-            stored = pack_error(TaskState.FAILURE, kind, _text(error), text, meta.attempt)
+            stored = pack_error(TaskState.FAILURE, kind, said, text, meta.attempt)
             ttl_ms = delivery.task.settings.failure_ttl_ms
         return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, buried(delivery.data, message.task, evidence))
 
@@ -336,6 +349,39 @@ def malformed(data: bytes, reason: str, worker: str) -> Outcome:
     return Outcome(DEAD_LETTER, "FAILURE", extra=buried(data, "", evidence))
 
 
+def unrecordable(delivery: Delivery, trouble: BaseException, worker: str) -> Outcome:
+    """The outcome of a run whose own outcome cannot be made or sent, because of *trouble*: a dead letter that says so.
+
+    It is not run again: it has run, and the next outcome would be no better.
+    """
+    text = f"the outcome of the run cannot be recorded: {type_of(trouble)}: {text_of(trouble)}"
+    evidence = Evidence(
+        error_type="UnrecordableOutcome",
+        error=text,
+        reason="failed",
+        attempts=delivery.attempt,
+        worker=worker,
+        died_at=now_ms(),
+    )
+    stored, ttl_ms = b"", 1
+    if delivery.task is not None and not ignores_result(delivery):
+        stored = pack_error(TaskState.FAILURE, evidence.error_type, text, "", delivery.attempt)
+        ttl_ms = delivery.task.settings.failure_ttl_ms
+    return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, buried(delivery.data, delivery.message.task, evidence))
+
+
+def _is_below_zero(countdown: object) -> bool:
+    seconds = countdown.total_seconds() if isinstance(countdown, timedelta) else countdown
+    return isinstance(seconds, (int, float)) and seconds < 0
+
+
+def _worker_lost(error: BaseException) -> WorkerLostError:
+    """What a task says that raised what ends a thread or a process: the worker stays, the attempt has failed."""
+    lost = WorkerLostError(f"the task raised {type_of(error)}")
+    lost.__cause__ = error
+    return lost
+
+
 def _with_meta(delivery: Delivery, meta: Meta) -> bytes:
     # from the bytes, not from delivery.message: the task may have changed its arguments in place
     message = decode(delivery.data)
@@ -345,35 +391,24 @@ def _with_meta(delivery: Delivery, meta: Meta) -> bytes:
 
 def meaning_of(delivery: Delivery, error: BaseException) -> BaseException:
     """A cancellation that a time limit caused is that time limit."""
-    if isinstance(error, asyncio.CancelledError):
-        limits: dict[str, Callable[[str], Exception]] = {
-            "soft time limit": SoftTimeLimitExceededError,
-            "time limit": TimeLimitExceededError,
-        }
-        if delivery.cancelled in limits:
-            kind, delivery.cancelled = limits[delivery.cancelled], ""
-            return kind("the task ran into its time limit")
+    if isinstance(error, asyncio.CancelledError) and delivery.cancelled in KINDS:
+        why, delivery.cancelled = delivery.cancelled, ""
+        return limit_error(delivery, why)
     return error
 
 
-def _traceback(error: BaseException) -> str:
-    if isinstance(error, TaskControl) and error.__cause__ is None:
-        return ""
-    try:
-        text = "".join(tracebacks.format_exception(error))
-    except Exception:  # a cause, note or source loader of the user's that fails in turn
-        text = "".join(tracebacks.format_tb(error.__traceback__))
-    return _encodable(text[-MAX_TEXT:])
+def clean_context() -> contextvars.Context:
+    """The context variables as they are now, but for those that runs would change in place for each other."""
+    clean = contextvars.Context()
+    for variable, value in contextvars.copy_context().items():
+        # importing a module that calculates leaves its thread's decimal context here: a mutable object
+        if variable is not current_delivery and type(value).__module__ != "decimal":
+            clean.run(variable.set, value)
+    return clean
 
 
-def _text(error: BaseException) -> str:
-    """What *error* says; its ``__str__`` is the user's code and may fail."""
-    try:
-        return _encodable(str(error)[:MAX_TEXT])
-    except Exception as failure:
-        return f"(its text cannot be shown: {type(failure).__name__})"
-
-
-def _encodable(text: str) -> str:
-    """*text* without lone surrogates, as in the name of a file that is not UTF-8: they have no wire form."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def _log(level: int, delivery: Delivery, text: str, *args: object, error: BaseException | None = None) -> None:
+    """Log a line of *delivery*; what the user's handlers, filters and exceptions raise costs the line alone."""
+    if logger.isEnabledFor(level):
+        with contextlib.suppress(Exception):
+            logger.log(level, text, *args, exc_info=error, extra=task_fields(delivery))

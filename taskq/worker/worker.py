@@ -31,7 +31,6 @@ from taskq.worker.executors import Executor
 from taskq.worker.executors.coroutines import CoroutineExecutor
 from taskq.worker.executors.isolation import Isolation
 from taskq.worker.executors.processes import ProcessExecutor
-from taskq.worker.executors.solo import SoloExecutor
 from taskq.worker.executors.threads import ThreadExecutor
 from taskq.worker.fetcher import Fetcher
 from taskq.worker.intake import Intake
@@ -180,7 +179,7 @@ class Worker:
         slots = self.options.concurrency or self.app.config.worker_concurrency
         ring = self._doorbell.ring
         if self.pool == "solo":
-            return SoloExecutor(self._runner, ring)
+            return ThreadExecutor(1, self._runner, ring, limits)
         if self.pool == "processes":
             if not self.options.app_path:
                 raise ConfigError("the processes pool needs the app's path: taskq worker -A module:app -P processes")
@@ -191,7 +190,7 @@ class Worker:
         return [self._sync, self._async] if self._isolation is None else [self._sync, self._async, self._isolation]
 
     def _isolation_for(self, app_path: str | None) -> Isolation | None:
-        if not app_path or self.pool == "solo":  # solo: in this thread, whatever it is
+        if not app_path or self.pool == "solo":  # solo: in this process, whatever it is
             return None
         return Isolation(self._sync.slots, app_path, self._runner, self._doorbell.ring)
 

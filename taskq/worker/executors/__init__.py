@@ -4,8 +4,8 @@ All of them answer to the same small contract, :class:`Executor`; what a cancell
 
 * ``coroutines``: the asyncio task is cancelled. A soft time limit, too, is a ``CancelledError`` inside the task, as
   with ``asyncio.timeout``, and its own error outside.
-* ``threads``, ``solo``: Python cannot stop a thread; the task sees ``ctx.cancelled``. Time limits are raised
-  inside the thread at its next bytecode, so a call that blocks in C sees them when it returns.
+* ``threads``, and ``solo``, which is one thread: Python cannot stop a thread; the task sees ``ctx.cancelled``. Time
+  limits are raised inside the thread at its next bytecode, so a call that blocks in C sees them when it returns.
 * ``processes``: the child is killed.
 """
 

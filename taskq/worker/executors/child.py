@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -25,12 +25,12 @@ import msgspec
 
 from taskq import failpoints, logs
 from taskq.app import TaskQ
-from taskq.delivery import BatchDelivery, Delivery
-from taskq.errors import SoftTimeLimitExceededError
+from taskq.delivery import BatchDelivery, Delivery, limits_of
+from taskq.errors import TaskqError
 from taskq.loading import load_app
 from taskq.message import decode
 from taskq.worker.batch_runner import runner_of
-from taskq.worker.limits import limits_of
+from taskq.worker.limits import SOFT, limit_error, within_limits
 from taskq.worker.outcomes import Outcome
 from taskq.worker.runner import Runner
 
@@ -149,7 +149,6 @@ def main(
         logs.setup(*logging_as)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, _strike)
     threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
     app = load_app(app_path)
     app.load()
@@ -210,32 +209,71 @@ def _unpacked(app: TaskQ, queue: ChildQueue, what: list[Any]) -> Delivery:
 
 
 def _call(runner: Runner, delivery: Delivery) -> Outcome:
+    if delivery.task.is_async:
+        return _acall(runner, delivery)
     soft, _ = limits_of(delivery)  # the hard limit is the parent's: it kills
-    call = _acall if delivery.task.is_async else type(runner).call
     if soft is None:
-        return call(runner, delivery)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, soft)
-        return call(runner, delivery)
-    except SoftTimeLimitExceededError as error:
-        return runner.failed(delivery, error)
-    finally:
+        return runner.context.copy().run(runner.call, delivery)
+    alarm = _Alarm(soft, limit_error(delivery, SOFT))
+    return runner.context.copy().run(runner.call, delivery, partial(within_limits, alarm.set, alarm.unset))
+
+
+class _Alarm:
+    """Raises the soft time limit in the main thread, once."""
+
+    def __init__(self, seconds: float, error: TaskqError) -> None:
+        self._seconds = seconds
+        self._error = error
+        self._armed = False
+
+    def set(self) -> None:
+        """Raise it after its seconds, wherever the thread is then."""
+        signal.signal(signal.SIGALRM, self._strike)
+        self._armed = True
+        signal.setitimer(signal.ITIMER_REAL, max(self._seconds, 1e-6))  # 0 would be never
+
+    def unset(self) -> None:
+        """Raise it no more."""
+        self._armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _strike(self, signum: int, frame: Any) -> None:
+        if self._armed:  # else the alarm rang while it was taken back
+            self._armed = False
+            raise self._error
 
 
 def _acall(runner: Runner, delivery: Delivery) -> Outcome:
     """Run an async task: only suspects come here, see :mod:`taskq.worker.executors.isolation`."""
-    return _event_loop().run(runner.acall(delivery))
+    try:
+        return _event_loop().run(_within_soft_limit(runner, delivery), context=runner.context.copy())
+    except BaseException as error:  # a task that it left on the loop has raised SystemExit, say
+        _event_loop.cache_clear()
+        return runner.failed(delivery, error)
+
+
+async def _within_soft_limit(runner: Runner, delivery: Delivery) -> Outcome:
+    soft, _ = limits_of(delivery)
+    if soft is None:
+        return await runner.acall(delivery)
+    task = asyncio.current_task()
+    assert task is not None
+
+    def strike() -> None:
+        delivery.cancelled = SOFT
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(soft, strike)
+    try:
+        return await runner.acall(delivery)
+    finally:
+        timer.cancel()
 
 
 @cache
 def _event_loop() -> asyncio.Runner:
     """One for all tasks of this child: what they keep for their event loop stays good."""
     return asyncio.Runner()
-
-
-def _strike(signum: int, frame: Any) -> None:
-    raise SoftTimeLimitExceededError("the task ran into its soft time limit")
 
 
 def _die_with_parent(lifeline: Connection) -> None:

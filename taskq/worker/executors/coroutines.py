@@ -9,6 +9,7 @@ from collections import deque
 from taskq.delivery import Delivery
 from taskq.worker.executors import Finished, ServiceTime, finish, taken_from
 from taskq.worker.limits import TimeLimits
+from taskq.worker.outcomes import Outcome
 from taskq.worker.runner import Runner
 
 
@@ -31,6 +32,9 @@ class CoroutineExecutor:
         self._waiting: deque[Delivery] = deque()
         self._running: dict[Delivery, asyncio.Task[None]] = {}
         self._times = ServiceTime()
+        self._fresh: list[tuple[Delivery, asyncio.Task[None]]] = []
+        """Created and, when last looked at, not begun."""
+        self._checking = False
 
     def submit(self, deliveries: list[Delivery]) -> None:
         self._waiting.extend(deliveries)
@@ -52,8 +56,9 @@ class CoroutineExecutor:
         return taken_from(self._waiting, keep)
 
     def stop_delivery(self, delivery: Delivery) -> None:
+        """Cancel it where it waits. What has not begun is left to begin: the runner refuses what is cancelled."""
         task = self._running.get(delivery)
-        if task is not None:
+        if task is not None and delivery.started:
             task.cancel()
 
     def close(self) -> None:
@@ -64,20 +69,40 @@ class CoroutineExecutor:
     def _fill(self) -> None:
         waiting, running = self._waiting, self._running
         while waiting and len(running) < self.slots:
-            delivery = waiting.popleft()
-            running[delivery] = self._loop.create_task(self._run(delivery))
+            delivery = waiting[0]
+            task = self._loop.create_task(self._run(delivery), context=self._runner.context.copy())
+            waiting.popleft()
+            running[delivery] = task
+            self._fresh.append((delivery, task))
+        if self._fresh and not self._checking:
+            self._checking = True
+            self._loop.call_soon(self._check_begun)
 
     async def _run(self, delivery: Delivery) -> None:
-        started = delivery.started = time.monotonic()
+        delivery.started = time.monotonic()
         if delivery.limited:
             self._limits.started(delivery, self)
-        try:
-            outcome = await self._runner.acall(delivery)
-        finally:
-            del self._running[delivery]
-        took = time.monotonic() - started
+        self._ended(delivery, await self._runner.acall(delivery))
+
+    def _ended(self, delivery: Delivery, outcome: Outcome) -> None:
+        del self._running[delivery]
+        if delivery.limited:
+            self._limits.ended(delivery)
+        took = time.monotonic() - delivery.started
         self._times.add(took)
         finish(delivery, outcome, took)
         if self._waiting:
             self._fill()
         self._finished()
+
+    def _check_begun(self) -> None:
+        """Take back the slots of tasks that somebody cancelled before their first line, which could not say so."""
+        fresh = [pair for pair in self._fresh if not pair[0].started]
+        self._fresh = [pair for pair in fresh if not pair[1].done()]
+        self._checking = bool(self._fresh)
+        if self._fresh:
+            self._loop.call_soon(self._check_begun)
+        for delivery, task in fresh:
+            if task.done():
+                delivery.started = time.monotonic()
+                self._ended(delivery, self._runner.failed(delivery, asyncio.CancelledError()))

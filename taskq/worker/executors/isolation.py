@@ -6,10 +6,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from taskq.delivery import Delivery
+from taskq.delivery import Delivery, limits_of
 from taskq.worker.executors import Finished
 from taskq.worker.executors.processes import ProcessExecutor, _Child
-from taskq.worker.limits import limits_of
 from taskq.worker.runner import Runner
 
 logger = logging.getLogger("taskq.worker")

@@ -18,10 +18,9 @@ from multiprocessing.connection import Connection
 from typing import Any, cast
 
 from taskq import failpoints, logs
-from taskq.delivery import Delivery
-from taskq.errors import TimeLimitExceededError
+from taskq.delivery import Delivery, limits_of
 from taskq.worker.executors import Finished, ServiceTime, child, finish, taken_from
-from taskq.worker.limits import limits_of
+from taskq.worker.limits import HARD, limit_error
 from taskq.worker.outcomes import Outcome, restored
 from taskq.worker.runner import Runner
 
@@ -269,7 +268,7 @@ class ProcessExecutor:
         """What became of the message that a dead child ran."""
         if delivery.cancelled == "time limit":
             delivery.cancelled = ""
-            return self._runner.failed(delivery, TimeLimitExceededError("the task was killed at its time limit"))
+            return self._runner.failed(delivery, limit_error(delivery, HARD))
         if delivery.cancelled:
             return self._runner.revoked(delivery)
         if each.killed_for not in (None, delivery):  # it had just begun when its predecessor was to be killed

@@ -13,12 +13,13 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 from taskq.delivery import Delivery
-from taskq.errors import SoftTimeLimitExceededError, TimeLimitExceededError
+from taskq.errors import TaskqError
 from taskq.worker.executors import Finished, ServiceTime, finish
-from taskq.worker.limits import TimeLimits
-from taskq.worker.outcomes import Outcome
+from taskq.worker.limits import KINDS, TimeLimits, text_of_limit, within_limits
 from taskq.worker.runner import Runner
 
 logger = logging.getLogger("taskq.worker")
@@ -51,6 +52,8 @@ class ThreadExecutor:
         self._tokens: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._running: dict[int, Delivery] = {}
+        self._open: dict[int, Delivery] = {}
+        """Threads that are inside of a task's function which a time limit may strike."""
         self._idle = 0
         self._idle_lock = threading.Lock()
         self._strike_lock = threading.Lock()
@@ -58,6 +61,8 @@ class ThreadExecutor:
         self._ended = 0
         self._watching = False
         self._closed = False
+        self._short = False
+        """Whether a thread could not be started."""
 
     def submit(self, deliveries: list[Delivery]) -> None:
         self._work.extend(deliveries)
@@ -94,12 +99,12 @@ class ThreadExecutor:
 
     def stop_delivery(self, delivery: Delivery) -> None:
         """A thread cannot be stopped: the task sees ``ctx.cancelled``; only a time limit is raised inside it."""
-        kind = _STRIKES.get(delivery.cancelled)
-        if kind is None:
+        if delivery.cancelled not in KINDS:
             return
-        delivery.cancelled = ""
+        why, delivery.cancelled = delivery.cancelled, ""
+        kind = _raised(why, text_of_limit(delivery, why))
         with self._strike_lock:
-            for ident, running in self._running.items():
+            for ident, running in self._open.items():
                 if running is delivery:
                     _raise_in(ident, kind)
 
@@ -118,8 +123,14 @@ class ThreadExecutor:
         # a thread that is awake finds the work by itself; a new one is only for what they cannot take
         for _ in range(min(wanted - woken, self.slots - len(self._threads))):
             thread = threading.Thread(target=self._serve, name=f"taskq-{len(self._threads)}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system gives no more; it is tried again while work waits
+                if not self._short:
+                    logger.error("cannot start thread %d of %d: %s", len(self._threads) + 1, self.slots, error)
+                self._short = True
+                return
             self._threads.append(thread)
-            thread.start()
 
     def _watch(self, ended_before: int) -> None:
         if not self._work or self._closed:
@@ -142,10 +153,9 @@ class ThreadExecutor:
             running[ident] = delivery
             try:
                 self._run(delivery, ident)
-            except BaseException:  # a bug of ours, or a time limit that struck outside the task: the thread lives on,
-                # and the message, held without an outcome, is recovered when this process ends
+            except BaseException:  # a bug of ours: the thread lives on
                 logger.exception("running %s failed outside the task", delivery.message.task)
-            running.pop(ident, None)
+                running.pop(ident, None)
 
     def _rest(self) -> bool:
         """Sleep until there is work; False when the executor was closed."""
@@ -161,7 +171,12 @@ class ThreadExecutor:
 
     def _run(self, delivery: Delivery, ident: int) -> None:
         started = delivery.started = time.monotonic()
-        outcome = self._call_limited(delivery, ident) if delivery.limited else self._runner.call(delivery)
+        runner = self._runner
+        if delivery.limited:
+            within = partial(within_limits, *self._doors(delivery, ident))
+            outcome = runner.context.copy().run(runner.call, delivery, within)
+        else:
+            outcome = runner.context.copy().run(runner.call, delivery)
         took = time.monotonic() - started
         self._times.add(took)
         self._ended += 1
@@ -170,19 +185,35 @@ class ThreadExecutor:
         finish(delivery, outcome, took)
         self._finished()
 
-    def _call_limited(self, delivery: Delivery, ident: int) -> Outcome:
-        self._limits.started(delivery, self)
-        try:
-            return self._runner.call(delivery)
-        except (SoftTimeLimitExceededError, TimeLimitExceededError) as error:
-            return self._runner.failed(delivery, error)  # it struck just outside the task's own frames
-        finally:
-            with self._strike_lock:  # from here on no limit may strike: it would hit the next task
-                self._running.pop(ident, None)
+    def _doors(self, delivery: Delivery, ident: int) -> tuple[Callable[[], None], Callable[[], None]]:
+        """What opens thread *ident* to the time limits of *delivery*, and what shuts it."""
+
+        def open_() -> None:
+            self._open[ident] = delivery
+            self._limits.started(delivery, self)
+
+        def shut() -> None:
+            with self._strike_lock:
+                self._open.pop(ident, None)
                 _raise_in(ident, None)
+            self._limits.ended(delivery)
+
+        return open_, shut
 
 
-_STRIKES = {"soft time limit": SoftTimeLimitExceededError, "time limit": TimeLimitExceededError}
+@lru_cache(64)
+def _raised(why: str, text: str) -> type[TaskqError]:
+    """The error of *why* as a class whose instances say *text*: a class, for an instance cannot be raised elsewhere."""
+    kind = KINDS[why]
+
+    def init(self: TaskqError, *args: object) -> None:
+        kind.__init__(self, *(args or (text,)))
+
+    def reduced(self: TaskqError) -> tuple[object, ...]:
+        return kind, self.args
+
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (kind,), {**names, "__init__": init, "__reduce__": reduced})
 
 
 def _raise_in(ident: int, kind: type[BaseException] | None) -> None:

@@ -121,7 +121,7 @@ class Config:
     worker_async_concurrency: int = _count(100, least=1)
     """Slots for async tasks, per worker process."""
     worker_pool: str = field(default="threads", metadata={"kind": "pool"})
-    """Where sync tasks run: ``threads``, ``processes`` or ``solo`` (on the event loop's thread, one at a time)."""
+    """Where sync tasks run: ``threads``, ``processes`` or ``solo`` (one at a time, in one thread)."""
     worker_prefetch: int = _count(512, least=0)
     """Most deliveries held beyond the busy slots. Short tasks use it to hide round trips; long ones hold none."""
     worker_shutdown_timeout: float = _duration(30.0)
@@ -178,6 +178,9 @@ class Config:
         check_name(self.task_default_queue, "task_default_queue")
         if self.lease_timeout < 0.3:
             raise ConfigError("lease_timeout must be at least 0.3 seconds: it is renewed every third of it")
+        soft, hard = self.task_soft_time_limit, self.task_time_limit
+        if soft is not None and hard is not None and soft > hard:
+            raise ConfigError(f"task_soft_time_limit ({soft:.10g} s) is above task_time_limit ({hard:.10g} s)")
         try:
             zone_of(self.timezone)
         except ScheduleError as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from taskq.delivery import Delivery
+from taskq.delivery import Delivery, limits_of
 from taskq.durations import Duration, milliseconds
 from taskq.errors import ConfigError, Retry, TaskqError
 from taskq.message import check_id
@@ -27,13 +28,10 @@ current_delivery: ContextVar[Delivery | None] = ContextVar("taskq_delivery", def
 class Context:
     """One attempt of one message, seen from inside the task."""
 
-    __slots__ = ("_delivery", "_limit")
+    __slots__ = ("_delivery",)
 
     def __init__(self, delivery: Delivery) -> None:
         self._delivery = delivery
-        meta = delivery.message.meta
-        own = meta.time_limit if meta is not None else None
-        self._limit: float | None = own if own is not None else delivery.task.settings.time_limit
 
     @property
     def id(self) -> str:
@@ -90,16 +88,22 @@ class Context:
         return (meta.headers if meta else None) or {}
 
     @property
+    def soft_time_limit(self) -> float | None:
+        """Seconds after which this attempt is told to end, or None."""
+        return limits_of(self._delivery)[0]
+
+    @property
     def time_limit(self) -> float | None:
         """Seconds this attempt may take, or None."""
-        return self._limit
+        return limits_of(self._delivery)[1]
 
     @property
     def deadline(self) -> datetime | None:
         """When the hard time limit ends this attempt, or None."""
-        if self._limit is None:
+        limit = self.time_limit
+        if limit is None:
             return None
-        left = self._delivery.started + self._limit - time.monotonic()
+        left = self._delivery.started + limit - time.monotonic()
         return datetime.now(UTC) + timedelta(seconds=left)
 
     @property
@@ -174,7 +178,20 @@ class Context:
         eta: datetime | None = None,
         max_retries: int | None = None,
     ) -> NoReturn:
-        """Leave the task and run the message again later; see :class:`taskq.Retry`."""
+        """Leave the task and run the message again later; see :class:`taskq.Retry`.
+
+        Args:
+            exc: what went wrong; by default the exception that is being handled, if one is. After the last retry the
+                dead letter tells of it.
+            countdown: seconds (or ``timedelta``) to wait; below 0 is at once. By default the task's backoff decides.
+            eta: the instant to run at, instead of *countdown*; one that is past is at once.
+            max_retries: replaces the task's limit for this message.
+
+        Raises:
+            Retry: always.
+            ConfigError: *countdown* and *eta* together.
+        """
+        exc = sys.exception() if exc is None else exc
         reason: str | BaseException = exc if exc is not None else "retry asked for by the task"
         raise Retry(reason, countdown=countdown, eta=eta, max_retries=max_retries) from exc
 

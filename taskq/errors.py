@@ -243,9 +243,10 @@ class Retry(TaskControl):
     """Run this message again later.
 
     Args:
-        reason: shown in logs and in the result while the task waits.
-        countdown: seconds (or ``timedelta``) to wait; by default the task's backoff decides.
-        eta: the instant to run at, instead of ``countdown``; must be timezone-aware.
+        reason: shown in logs and in the result while the task waits. After the last retry the dead letter tells of
+            it, if it is an exception; else of the exception that was being handled when this was raised, if one was.
+        countdown: seconds (or ``timedelta``) to wait, below 0 is at once; by default the task's backoff decides.
+        eta: the instant to run at, instead of ``countdown``; must be timezone-aware. One that is past is at once.
         max_retries: replaces the task's limit for this message.
     """
 

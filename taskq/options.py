@@ -141,11 +141,14 @@ class TaskOptions:
                 raise UnknownOptionError(key, known, f"task {name}")
         config = app.config
         at_most_once = _at_most_once(settings.get("delivery", DELIVERIES[0]), name)
+        where = f"task {name}"
 
         def duration(key: str, default: float | None) -> float | None:
             value = settings.get(key)
-            return default if value is None else seconds(value, f"task {name}: {key}")
+            return default if value is None else seconds(value, f"{where}: {key}")
 
+        soft, hard = duration("soft_time_limit", None), duration("time_limit", None)
+        limits = check_limits((soft, hard), (config.task_soft_time_limit, config.task_time_limit), where, "the app's")
         return cls(
             queue=check_name(settings.get("queue", config.task_default_queue), "queue"),
             priority=check_priority(settings.get("priority", config.task_default_priority)),
@@ -155,13 +158,33 @@ class TaskOptions:
             ignore_result=_flag(settings, "ignore_result", config.task_ignore_result, f"task {name}: "),
             result_ttl_ms=max(milliseconds(settings.get("result_expires", config.result_expires)), 1),
             failure_ttl_ms=max(milliseconds(settings.get("failure_expires", config.failure_expires)), 1),
-            soft_time_limit=duration("soft_time_limit", config.task_soft_time_limit),
-            time_limit=duration("time_limit", config.task_time_limit),
+            soft_time_limit=limits[0],
+            time_limit=limits[1],
             expires=duration("expires", None),
             dlq_replay=_dlq_replay(settings.get("dlq_replay"), name),
             batch=_batch(settings.get("batch"), at_most_once, name),
             rate_limit=_rate_limit(settings, name),
         )
+
+
+Limits = tuple[float | None, float | None]
+"""Soft and hard time limit, in seconds."""
+
+
+def check_limits(given: Limits, inherited: Limits, where: str, whose: str) -> Limits:
+    """The limits that hold: those *given*, else those *inherited*, which are *whose*.
+
+    Raises:
+        ConfigError: the soft one is above the hard one, so that it could never strike.
+    """
+    soft, hard = (own if own is not None else other for own, other in zip(given, inherited, strict=True))
+    if soft is not None and hard is not None and soft > hard:
+        names = [
+            f"{'' if own is not None else f'{whose} '}{name} ({limit:.10g} s)"
+            for own, name, limit in zip(given, ("soft_time_limit", "time_limit"), (soft, hard), strict=True)
+        ]
+        raise ConfigError(f"{where}: {names[0]} is above {names[1]}; write a soft_time_limit of at most {hard:.10g} s")
+    return soft, hard
 
 
 def _dlq_replay(value: object, name: str) -> bool | str | None:
@@ -244,8 +267,11 @@ def call_plan(
     ignore_result: bool = False,
     expires: float | None = None,
     fallback: str = "raise",
+    limits: Limits = (None, None),
 ) -> CallPlan:
     """Check the settings of a call; what is missing comes from the keyword arguments.
+
+    *limits* are the task's time limits, which hold where the call names none.
 
     Raises:
         UnknownOptionError: a setting that does not exist.
@@ -258,6 +284,8 @@ def call_plan(
     level = check_priority(given.get("priority", priority))
     ignored = _flag(given, "ignore_result", ignore_result)
     extra = _extra_meta(given, where)
+    if "soft_time_limit" in extra or "time_limit" in extra:
+        check_limits((extra.get("soft_time_limit"), extra.get("time_limit")), limits, where, "the task's")
     if level != Meta().priority:
         extra["priority"] = level
     if ignored != ignore_result:

@@ -309,6 +309,7 @@ def _call_plan(task: BaseTask[Any, Any], settings: CallSettings | Mapping[str, A
         ignore_result=options.ignore_result,
         expires=options.expires,
         fallback=options.when_unavailable,
+        limits=(options.soft_time_limit, options.time_limit),
     )
 
 

@@ -49,7 +49,7 @@ def test_the_methods_users_call() -> None:
     }  # fmt: skip
     assert public(taskq.Context) >= {
         "id", "task", "queue", "attempt", "retries", "deliveries", "replays", "headers", "deadline",
-        "time_limit", "cancelled", "lease_lost", "retry",
+        "time_limit", "soft_time_limit", "cancelled", "lease_lost", "retry",
     }  # fmt: skip
     assert public(taskq.TaskQ) >= {
         "periodic", "send_task", "result", "dlq", "close", "aclose", "get_task",

@@ -181,6 +181,7 @@ def _plan(app: TaskQ, entry: PeriodicEntry) -> CallPlan:
         priority=options.priority,
         ignore_result=options.ignore_result,
         expires=options.expires,
+        limits=(options.soft_time_limit, options.time_limit),
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
 import pytest
 from support.wait import eventually
 from support.worker import running_worker
@@ -179,3 +182,45 @@ def test_a_retry_runs_with_the_arguments_as_they_were_sent(app: TaskQ) -> None:
     with running_worker(app):
         assert consume.delay([1, 2, 3]).get(timeout=30) == 2
     assert seen == [[1, 2, 3]] * 3
+
+
+@pytest.mark.parametrize("asked", ["self.retry", "Retry"])
+def test_the_error_being_handled_is_what_the_dead_letter_tells_of(app: TaskQ, asked: str) -> None:
+    @app.task(bind=True, max_retries=1)
+    def poll(self: Context) -> None:
+        try:
+            raise ConnectionError("shop is away")
+        except ConnectionError:
+            if asked == "Retry":
+                raise Retry("not ready", countdown=0)  # noqa: B904 # as users write it
+            self.retry(countdown=0)
+
+    with running_worker(app):
+        result = poll.delay()
+        with pytest.raises(TaskFailedError, match="ConnectionError: shop is away"):
+            result.get(timeout=30)
+    (letter,) = app.dlq.list()
+    assert (letter.evidence.error_type, letter.evidence.error) == ("ConnectionError", "shop is away")
+    assert 'raise ConnectionError("shop is away")' in letter.evidence.traceback
+    assert [failure.error_type for failure in letter.failures] == ["ConnectionError"] * 2
+    app.dlq.purge()
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"countdown": -1},
+        {"countdown": -0.001},
+        {"countdown": timedelta(days=-3)},
+        {"eta": datetime(1970, 1, 2, tzinfo=UTC)},
+    ],
+)
+def test_a_time_to_retry_that_is_past_is_at_once(app: TaskQ, when: dict[str, Any]) -> None:
+    @app.task(bind=True, retry_backoff=600)
+    def poll(self: Context) -> int:
+        if self.attempt == 1:
+            self.retry(**when)
+        return self.attempt
+
+    with running_worker(app):
+        assert poll.delay().get(timeout=30) == 2

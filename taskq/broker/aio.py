@@ -19,7 +19,7 @@ import hiredis
 from taskq.broker import siblings
 from taskq.broker.address import Address
 from taskq.broker.patience import SMALL, Patience, unsent
-from taskq.broker.replies import broker_error, ends_connection, is_demoted, is_noscript
+from taskq.broker.replies import broker_error, ends_connection, is_demoted, is_denied, is_noscript
 from taskq.broker.scripts import Call
 from taskq.broker.sync import SILENT, backoff, gave_up, keep_alive, reason, try_until
 from taskq.broker.wire import pack
@@ -90,7 +90,11 @@ class AsyncConnection(asyncio.Protocol):
             raise BrokerUnavailableError(f"Redis at {address}: {text}") from error
         try:
             for command in address.greeting(name):
-                await connection.execute(*command, timeout=timeout)
+                try:
+                    await connection.execute(*command, timeout=timeout)
+                except BrokerError as error:
+                    if command[0] != "CLIENT" or not is_denied(error):  # its name is for people that look at Redis
+                        raise
         except BaseException:
             connection.close()
             raise

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from taskq.broker.replies import is_denied
 from taskq.errors import BrokerError
 
 
@@ -28,6 +29,13 @@ class ServerSettings:
             persistence = f"RDB snapshots ({self.save})" if self.save else "no persistence"
         return f"Redis {self.version}, {persistence}, eviction {self.maxmemory_policy}"
 
+    @property
+    def hidden(self) -> str:
+        """What the server did not tell, and what that hides; empty when it told all."""
+        if self.version != "unknown":
+            return ""
+        return "Redis does not let this user run INFO: its version cannot be shown (taskq doctor --acl has the rights)"
+
     def dangers(self) -> list[str]:
         """Each way in which these settings can lose accepted tasks, with what to set instead."""
         found = []
@@ -47,14 +55,21 @@ async def server_settings(execute: Callable[..., Awaitable[Any]]) -> ServerSetti
     Raises:
         BrokerUnavailableError: it cannot be reached.
     """
-    info = (await execute("INFO", "server")).decode(errors="replace")
+    try:
+        info = (await execute("INFO", "server")).decode(errors="replace")
+    except BrokerError as error:
+        if not is_denied(error):
+            raise
+        info = ""  # a user without the right to ask
     names = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
     version = names.get("valkey_version") or names.get("redis_version", "unknown")
     values: dict[str, str] = {}
     for name in ("appendonly", "appendfsync", "save", "maxmemory-policy"):
         try:
             reply = await execute("CONFIG", "GET", name)
-        except BrokerError:
+        except BrokerError as error:
+            if not is_denied(error):
+                raise
             break  # managed services forbid CONFIG
         if len(reply) == 2:
             values[name.replace("-", "_")] = reply[1].decode()

@@ -45,6 +45,13 @@ def ends_connection(error: ReplyError) -> bool:
     return _code(text) in _DEMOTED + _ELSEWHERE or text.startswith(_FULL)
 
 
+def is_denied(error: object) -> bool:
+    """Whether Redis does not do that for anybody like us: a right that is missing, a command renamed or not there."""
+    text = str(error)
+    words = ("NOPERM", "unknown command", "unknown subcommand", "can't run this command")
+    return isinstance(error, Exception) and any(word in text for word in words)
+
+
 def is_wrongtype(error: object) -> bool:
     """Whether a key holds another type than ours: nobody of ours wrote it, and nothing but that key is concerned."""
     return isinstance(error, Exception) and "WRONGTYPE" in str(error)

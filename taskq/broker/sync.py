@@ -23,7 +23,7 @@ from taskq import failpoints
 from taskq.broker import siblings
 from taskq.broker.address import Address
 from taskq.broker.patience import SMALL, Patience, unsent
-from taskq.broker.replies import broker_error, ends_connection, is_demoted, is_noscript
+from taskq.broker.replies import broker_error, ends_connection, is_demoted, is_denied, is_noscript
 from taskq.broker.scripts import Call
 from taskq.broker.wire import pack
 from taskq.errors import BrokerError, BrokerUnavailableError
@@ -299,8 +299,8 @@ class SyncConnection:
             for command in address.greeting("taskq-client"):
                 sock.sendall(pack(command))
                 reply = self._read(sock)
-                if isinstance(reply, hiredis.ReplyError):
-                    raise broker_error(reply)
+                if isinstance(reply, hiredis.ReplyError) and not (command[0] == "CLIENT" and is_denied(reply)):
+                    raise broker_error(reply)  # the name is for people that look at Redis
         except BaseException:
             sock.close()
             self._reader = hiredis.Reader()

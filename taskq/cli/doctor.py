@@ -27,13 +27,15 @@ _COLOURS = {"ERROR": "red", "WARNING": "yellow", "NOTE": "blue"}
     show_default=True,
     help="How many keys of the server to look at for orphans.",
 )
+@click.option("--acl", is_flag=True, help="Only print the ACL rule with the rights that taskq needs; asks nobody.")
 @json_option
-def doctor(app: TaskQ, fix: bool, sample_keys: int, as_json: bool) -> None:
+def doctor(app: TaskQ, fix: bool, sample_keys: int, acl: bool, as_json: bool) -> None:
     """Look for what can lose, delay or strand tasks: in the server's settings, rights, queues, workers and keys.
 
     \b
     taskq doctor -b redis://localhost:6379/0
     taskq doctor --json --fix           in a nightly job
+    taskq doctor --acl                  for ACL SETUSER, or an ACL file
 
     Nothing is written without --fix. Each finding has a severity, a reason and a remedy.
 
@@ -41,8 +43,12 @@ def doctor(app: TaskQ, fix: bool, sample_keys: int, as_json: bool) -> None:
     exit codes   0 healthy (notes do not count), 1 warnings, 3 errors,
                  2 wrong usage, 69 Redis cannot be reached
     """
-    from taskq.doctor import Severity, examine
+    from taskq.doctor import Severity, acl_rule, examine
 
+    if acl:
+        rule = acl_rule(app.keys.namespace)
+        print_json({"namespace": app.keys.namespace, "rule": rule}) if as_json else click.echo(rule)
+        return
     report = examine(app, keys_sampled=sample_keys)
     fixed = [finding for finding in report.findings if fix and finding.fix is not None]
     for finding in fixed:

@@ -6,5 +6,6 @@ bounded: at most :data:`taskq.doctor.patient.MOST_QUEUES` queues, samples of mes
 
 from taskq.doctor.examine import Report, examine
 from taskq.doctor.finding import Finding, Severity
+from taskq.doctor.rights import acl_rule
 
-__all__ = ["Finding", "Report", "Severity", "examine"]
+__all__ = ["Finding", "Report", "Severity", "acl_rule", "examine"]

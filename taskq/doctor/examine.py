@@ -53,8 +53,13 @@ def examine(app: TaskQ, *, keys_sampled: int = 20_000) -> Report:
     try:
         patient.ask("PING")
     except BrokerAuthError as error:
-        if "NOPERM" not in str(error):  # it is in, and may do less than it should: see rights
+        if "NOPERM" not in str(error):
             raise
+        if "'ping'" not in str(error):
+            return Report("", [rights.greeting_refused(patient, str(error))])
+        # it is in, and may do less than it should: see rights
+    if (other := server.check_mode(patient)) is not None:
+        return Report(server.describe(patient), [other])
     findings = [finding for name, check in CHECKS.items() for finding in _run(name, check, patient)]
     return Report(server.describe(patient), sorted(findings, key=lambda finding: -finding.severity))
 

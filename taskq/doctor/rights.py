@@ -18,12 +18,10 @@ KEY, CHANNEL = object(), object()
 """Stand for a key and a channel of the namespace."""
 
 SHAPES: dict[str, tuple[object, ...]] = {
-    "CLIENT SETNAME": ("x",),
     "DEL": (KEY,),
     "EVAL": ("return 1", 1, KEY),
     "EVALSHA": ("0" * 40, 1, KEY),
     "EXISTS": (KEY,),
-    "EXPIRE": (KEY, 1),
     "GET": (KEY,),
     "GETRANGE": (KEY, 0, 0),
     "HDEL": (KEY, "f"),
@@ -34,12 +32,10 @@ SHAPES: dict[str, tuple[object, ...]] = {
     "HKEYS": (KEY,),
     "HLEN": (KEY,),
     "HMGET": (KEY, "f"),
-    "HSCAN": (KEY, 0),
     "HSET": (KEY, "f", "v"),
     "HSETNX": (KEY, "f", "v"),
     "HVALS": (KEY,),
     "INCR": (KEY,),
-    "INCRBY": (KEY, 1),
     "LINDEX": (KEY, 0),
     "LLEN": (KEY,),
     "LPOP": (KEY,),
@@ -51,48 +47,35 @@ SHAPES: dict[str, tuple[object, ...]] = {
     "MGET": (KEY,),
     "PERSIST": (KEY,),
     "PEXPIRE": (KEY, 1),
-    "PEXPIREAT": (KEY, 1),
     "PING": (),
     "PTTL": (KEY,),
     "PUBLISH": (CHANNEL, "x"),
-    "RPOP": (KEY,),
     "RPUSH": (KEY, "m"),
     "SADD": (KEY, "m"),
-    "SCARD": (KEY,),
     "SET": (KEY, "v"),
     "SISMEMBER": (KEY, "m"),
     "SMEMBERS": (KEY,),
     "SREM": (KEY, "m"),
-    "STRLEN": (KEY,),
     "SUBSCRIBE": (CHANNEL,),
     "TIME": (),
-    "TYPE": (KEY,),
-    "UNLINK": (KEY,),
     "XACK": (KEY, "g", "1-1"),
     "XADD": (KEY, "*", "f", "v"),
-    "XAUTOCLAIM": (KEY, "g", "c", 0, "0"),
     "XCLAIM": (KEY, "g", "c", 0, "1-1"),
     "XDEL": (KEY, "1-1"),
     "XGROUP CREATE": (KEY, "g", "0"),
     "XGROUP DELCONSUMER": (KEY, "g", "c"),
-    "XGROUP DESTROY": (KEY, "g"),
-    "XGROUP SETID": (KEY, "g", "0"),
     "XINFO CONSUMERS": (KEY, "g"),
     "XINFO GROUPS": (KEY,),
-    "XINFO STREAM": (KEY,),
     "XLEN": (KEY,),
     "XPENDING": (KEY, "g"),
     "XRANGE": (KEY, "-", "+"),
-    "XREAD": ("STREAMS", KEY, "0"),
     "XREADGROUP": ("GROUP", "g", "c", "STREAMS", KEY, ">"),
     "XREVRANGE": (KEY, "+", "-"),
     "XTRIM": (KEY, "MAXLEN", 0),
     "ZADD": (KEY, 1, "m"),
     "ZCARD": (KEY,),
     "ZCOUNT": (KEY, 0, 1),
-    "ZINCRBY": (KEY, 1, "m"),
     "ZMSCORE": (KEY, "m"),
-    "ZPOPMIN": (KEY,),
     "ZRANGE": (KEY, 0, 0),
     "ZRANGEBYSCORE": (KEY, 0, 1),
     "ZREM": (KEY, "m"),
@@ -103,23 +86,28 @@ SHAPES: dict[str, tuple[object, ...]] = {
 }
 """A call of each command that a script or a view may use; which of them are needed, the scripts say."""
 DIRECT = (
-    *("CLIENT SETNAME", "DEL", "EVAL", "EVALSHA", "EXISTS", "GET", "HGETALL", "HVALS", "MGET", "PING", "SADD"),
-    *("SET", "SMEMBERS", "SUBSCRIBE", "TIME", "XACK", "XDEL", "XINFO GROUPS", "XLEN", "XPENDING", "XRANGE"),
-    *("XREADGROUP", "XREVRANGE", "ZCARD", "ZCOUNT", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
+    *("DEL", "EVAL", "EVALSHA", "EXISTS", "GET", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSET", "HVALS"),
+    *("LLEN", "LRANGE", "MGET", "PEXPIRE", "PING", "PTTL", "SADD", "SET", "SISMEMBER", "SMEMBERS", "SUBSCRIBE"),
+    *("TIME", "XACK", "XADD", "XDEL", "XINFO CONSUMERS", "XINFO GROUPS", "XLEN", "XPENDING", "XRANGE"),
+    *("XREADGROUP", "XREVRANGE", "ZCARD", "ZCOUNT", "ZMSCORE", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZSCORE"),
 )
 """Commands that are sent without a script."""
-CONTAINERS = ("CLIENT", "CONFIG", "MEMORY", "XGROUP", "XINFO")
+CONTAINERS = ("ACL", "CLIENT", "CONFIG", "MEMORY", "XGROUP", "XINFO")
 """Commands whose first argument is a command of its own to the ACL."""
-_IN_SCRIPT = re.compile(r"redis\.p?call\('([A-Z]+)'(?:, '([A-Z]+)')?")
+_IN_SCRIPT = re.compile(r"\b(?:call|pcall|read|count)\('([A-Z]+)'(?:, '([A-Z]+)')?")
 USEFUL: dict[str, tuple[object, ...]] = {
     "CLIENT ID": (),
+    "CLIENT SETNAME": ("x",),
     "CLIENT KILL": ("ID", 0),
     "CLIENT UNBLOCK": (0,),
     "CONFIG GET": ("maxmemory-policy",),
     "INFO": (),
+    "ROLE": (),
     "SCAN": (0,),
 }
 """Commands that taskq can do without, with less grace or fewer views."""
+OWN = ("ACL WHOAMI", "DISCARD", "MULTI")
+"""With these, ``taskq doctor`` tries the others."""
 
 
 def check(patient: Patient) -> Iterator[Finding]:
@@ -141,6 +129,12 @@ def check(patient: Patient) -> Iterator[Finding]:
             f"user {user} may not run {', '.join(commands)}",
             _grant(user, commands),
         )
+    if missing := [name for name, text in refused.items() if "unknown" in text]:
+        yield error(
+            "rights.missing",
+            f"Redis does not know {', '.join(missing)}: renamed or switched off, and taskq cannot do without",
+            "take the rename-command lines out of redis.conf; an ACL keeps others from a command",
+        )
     if keys:
         yield error(
             "rights.keys", f"user {user} may not use the keys {namespace}:*", f"ACL SETUSER {user} ~{namespace}:*"
@@ -151,12 +145,34 @@ def check(patient: Patient) -> Iterator[Finding]:
             f"user {user} may not use the channels {namespace}:*: results and wake-ups do not arrive",
             f"ACL SETUSER {user} &{namespace}:*",
         )
-    if less := [name for name, text in _refused(patient, USEFUL).items() if "NOPERM" in text]:
+    unwilling = _refused(patient, USEFUL)
+    if less := [name for name, text in unwilling.items() if "NOPERM" in text]:
         yield note(
             "rights.useful",
             f"user {user} may not run {', '.join(less)}: views and stopping are less exact without",
             _grant(user, less),
         )
+    if gone := [name for name, text in unwilling.items() if "unknown" in text]:
+        yield note(
+            "rights.useful",
+            f"Redis does not know {', '.join(gone)}: views and stopping are less exact without",
+            "take the rename-command lines out of redis.conf",
+        )
+
+
+def greeting_refused(patient: Patient, text: str) -> Finding:
+    """What to grant to a user whose connections are refused when they are opened: nothing else can be tried."""
+    user = patient.app.address.username or "default"
+    named = re.search(r"run the '([a-z|]+)'", text)
+    grant = _grant(user, [named[1]]) if named else f"ACL SETUSER {user} {acl_rule(patient.keys.namespace)}"
+    return error("rights.greeting", f"user {user} cannot open a connection: {text}", grant)
+
+
+def acl_rule(namespace: str) -> str:
+    """The rule of an ACL that lets a user do what taskq needs in *namespace*, and nothing else."""
+    commands = sorted({*needed(), *USEFUL, *OWN, "SELECT"})
+    allowed = " ".join("+" + name.lower().replace(" ", "|") for name in commands)
+    return f"resetkeys ~{namespace}:* resetchannels &{namespace}:* -@all {allowed}"
 
 
 def needed() -> dict[str, tuple[object, ...]]:

@@ -25,6 +25,24 @@ def describe(patient: Patient) -> str:
     return str(ServerSettings(version=_version(info), **known))
 
 
+def check_mode(patient: Patient) -> Finding | None:
+    """Whether this is no Redis that taskq can use: then nothing else need be looked at."""
+    mode = patient.info.get("redis_mode", "standalone")
+    if mode == "cluster":
+        return error(
+            "server.mode",
+            "this is a node of a Redis Cluster, which taskq does not support yet: it refuses the keys of other nodes",
+            "use one Redis, with replicas if need be",
+        )
+    if mode == "sentinel":
+        return error(
+            "server.mode",
+            "this is a Sentinel, which keeps no data: taskq does not ask it for the primary yet",
+            "give taskq the address of the primary, or of what always leads to it (a proxy, a DNS name)",
+        )
+    return None
+
+
 def check(patient: Patient) -> Iterator[Finding]:
     """Look at INFO and CONFIG."""
     if not patient.info:

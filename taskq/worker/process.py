@@ -67,6 +67,8 @@ async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCod
     if process.banner:
         for line in banner_lines(app, worker, settings):
             logger.info("%s", line)
+        if settings.hidden:
+            logger.warning("%s", settings.hidden)
         for danger in settings.dangers():
             logger.warning("%s", danger)
     signals = _Signals(worker)

@@ -11,8 +11,9 @@ from taskq import failpoints
 from taskq.broker.address import Address
 from taskq.broker.aio import AsyncConnection
 from taskq.broker.keys import GROUP
+from taskq.broker.replies import is_denied
 from taskq.config import Config
-from taskq.errors import BrokerError, BrokerRefusedError
+from taskq.errors import BrokerError
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.intake import Rows
 from taskq.worker.link import QueueLink
@@ -100,12 +101,16 @@ class Reader:
         """
         self._interrupted = True  # what comes back now is the last
         for _ in range(UNBLOCK_TRIES):
-            if self._task is None or self.client_id is None:
+            if self._task is None:
                 return
+            if self.client_id is None:
+                break
             try:
                 if await execute("CLIENT", "UNBLOCK", self.client_id):
                     return
-            except BrokerRefusedError:  # an ACL without CLIENT
+            except BrokerError as error:
+                if not is_denied(error):
+                    raise
                 break
             await asyncio.sleep(0.001)  # served at this moment, or not blocked yet
         self.restart()
@@ -160,7 +165,12 @@ class Reader:
         if self._connection is None or not self._connection.is_open:
             timeout = self._config.broker_connection_timeout
             connection = await AsyncConnection.open(self._address, timeout, "taskq-reader")
-            self.client_id = await connection.execute("CLIENT", "ID", timeout=timeout)
+            try:
+                self.client_id = await connection.execute("CLIENT", "ID", timeout=timeout)
+            except BrokerError as error:
+                if not is_denied(error):
+                    raise
+                self.client_id = None  # a read is then ended by closing its connection
             self._connection = connection
         return self._connection
 

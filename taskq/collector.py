@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -28,6 +29,7 @@ class Collector:
         self._app = app
         self._messages: list[Sendable] = []
         self._token: Token[Collector | None] | None = None
+        self._pid = os.getpid()
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -59,13 +61,20 @@ class Collector:
         if self._token is not None:
             _open.reset(self._token)
             self._token = None
+        self._forget_inherited()
         messages, self._messages = self._messages, []
         if failpoints.ARMED:
             failpoints.hit("batch.close")
         return messages
 
+    def _forget_inherited(self) -> None:
+        # after a fork inside the block: what was collected before it is the parent's to send, once
+        if self._pid != os.getpid():
+            self._pid, self._messages = os.getpid(), []
+
     def add(self, messages: Sequence[Sendable]) -> None:
         """Keep *messages* until the block ends."""
+        self._forget_inherited()
         self._messages += messages
 
 

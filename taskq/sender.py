@@ -51,6 +51,8 @@ class Sender:
             self._flusher = Flusher(self.spool, self.broker, keys)
             if len(self.spool):  # left by a process that ended before Redis was back
                 self._flusher.start()
+            else:
+                self.spool.close()
 
     def send(self, messages: Sequence[Sendable]) -> None:
         """Send from ordinary code.

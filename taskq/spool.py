@@ -7,18 +7,24 @@ a message goes out once, although nobody knew whether it had gone.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from taskq import failpoints, serialization
+from taskq import failpoints, private, serialization
 from taskq.broker.keys import Keys
 from taskq.broker.producer import Outgoing, plan
 from taskq.broker.sync import SyncBroker
 from taskq.errors import BrokerError, BrokerUnavailableError, SpoolFullError
+
+if TYPE_CHECKING:
+    import sqlite3
 
 logger = logging.getLogger("taskq.spool")
 
@@ -38,28 +44,77 @@ RETRY_EVERY = 0.5
 class Spool:
     """A bounded queue of pages in a SQLite file; every write is on disk when it returns.
 
-    Several processes may share one file.
+    Several processes may share one file, also those forked from one that used it. Other users cannot read it.
 
     Args:
         path: of the file; its directory must exist.
         limit: how many messages it holds at most.
 
     Raises:
+        ConfigError: the file is a link or of another user, or others can replace it.
         OSError: the file cannot be opened.
     """
 
     def __init__(self, path: str | Path, limit: int) -> None:
-        import sqlite3  # most processes have no spool
-
+        self._path = Path(path).absolute()
         self._limit = limit
         self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._open: sqlite3.Connection | None = None
+        _spools.add(self)
+        len(self)  # whether it can be used
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        """The open file; asked for under the lock."""
+        if self._open is None:
+            self._open = self._opened()
+        return self._open
+
+    def _opened(self) -> sqlite3.Connection:
+        import sqlite3  # most processes have no spool
+
+        if _open_files.get(self._path, self._pid) != self._pid:
+            raise BrokerUnavailableError(
+                f"the spool {self._path} was open when this process was forked, and Python was not told of the fork "
+                "(uWSGI: set py-call-uwsgi-fork-hooks, or lazy-apps)"
+            )
+        private.check_file(self._path, "spool_path")
+        for beside in ("-wal", "-shm", "-journal"):
+            private.close_to_others(self._path.with_name(self._path.name + beside), "spool_path")
+        database: sqlite3.Connection | None = None
         try:
-            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.execute(_SCHEMA)
+            database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            database.execute(_SCHEMA)
         except sqlite3.Error as error:
-            raise OSError(f"the spool {path} cannot be opened: {error}") from error
+            if database is not None:
+                database.close()
+            raise OSError(f"the spool {self._path} cannot be opened: {error}") from error
+        _open_files[self._path] = self._pid
+        return database
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[sqlite3.Connection]:
+        """The file, for one thread at a time."""
+        if self._pid != os.getpid():
+            self.begin_in_child()  # a fork that Python was not told of
+        with self._lock:
+            yield self._database
+
+    def begin_in_child(self) -> None:
+        """In a forked child: nothing is open here, and the lock may be held by a thread that is not."""
+        if self._open is not None:
+            _inherited.append(self._open)  # to close it here would harm the parent
+        self._lock, self._open, self._pid = threading.Lock(), None, os.getpid()
+
+    def let_go(self) -> None:
+        """Close the file until it is needed again; under the lock."""
+        database, self._open = self._open, None
+        if database is not None and self._pid == os.getpid():
+            database.close()
+            _open_files.pop(self._path, None)
 
     def add(self, producer: bytes, sequence: int, page: Sequence[Outgoing]) -> None:
         """Keep *page*, to be sent under the given identity.
@@ -70,40 +125,72 @@ class Spool:
         body = serialization.dumps(
             [(m.keys.queue, m.level, _absolute(m.due), m.unique_id, m.data, m.ordering_key) for m in page]
         )
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
+        with self._turn() as database:
+            database.execute("BEGIN IMMEDIATE")
             try:
-                (held,) = self._database.execute("SELECT coalesce(sum(messages), 0) FROM page").fetchone()
+                (held,) = database.execute("SELECT coalesce(sum(messages), 0) FROM page").fetchone()
                 if held + len(page) > self._limit:
                     raise SpoolFullError(f"Redis cannot be reached and the spool is full ({held} messages)")
-                self._database.execute(
+                database.execute(
                     "INSERT INTO page (producer, sequence, messages, body) VALUES (?, ?, ?, ?)",
                     (producer, sequence, len(page), body),
                 )
-                self._database.execute("COMMIT")
+                database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                database.execute("ROLLBACK")
                 raise
 
     def first(self) -> tuple[int, bytes, int, list[Any]] | None:
         """The oldest page: row id, producer, sequence, messages as plain data; None when the spool is empty."""
-        with self._lock:
-            row = self._database.execute("SELECT id, producer, sequence, body FROM page ORDER BY id LIMIT 1").fetchone()
+        with self._turn() as database:
+            row = database.execute("SELECT id, producer, sequence, body FROM page ORDER BY id LIMIT 1").fetchone()
         return None if row is None else (row[0], row[1], row[2], serialization.loads(row[3]))
 
     def remove(self, row: int) -> None:
         """Forget a page that was sent."""
-        with self._lock:
-            self._database.execute("DELETE FROM page WHERE id = ?", (row,))
+        with self._turn() as database:
+            database.execute("DELETE FROM page WHERE id = ?", (row,))
 
     def __len__(self) -> int:
-        with self._lock:
-            return int(self._database.execute("SELECT coalesce(sum(messages), 0) FROM page").fetchone()[0])
+        with self._turn() as database:
+            return int(database.execute("SELECT coalesce(sum(messages), 0) FROM page").fetchone()[0])
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; it opens again when needed."""
         with self._lock:
-            self._database.close()
+            self.let_go()
+
+
+_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
+_open_files: dict[Path, int] = {}
+"""Which process has opened a file. SQLite's locks are those of a process: a forked one must not go on with them."""
+_inherited: list[object] = []
+_held: list[Spool] = []
+
+
+def _before_fork() -> None:
+    # nothing may be open then: a child would take its parent's locks for its own, or wait for a transaction of a
+    # thread that it does not have
+    found = list(_spools)
+    for spool in found:
+        spool._lock.acquire()
+        spool.let_go()
+    _held[:] = found
+
+
+def _after_fork() -> None:
+    for spool in _held:
+        spool._lock.release()
+    _held.clear()
+
+
+def _in_child() -> None:
+    _held.clear()
+    for spool in _spools:
+        spool.begin_in_child()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 
 
 class Flusher:
@@ -119,6 +206,10 @@ class Flusher:
         self._spool = spool
         self._broker = broker
         self._keys = keys
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -126,10 +217,14 @@ class Flusher:
     @property
     def busy(self) -> bool:
         """Whether pages wait: then new messages must queue behind them."""
+        if self._pid != os.getpid():
+            self._begin()  # the thread is the parent's
         return self._thread is not None
 
     def start(self) -> None:
         """Begin to empty the spool, if that is not under way."""
+        if self.busy:
+            return
         with self._lock:
             if self._thread is None and not self._stop.is_set():
                 self._thread = threading.Thread(target=self._run, name="taskq-spool", daemon=True)
@@ -137,6 +232,9 @@ class Flusher:
 
     def stop(self) -> None:
         """End the thread; what is left waits on disk."""
+        if not self.busy:
+            self._stop.set()
+            return
         self._stop.set()
         thread = self._thread
         if thread is not None:
@@ -149,6 +247,7 @@ class Flusher:
                 with self._lock:
                     if len(self._spool) == 0:  # under the lock: a page added now finds the thread gone, and starts one
                         self._thread = None
+                        self._spool.close()
                         return
                 continue
             row, producer, sequence, messages = page

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import secrets
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,10 +36,21 @@ def pytest_configure() -> None:
 
     And give drawn examples the time that they take: how long that is says something about the machine alone.
     """
+    _put_first_on_path(os.environ.get(programs.SERVER))
     settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _put_first_on_path(server: str | None) -> None:
+    """Have every process of this run find *server* first: examples and demos choose their own."""
+    if server is None or os.environ.get("PYTEST_XDIST_WORKER"):  # a worker inherits it
+        return
+    folder = tempfile.mkdtemp(prefix="taskq-server-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Path(folder, "redis-server").symlink_to(Path(server).absolute())
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
 
 
 def _start(directory: Path | None = None, **options: Any) -> EmbeddedRedis:

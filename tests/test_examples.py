@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from support.process import ROOT, Proc
 from support.programs import missing, server_binaries
+
+from taskq import cron
 
 EXAMPLES = ROOT / "examples"
 EXPECTED = {
@@ -54,6 +58,18 @@ def test_every_example_is_run() -> None:
     folders = {file.parent.name for file in EXAMPLES.glob("*/__main__.py")}
     assert {file.stem for file in EXAMPLES.glob("*.py")} | folders == {*EXPECTED, "surroundings"}
     assert all((EXAMPLES / name / "README.md").exists() for name in folders)
+
+
+@pytest.mark.parametrize("name", ["coupons", "orders", "payments_dlq"])
+def test_what_is_nightly_is_due_within_seconds_in_the_examples_own_run_on_any_day(name: str) -> None:
+    source = (EXAMPLES / name / "__main__.py").read_text()
+    (line,) = re.findall(r'setdefault\("\w+(?:CRON|REPLAY)", "([^"]+)"', source)
+    schedule = cron(line, tz="Europe/Paris")
+    for day in range(366):
+        now = datetime(2028, 1, 1, 0, 59, 57, tzinfo=UTC) + timedelta(days=day)
+        due = schedule.next_after(now)
+        assert due is not None
+        assert due - now <= timedelta(seconds=3)
 
 
 @pytest.mark.parametrize("name", EXPECTED)

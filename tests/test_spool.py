@@ -168,3 +168,105 @@ def test_the_next_process_sends_what_a_killed_one_left(
     assert len(app.sender.spool) in (0, 1, 2)  # opening it begins to empty it
     eventually(lambda: sent(redis_client, namespace) == [1, 2])
     eventually(lambda: len(app.sender.spool) == 0)
+
+
+FORK = """
+    import os, sys, time
+    from taskq import TaskQ
+
+    app = TaskQ("t", broker_url="redis://127.0.0.1:1/0", namespace={namespace!r}, broker_deadline=0.2,
+                spool_path={path!r})
+
+    @app.task(name="job")
+    def job(n): ...
+
+    job.delay(0)                  # opens the spool, and has a thread that tries to empty it
+    for number in (1, 2):
+        if os.fork() == 0:
+            job.delay(number)
+            print("kept", len(app.sender.spool), app.sender._flusher.busy, flush=True)
+            os._exit(0)
+    codes = {{os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(2)}}
+    job.delay(3)
+    print("codes", codes, len(app.sender.spool), flush=True)
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.usefixtures("clean")
+def test_forked_children_and_their_parent_share_it(
+    make_app: Any, tmp_path: Path, redis_client: Any, namespace: str
+) -> None:
+    path = str(tmp_path / "spool.db")
+    code = textwrap.dedent(FORK.format(namespace=namespace, path=path))
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": os.getcwd()}, capture_output=True, timeout=60
+    )
+    assert b"codes {0} 4" in done.stdout, done.stderr
+    assert done.stdout.count(b"True") == 2, "each child has a thread of its own that empties the spool"
+    app = make_app(spool_path=path)
+    assert len(app.sender.spool) in range(5)
+    eventually(lambda: sorted(sent(redis_client, namespace)) == [0, 1, 2, 3])
+    eventually(lambda: len(app.sender.spool) == 0)
+
+
+def test_a_child_forked_inside_a_batch_leaves_it_to_its_parent(app: Any, redis_client: Any, namespace: str) -> None:
+    @app.task
+    def job(n: int) -> None: ...
+
+    with app.batch() as batch:
+        job.delay(1)
+        if (child := os.fork()) == 0:
+            job.delay(2)
+            os._exit(0 if len(batch) == 1 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        job.delay(3)
+    assert sent(redis_client, namespace) == [1, 3]
+    redis_client.delete(f"{namespace}:{{default}}:stream:5")
+
+
+def test_nobody_else_reads_it(make_app: Any, proxy: FaultProxy, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        app = spooling(make_app, proxy, tmp_path)
+        app.task(name="job")(print)
+        proxy.refuse()
+        app.tasks["job"].delay()
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("spool.db*")}
+    finally:
+        os.umask(before)
+    assert set(modes.values()) == {0o600}
+    assert "spool.db-wal" in modes
+
+
+def test_one_that_was_open_to_others_is_closed_to_them(make_app: Any, proxy: FaultProxy, tmp_path: Path) -> None:
+    (tmp_path / "spool.db").touch(0o644)
+    assert len(spooling(make_app, proxy, tmp_path).sender.spool) == 0
+    assert (tmp_path / "spool.db").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["spool.db", "spool.db-wal", "spool.db-shm", "spool.db-journal"])
+def test_a_link_in_its_place_is_refused(make_app: Any, proxy: FaultProxy, tmp_path: Path, name: str) -> None:
+    other = tmp_path / "other"
+    other.write_text("precious")
+    (tmp_path / name).symlink_to(other)
+    with pytest.raises(ConfigError, match="is a link"):
+        len(spooling(make_app, proxy, tmp_path).sender.spool)
+    assert other.read_text() == "precious"
+
+
+def test_a_directory_that_everybody_can_write_to_is_refused(make_app: Any, proxy: FaultProxy, tmp_path: Path) -> None:
+    (tmp_path / "open" / "below").mkdir(parents=True)
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(ConfigError, match="chmod o-w"):
+        len(spooling(make_app, proxy, tmp_path / "open" / "below").sender.spool)
+    (tmp_path / "open").chmod(0o1777)
+    assert len(spooling(make_app, proxy, tmp_path / "open" / "below").sender.spool) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_another_user_is_refused(make_app: Any, proxy: FaultProxy, tmp_path: Path) -> None:
+    (tmp_path / "spool.db").touch()
+    os.chown(tmp_path / "spool.db", 12345, -1)
+    with pytest.raises(ConfigError, match="another user"):
+        len(spooling(make_app, proxy, tmp_path).sender.spool)

@@ -14,7 +14,7 @@ ORDERS, CUSTOMERS = 300, 20
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         os.environ.setdefault("ORDERS_DATABASE", f"sqlite:///{directory}/orders.db")
-        os.environ.setdefault("ORDERS_CRON", "* * * * * */2")
+        os.environ.setdefault("ORDERS_CRON", "*/2 * * * * *")
         sys.path.append(str(HERE.parent))
         import orders
         from surroundings import worker_for

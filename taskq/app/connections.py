@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -34,6 +35,7 @@ class Connected:
         self._configure()
         self._lock = threading.Lock()
         self._listeners: Listeners | None = None
+        _apps.add(self)
 
     def reconfigure(self, **settings: Any) -> None:
         """Change settings before anything was sent or served: what command line flags do.
@@ -89,3 +91,14 @@ class Connected:
         if self._listeners is not None:
             self._listeners.close_loop()
         await asyncio.to_thread(self.close)
+
+
+_apps: weakref.WeakSet[Connected] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for app in _apps:
+        app._lock = threading.Lock()  # a thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -12,22 +12,41 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from taskq.app import TaskQ
+from taskq.dashboard.access import Role
 from taskq.dashboard.guard import Shield
 from taskq.dashboard.pages import NAVIGATION, PAGES
 from taskq.dashboard.proxies import Proxies
 from taskq.dashboard.render import STATIC
-from taskq.dashboard.routing import Endpoint
+from taskq.dashboard.routing import Endpoint, NotFoundError, Page
 from taskq.dashboard.site import Options, Site
+from taskq.dashboard.view import View
 
 _TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FILES = {str(path.relative_to(STATIC)): path for path in sorted(STATIC.rglob("*")) if path.suffix in _TYPES}
+
+
+def _missing(_: View) -> Response:
+    raise NotFoundError("There is no page at this address.")
+
+
+MISSING = Endpoint("/", "GET", Role.NOBODY, _missing, Page("missing"))
+"""Answers for every address that leads nowhere."""
 
 
 class Dashboard(Shield):
     """A dashboard as an ASGI application; made by :func:`app`."""
 
     def __init__(self, site: Site) -> None:
-        starlette = Starlette(routes=list(_routes(site)), exception_handlers={HTTPException: _refused})
+        async def refused(request: Request, error: Exception) -> Response:
+            assert isinstance(error, HTTPException)
+            wants_page = "text/html" in request.headers.get("accept", "") and "/static/" not in request.url.path
+            if error.status_code == 404 and wants_page:
+                return await site.answer(request, MISSING)
+            return PlainTextResponse(f"{error.detail}\n", error.status_code, headers=error.headers)
+
+        starlette = Starlette(routes=list(_routes(site)), exception_handlers={HTTPException: refused})
+        # the router's own way with a slash at the end would take "/queues/" for the page of a queue without a name
+        starlette.router.redirect_slashes = False
         super().__init__(starlette, site.options.allowed_hosts, Proxies(site.options.trusted_proxies))
         self._site = site
 
@@ -82,8 +101,3 @@ async def _static(request: Request) -> Response:
 
 async def _health(_: Request) -> Response:
     return PlainTextResponse("live\n")
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return PlainTextResponse(f"{error.detail}\n", error.status_code, headers=error.headers)

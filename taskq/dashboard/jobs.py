@@ -20,7 +20,11 @@ AT_ONCE = 4
 
 Progress = Callable[[int], object]
 Work = Callable[[Progress], int]
-"""Does the work, tells how many it has done so far, and returns how many they were."""
+"""Does the work, tells after each part how many it has done so far, and returns how many they were."""
+
+
+class StoppedError(Exception):
+    """Raised where the work tells how far it is: somebody has stopped it."""
 
 
 @dataclass(slots=True)
@@ -37,6 +41,8 @@ class Job:
     done: int = 0
     error: str = ""
     running: bool = True
+    stopped_by: str = ""
+    """Who stopped it; it ends after the part that it is at."""
     began: float = field(default_factory=time.time)
     ended: float = 0.0
 
@@ -76,9 +82,14 @@ class Jobs:
 def _run(job: Job, work: Work) -> None:
     def progress(count: int) -> None:
         job.done = count
+        if job.stopped_by:
+            raise StoppedError
 
     try:
         job.done = work(progress)
+        job.stopped_by = ""  # it was done already
+    except StoppedError:
+        pass
     except TaskqError as error:
         job.error = str(error)
     except Exception:

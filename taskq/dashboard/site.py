@@ -104,6 +104,8 @@ class Site:
         except guard.TooSlowError:
             return view.render("problem.html", 408, title="Too slow", text="The form did not arrive. Send it again.")
         except NotFoundError as error:
+            if request.method in ("GET", "HEAD") and view.below.endswith("/") and view.below.strip("/"):
+                return view.lead_to(view.without_slash)
             return view.render("problem.html", 404, title="Not found", text=str(error))
         except BrokerError as error:
             return view.render("problem.html", 503, title="Redis does not answer", text=str(error))

@@ -51,9 +51,21 @@ class View:
     @property
     def here(self) -> str:
         """The address of this page, below where the dashboard is mounted, with its filters."""
-        path = quote(self._below(self.request.url.path), safe=SAFE)
+        return self._address(self.below)
+
+    @property
+    def below(self) -> str:
+        """The path of this page, below where the dashboard is mounted."""
+        return self._below(self.request.url.path)
+
+    @property
+    def without_slash(self) -> str:
+        """As :attr:`here`, without slashes at the end."""
+        return self._address(self.below.rstrip("/"))
+
+    def _address(self, path: str) -> str:
         query = self.request.url.query if self.request.method == "GET" else ""
-        return f"{path}?{query}" if query else path
+        return quote(path, safe=SAFE) + (f"?{query}" if query else "")
 
     @property
     def referrer(self) -> str:

@@ -53,7 +53,7 @@ class Run:
     to: str
     """The queue that they went to; empty for their own."""
     state: str
-    """``running``; ``done``; ``stopped``: a canary failed again, so others of its kind stayed; ``undecided``: a canary
+    """``running``; ``done``; ``stopped``: by a person, or because a canary failed again; ``undecided``: a canary
     had not ended in time, so others of its kind stayed."""
     started_at: datetime
     seen_at: datetime

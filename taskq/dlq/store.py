@@ -20,8 +20,9 @@ from taskq.dlq.letter import DeadLetter
 from taskq.dlq.reader import DeadLetterReader
 from taskq.dlq.replay import PAGE, Job, Replayer
 from taskq.dlq.revive import NewArguments
+from taskq.dlq.runs import STOPPED
 from taskq.dlq.selection import pages, selected
-from taskq.errors import ConfigError, DeadLetterNotFoundError, ImportFormatError, UnknownTaskError
+from taskq.errors import BrokerError, ConfigError, DeadLetterNotFoundError, ImportFormatError, UnknownTaskError
 from taskq.message import new_id
 from taskq.topic import carries_event, check_same_event
 
@@ -103,7 +104,7 @@ class DeadLetters(DeadLetterReader):
             skip_missing: pass over ids that are not there; else they are an error.
             dry_run: only count.
             actor: who does it, for the audit trail; default the user of this process.
-            progress: told after each page how many were dealt with.
+            progress: told after each page how many were dealt with; an error that it raises stops the replay.
             **where: which are meant, see :class:`Where`.
 
         Returns:
@@ -135,7 +136,13 @@ class DeadLetters(DeadLetterReader):
             return sum(1 for _ in meant())
         detail = {"run": job.run, "where": job.where, "to": to or "", "rate": "" if rate is None else str(rate)}
         self._audit.record(job.actor, "dlq.replay", queue or "*", detail)
-        count = replayer.put_back(meant())
+        try:
+            count = replayer.put_back(meant())
+        except BrokerError:
+            raise
+        except Exception:  # of progress: somebody has stopped it
+            replayer.finish(STOPPED)
+            raise
         replayer.finish()
         return count
 

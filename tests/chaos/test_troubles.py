@@ -16,7 +16,6 @@ pytestmark = pytest.mark.slow
 def test_a_worker_bears(name: str, tmp_path: Path) -> None:
     found = bear(name, tmp_path / "chaos", 1.0)
     assert found.judgement.verdict is Verdict.VALID, found.judgement.text
-    assert found.recovery < 5
-    # generous: on an idle machine it is below 10 percent and one line a second
+    # a worker that spins takes all of a CPU, and logs each of its thousand tries: these are counts, not times
     assert found.cpu < 40
     assert found.lines <= 4

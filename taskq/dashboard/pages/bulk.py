@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from starlette.responses import Response
 
+from taskq.config import is_fifo
+from taskq.dashboard import shown
 from taskq.dashboard.access import Role
 from taskq.dashboard.editing import from_text, to_text
 from taskq.dashboard.jobs import Job, Progress, Work
@@ -15,6 +19,8 @@ from taskq.redaction import parameters
 
 page = Page("dlq")
 
+COUNTED = 5000
+"""Dead letters that are looked at to say how many match a filter."""
 ACTIONS = {"replay": "Replay", "purge": "Purge"}
 
 
@@ -28,8 +34,8 @@ def ask(view: View) -> Response:
     queue = only(view.query("queue"), queues)
     given = {name: view.query(name) for name in FILTERS}
     return view.render(
-        "bulk.html", action=action, verb=ACTIONS[action], queue=queue, queues=queues, given=given,
-        total=_total(view, queue, given),
+        "bulk.html", action=action, verb=ACTIONS[action], queue=queue, given=given,
+        targets=_targets(queue, queues), count=_count(view, queue or None, given),
     )  # fmt: skip
 
 
@@ -38,7 +44,9 @@ def replay(view: View) -> Response:
     """Put all that are meant back into their queues."""
     queue, given = _meant(view)
     rate = view.sent("rate").strip() or None
-    to = only(view.sent("to"), view.site.queues()) or None
+    to = view.sent("to") or None
+    if to is not None and to not in _targets(queue or "", view.site.queues()):
+        raise NotFoundError(f"Dead letters of {queue or 'all queues'} cannot go to {to}.")
     dlq, actor = view.site.app.dlq, view.who.name
 
     def work(progress: Progress) -> int:
@@ -94,17 +102,45 @@ def _meant(view: View) -> tuple[str | None, dict[str, str]]:
     return queue, {name: view.sent(name).strip() for name in FILTERS}
 
 
-def _total(view: View, queue: str | None, given: dict[str, str]) -> int:
-    """About how many are meant: exact for a group, else at most so many."""
-    groups = view.site.app.dlq.groups(queue or None)
-    fingerprint = given["fingerprint"]
-    return sum(group.count for group in groups if not fingerprint or group.fingerprint == fingerprint)
+def _targets(queue: str, queues: list[str]) -> list[str]:
+    """Where dead letters of *queue* can go instead: calls of tasks to queues of tasks, items of FIFOs to FIFOs."""
+    if is_fifo(queue):
+        return [name for name in queues if is_fifo(name) and name != queue]
+    return [name for name in queues if not is_fifo(name) and "/" not in name and name != queue]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many dead letters are meant."""
+
+    found: int
+    looked_at: int
+    total: int
+    """Of the queues asked for."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether all were looked at."""
+        return self.looked_at >= self.total
+
+
+def _count(view: View, queue: str | None, given: dict[str, str]) -> Count:
+    """How many are meant: from the index of groups where that tells, else among the first :data:`COUNTED`."""
+    dlq, fingerprint = view.site.app.dlq, given["fingerprint"]
+    if not (given["text"] or given["task"] or given["error"]):
+        groups = dlq.groups(queue)
+        found = sum(group.count for group in groups if fingerprint in ("", group.fingerprint))
+        return Count(found, 0, 0)
+    page = dlq.page(queue, limit=COUNTED, scan=COUNTED, **where(given))
+    letters = (shown.of_letter(view.site.app, letter) for letter in page.letters)
+    found = sum(1 for letter in letters if not given["text"] or letter.shows(given["text"]))
+    return Count(found, page.total if page.next is None else page.scanned, page.total)
 
 
 def _begin(view: View, verb: str, queue: str | None, given: dict[str, str], work: Work) -> Response:
     what = ", ".join(f"{name} {value}" for name, value in given.items() if value)
     title = f"{verb} of dead letters" + (f" of {queue}" if queue else "") + (f" ({what})" if what else "")
-    total = _total(view, queue, given) if not (given["text"] or given["task"] or given["error"]) else 0
-    job = Job(title, view.who.name, total, "/dlq")
+    count = _count(view, queue, given)
+    job = Job(title, view.who.name, count.found if count.exact else 0, "/dlq")
     view.site.jobs.start(job, work)
     return view.redirect(f"/jobs/{job.id}")

@@ -49,7 +49,7 @@ class Connected:
     def _configure(self) -> None:
         self.config = Config.build(self._given)
         self.address = addresses.parse(self.config.broker_url)
-        self.keys = Keys(self.config.namespace)
+        self.keys = Keys(self.config.namespace, self.address.db)
 
     @cached_property
     def sender(self) -> Sender:

@@ -68,7 +68,8 @@ In ``schedule:<name>``: ``revision`` the number of the one revision that may fir
 Channels: ``ns:{q}:wake`` tells workers of an earlier delayed head, a new level, a revocation, a pause or a parked
 message; ``ns:{t/}:published`` wakes a topic's dispatchers; ``ns:{schedules}:wake`` tells beats that a definition or a
 pause has changed; ``ns:broadcast:<name>`` carries live broadcasts; ``ns:client:<id>`` carries results to the client
-that waits for them.
+that waits for them. Channels belong to the whole server, not to a database of it: in database 3 the names of all of
+them end in ``@3``; in database 0 nothing is added.
 """
 
 from __future__ import annotations
@@ -78,6 +79,11 @@ from functools import lru_cache
 GROUP = b"taskq"
 """The consumer group of every queue's streams."""
 FRONT = "front"
+
+
+def _channel(name: bytes, db: int) -> bytes:
+    """The name of a channel in database *db*, for what is published there must not be heard in another."""
+    return b"%s@%d" % (name, db) if db else name
 
 
 class QueueKeys:
@@ -120,7 +126,7 @@ class QueueKeys:
         "wake",
     )
 
-    def __init__(self, namespace: str, queue: str) -> None:
+    def __init__(self, namespace: str, queue: str, db: int = 0) -> None:
         topic, slash, group = queue.partition("/")
         prefix = f"{namespace}:{{{topic}/}}:{group}:".encode() if slash else f"{namespace}:{{{queue}}}:".encode()
         self.prefix = prefix
@@ -157,7 +163,7 @@ class QueueKeys:
         self.stream_prefix = prefix + b"stream:"
         self.totals = prefix + b"totals"
         self.waiting = prefix + b"waiting"
-        self.wake = prefix + b"wake"
+        self.wake = _channel(prefix + b"wake", db)
 
     def stream(self, level: int | str) -> bytes:
         """The stream of one level: a priority 0 to 9, or :data:`FRONT`."""
@@ -221,14 +227,14 @@ class TopicKeys:
 
     __slots__ = ("events", "producer_prefix", "published", "queue", "sent_prefix", "state", "topic")
 
-    def __init__(self, namespace: str, topic: str) -> None:
+    def __init__(self, namespace: str, topic: str, db: int = 0) -> None:
         prefix = f"{namespace}:{{{topic}/}}:".encode()
         self.topic = topic
         self.queue = f"{topic}/"
         """What the names of its groups' queues begin with; no queue has it as its name."""
         self.events = prefix + b"events"
         self.producer_prefix = prefix + b"producer:"
-        self.published = prefix + b"published"
+        self.published = _channel(prefix + b"published", db)
         self.sent_prefix = prefix + b"sent:"
         self.state = prefix + b"topic"
 
@@ -242,42 +248,48 @@ class ScheduleKeys:
 
     __slots__ = ("beats", "confirmed", "definitions", "number", "revisions", "wake")
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, db: int = 0) -> None:
         prefix = f"{namespace}:{{schedules}}:".encode()
         self.beats = prefix + b"beats"
         self.confirmed = prefix + b"seen"
         self.definitions = prefix + b"defined"
         self.number = prefix + b"number"
         self.revisions = prefix + b"revision"
-        self.wake = prefix + b"wake"
+        self.wake = _channel(prefix + b"wake", db)
 
 
 class Keys:
-    """The keys of one namespace."""
+    """The keys of one namespace.
 
-    def __init__(self, namespace: str) -> None:
+    Args:
+        namespace: first part of every key.
+        db: number of the Redis database, which channels must carry: they are those of the whole server.
+    """
+
+    def __init__(self, namespace: str, db: int = 0) -> None:
         self.namespace = namespace
+        self._db = db
         self.audit = f"{namespace}:audit".encode()
         self.queues = f"{namespace}:queues".encode()
         self.topics = f"{namespace}:topics".encode()
-        self.schedules = ScheduleKeys(namespace)
+        self.schedules = ScheduleKeys(namespace, db)
         self.queue = lru_cache(maxsize=4096)(self._queue)
         self.topic = lru_cache(maxsize=4096)(self._topic)
 
     def _queue(self, name: str) -> QueueKeys:
-        return QueueKeys(self.namespace, name)
+        return QueueKeys(self.namespace, name, self._db)
 
     def worker(self, consumer: bytes) -> bytes:
         """What one worker process says of itself."""
         return f"{self.namespace}:worker:".encode() + consumer
 
     def _topic(self, name: str) -> TopicKeys:
-        return TopicKeys(self.namespace, name)
+        return TopicKeys(self.namespace, name, self._db)
 
     def broadcast(self, name: str) -> bytes:
         """The channel of live broadcasts of that name."""
-        return f"{self.namespace}:broadcast:{name}".encode()
+        return _channel(f"{self.namespace}:broadcast:{name}".encode(), self._db)
 
     def client(self, client_id: str) -> bytes:
         """The channel on which results reach one client process."""
-        return f"{self.namespace}:client:{client_id}".encode()
+        return _channel(f"{self.namespace}:client:{client_id}".encode(), self._db)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from support.wait import eventually
 from support.worker import run_async, running_worker
 
 from taskq import ConfigError, SerializationError, TaskQ
+from taskq.broker.keys import Keys
 
 
 def test_every_connected_worker_gets_it(app: TaskQ, caplog: pytest.LogCaptureFixture) -> None:
@@ -35,6 +37,31 @@ def test_every_connected_worker_gets_it(app: TaskQ, caplog: pytest.LogCaptureFix
         assert app.broadcast("other") == 0
         eventually(lambda: "no such cache" in caplog.text)
     assert all(payload != 0 for _, payload in seen)
+
+
+def test_it_stays_in_its_database(make_app: Callable[..., TaskQ], redis_url: str) -> None:
+    there = redis_url.rpartition("/")[0] + "/1"
+    here, elsewhere = make_app(), make_app(broker_url=there)
+    seen: list[Any] = []
+    for app in (here, elsewhere):
+        app.on_broadcast("cache")(seen.append)
+    with running_worker(elsewhere):
+        eventually(lambda: elsewhere.broadcast("cache", "there") == 1)
+        assert here.broadcast("cache", "here") == 0
+        eventually(lambda: seen == ["there"])
+    elsewhere.sync_broker.execute("FLUSHDB")
+
+
+def test_every_channel_carries_its_database() -> None:
+    plain, other = Keys("ns"), Keys("ns", 3)
+    for keys, end in ((plain, b""), (other, b"@3")):
+        assert keys.queue("q").wake == b"ns:{q}:wake" + end
+        assert keys.queue("t/g").wake == b"ns:{t/}:g:wake" + end
+        assert keys.topic("t").published == b"ns:{t/}:published" + end
+        assert keys.schedules.wake == b"ns:{schedules}:wake" + end
+        assert keys.broadcast("b") == b"ns:broadcast:b" + end
+        assert keys.client("c") == b"ns:client:c" + end
+    assert plain.queue("q").delayed == other.queue("q").delayed
 
 
 def test_what_cannot_be_used(app: TaskQ) -> None:

@@ -30,7 +30,9 @@ class TaskState(StrEnum):
     """Where a message is in its life."""
 
     UNKNOWN = "UNKNOWN"
-    """No trace of this id: never sent, or its result has expired."""
+    """No trace of this id: never sent, or its result has expired (or was not kept)."""
+    UNTRACED = "UNTRACED"
+    """No trace of this id among the messages that were looked at: there are too many to look at all of them."""
     SCHEDULED = "SCHEDULED"
     """Delayed: waits for its time."""
     PENDING = "PENDING"
@@ -193,6 +195,11 @@ def wire_id(task_id: str) -> bytes | str:
         # only the canonical text may fold, or two different ids would become one
         return raw if raw.hex() == task_id else task_id
     return task_id
+
+
+def id_on_wire(task_id: str) -> bytes:
+    """The id as it stands in a message, encoded."""
+    return msgspec.msgpack.encode(wire_id(task_id))
 
 
 def check_id(task_id: object, what: str = "task_id") -> str:

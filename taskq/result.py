@@ -13,7 +13,7 @@ from taskq.broker.keys import QueueKeys
 from taskq.broker.listener import REREAD
 from taskq.durations import Duration, milliseconds, seconds
 from taskq.errors import ResultTimeoutError, TaskqError
-from taskq.message import TaskState, wire_id
+from taskq.message import TaskState
 from taskq.outcome import Ending
 
 if TYPE_CHECKING:
@@ -51,28 +51,38 @@ class Result(Generic[R]):
 
     @property
     def status(self) -> TaskState:
-        """Where the message is now. UNKNOWN: no trace of the id (never sent, expired, or no result was kept).
+        """Where the message is now, in all places at one moment: one that exists and moves is never missed.
+
+        UNKNOWN: no trace of the id (never sent, expired, or no result was kept). UNTRACED: no trace among the messages
+        that were looked at, in a queue with too many to look at all of them; a message sent lately is found there too,
+        one that waits for its turn after a retry may not be.
 
         Raises:
             BrokerError: Redis could not be asked.
         """
-        ending = self._read()
-        if ending is not None:
-            return ending.state
-        execute = self._app.sync_broker.execute
-        around = [ms for ms in (self._when_ms, self._born_ms()) if ms]
+        missing = TaskState.UNKNOWN
         for keys in self._candidates():
-            state = messages.locate(execute, keys, self.id, around)
-            if state is not TaskState.UNKNOWN:
+            trace = messages.find(self._app.sync_broker, keys, self.id, (self._when_ms,))
+            state = trace.state or _state_of(trace.outcome)
+            if state not in (TaskState.UNKNOWN, TaskState.UNTRACED):
                 return state
-        return TaskState.UNKNOWN
+            missing = state if state is TaskState.UNTRACED else missing
+        return missing
 
     state = status
+
+    async def astatus(self) -> TaskState:
+        """As :attr:`status`, without blocking the event loop."""
+        return await asyncio.to_thread(lambda: self.status)
 
     def ready(self) -> bool:
         """Whether the message has ended, in any way."""
         ending = self._read()
         return ending is not None and ending.state.final
+
+    async def aready(self) -> bool:
+        """As :meth:`ready`, without blocking the event loop."""
+        return await asyncio.to_thread(self.ready)
 
     def successful(self) -> bool:
         """Whether it ended SUCCESS."""
@@ -120,16 +130,21 @@ class Result(Generic[R]):
     def revoke(self) -> bool:
         """Stop the message: queued, delayed or waiting for a retry it will never start; what runs is cancelled.
 
-        The mark is kept in Redis, so it also holds for workers that start later. A running async task is
-        cancelled, in the processes pool the child is killed after a grace time, a thread sees ``ctx.cancelled``.
+        What waits in its queue ends REVOKED at once. For all else a mark is kept in Redis, so it also holds for workers
+        that start later. A running async task is cancelled, in the processes pool the child is killed after a grace
+        time, a thread sees ``ctx.cancelled``.
 
         Returns:
             Whether there was something to stop: False when it has ended already, as far as its outcome is stored. After
             True a message that has not started never starts; one that runs may still end before it is stopped.
         """
-        remember = milliseconds(self._app.config.revoke_expires)
-        marked = [self._app.sync_broker.run(scripts.revoke(k, self.id, remember)) for k in self._candidates()]
-        return 0 not in marked
+        broker, config = self._app.sync_broker, self._app.config
+        ending = outcome.pack_error(TaskState.REVOKED, "", "the task was revoked", "", 0)
+        for keys in self._candidates():
+            if not broker.run(scripts.revoke(keys, self.id, milliseconds(config.revoke_expires))):
+                return False
+            messages.end_waiting(broker, keys, self.id, ending, milliseconds(config.result_expires))
+        return True
 
     async def arevoke(self) -> bool:
         """As :meth:`revoke`, without blocking the event loop."""
@@ -138,10 +153,6 @@ class Result(Generic[R]):
     def _candidates(self) -> list[QueueKeys]:
         names = [self._queue] if self._queue else self._app.known_queues()
         return [self._app.keys.queue(name) for name in names]
-
-    def _born_ms(self) -> int:
-        raw = wire_id(self.id)
-        return int.from_bytes(raw[:6], "big") if isinstance(raw, bytes) else 0
 
     def _read(self) -> Ending | None:
         for keys in self._candidates():
@@ -206,3 +217,7 @@ def _final(raw: bytes | None) -> Ending | None:
     if raw is None or raw[:1] == b"R":
         return None
     return outcome.unpack(raw)
+
+
+def _state_of(raw: bytes | None) -> TaskState:
+    return TaskState.UNKNOWN if raw is None else outcome.unpack(raw).state

@@ -1,26 +1,32 @@
 """Messages of a queue that have not ended: which there are, and where one of them is. For views and results.
 
-Messages carry no state key of their own, so a search looks at a bounded number of entries: those that were sent at
-about the right time, and those at the front.
+Messages carry no state key of their own, so a search looks at the messages themselves: in one script at all of them,
+or, where there are too many, at those where it should be and at a bounded number of others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from taskq.broker import scripts
 from taskq.broker.inspect import Execute, last_delivered, levels, names_of, of_our_types
-from taskq.broker.keys import GROUP, QueueKeys
+from taskq.broker.keys import FRONT, GROUP, QueueKeys
+from taskq.broker.sync import SyncBroker
 from taskq.errors import DecodeError
-from taskq.message import Message, TaskState, decode, wire_id
+from taskq.message import PLAIN, Message, TaskState, decode, id_on_wire, wire_id
 
 _PAGE = 500
-"""Entries read in one go, and entries that a search looks at about each instant."""
+"""Entries read in one go."""
 PARKED = "parked"
 """The level of a message that waits for the rate limit of its task."""
+HELD = "held"
+"""The level of a message that waits until the one before it of its schedule has ended."""
 MOST_SCANNED = 20_000
-"""Entries looked at for one list, at most."""
+"""Entries looked at for one list, or for one message, at most."""
+_AT_ONCE = 2_000
+"""Messages looked at in one script, at most: some milliseconds of Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class Stored:
     at_ms: int
     """Epoch milliseconds: when it came into the stream; for SCHEDULED, when it is due; if parked, when it was sent."""
     level: str = ""
-    """Priority, ``front``, or ``parked`` behind a rate limit."""
+    """Priority, ``front``, ``parked`` behind a rate limit, or ``held`` back by its schedule."""
     entry: str = ""
     worker: str = ""
     """Who has it; STARTED only."""
@@ -76,60 +82,165 @@ def stored(
     return found
 
 
-def find(execute: Execute, keys: QueueKeys, task_id: str, around_ms: Sequence[int] = ()) -> Stored | None:
-    """The message with that id, if it has not ended and stands where this looks.
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What Redis knows of one message."""
+
+    outcome: bytes | None
+    """As it is stored: final, or of its last failed attempt."""
+    revoked: bool
+    """Whether it is to be stopped."""
+    found: Stored | None
+    """Where it waits or runs."""
+    complete: bool
+    """Whether every message of the queue was looked at, so that what was not found is not there."""
+    handle: bytes = b""
+    """What ``lua/purge.lua`` takes of it: the entry id, or what the list holds."""
+
+    @property
+    def state(self) -> TaskState | None:
+        """Where the message is in its life; None where its outcome says that."""
+        if self.outcome is not None:
+            return None
+        if self.found is not None:
+            return self.found.state
+        return TaskState.UNKNOWN if self.complete else TaskState.UNTRACED
+
+
+def find(broker: SyncBroker, keys: QueueKeys, task_id: str, around_ms: Sequence[int] = ()) -> Trace:
+    """Look for one message in every place of its queue, at one moment.
+
+    In a queue of more than :data:`_AT_ONCE` messages it looks where the message should be, then at
+    :data:`MOST_SCANNED` more.
 
     Args:
-        execute: runs one command.
+        broker: runs the commands.
         keys: of the queue.
         task_id: the task id.
         around_ms: epoch milliseconds at about which it may have come into its queue, or may be due.
+
+    Raises:
+        BrokerError: Redis could not be asked.
     """
-    execute = of_our_types(execute)
-    wanted = wire_id(task_id)
-    starts = [b"-", *(b"%d" % max(ms - 1000, 0) for ms in around_ms)]
-    for stream in scripts.streams_of(keys, levels(execute, keys)):
-        for start in starts:
-            for entry, fields in execute("XRANGE", stream, start, "+", "COUNT", _PAGE):
-                data = _message_in(fields)
-                if _is(data, wanted):
-                    pending = execute("XPENDING", stream, GROUP, entry, entry, 1) if _has_group(execute, stream) else []
-                    return _entry(keys, stream, entry, data, pending[0] if pending else None)
-    for bound in ("-inf", *(str(ms - 1000) for ms in around_ms)):
-        rows = execute("ZRANGEBYSCORE", keys.delayed, bound, "+inf", "WITHSCORES", "LIMIT", 0, _PAGE)
+    needle = id_on_wire(task_id)
+    around = [ms for ms in (*around_ms, born_ms(task_id)) if ms]
+    call = _call(keys, task_id, around)
+    trace = _trace(keys, broker.run(call))
+    if trace.complete:
+        return trace
+    since = max(min(around, default=0) - 1000, 0)
+    execute = of_our_types(broker.execute)
+    found = _walk(execute, keys, needle, since) or _walk_delayed(execute, keys, needle, since)
+    again = _trace(keys, broker.run(call))  # it may have ended or moved meanwhile
+    return again if again.complete or found is None else replace(again, found=found, complete=True)
+
+
+def end_waiting(broker: SyncBroker, keys: QueueKeys, task_id: str, outcome: bytes, ttl_ms: int) -> bool:
+    """End a message with *outcome* if it waits for a worker where a look at one moment finds it; whether it did.
+
+    Raises:
+        BrokerError: Redis could not be asked.
+    """
+    trace = _trace(keys, broker.run(_call(keys, task_id, [born_ms(task_id)])))
+    found, number, place = trace.found, "1", keys.stream(FRONT)
+    if found is None or found.message is None or found.state is not TaskState.PENDING or found.level == HELD:
+        return False
+    meta = found.message.meta or PLAIN
+    if meta.schedule is not None or meta.replayed is not None:
+        return False  # its end is counted elsewhere too, which a worker does
+    if found.level == PARKED:
+        number, place = "-1", keys.parked(found.task)
+    elif not found.entry:
+        number = "lane"
+    else:
+        place = keys.stream(found.level)
+    claim = keys.claim(found.task, meta.idempotency_key) if meta.idempotency_key else b""
+    words = (number, trace.handle, task_id, claim, meta.ordering_key or "")
+    return bool(broker.run(scripts.purge(keys, [place], ttl_ms, outcome, words)))
+
+
+def _call(keys: QueueKeys, task_id: str, around: Sequence[int]) -> scripts.Call:
+    schedule = task_id.rpartition("@")[0]
+    held = [keys.held(schedule)] if schedule else []
+    return scripts.find(keys, task_id, id_on_wire(task_id), _AT_ONCE, [ms for ms in around if ms], held)
+
+
+def born_ms(task_id: str) -> int:
+    """Epoch milliseconds at which one of our own ids was made; 0 for any other."""
+    raw = wire_id(task_id)
+    return int.from_bytes(raw[:6], "big") if isinstance(raw, bytes) else 0
+
+
+def _walk_delayed(execute: Execute, keys: QueueKeys, needle: bytes, since: int) -> Stored | None:
+    """The message among those that are due after *since*, epoch ms, a page at a time."""
+    start = execute("ZCOUNT", keys.delayed, "-inf", f"({since}") or 0
+    for page in range(start, start + MOST_SCANNED, _PAGE):
+        rows = execute("ZRANGE", keys.delayed, page, page + _PAGE - 1, "WITHSCORES")
         for member, due in zip(rows[::2], rows[1::2], strict=True):
-            if _is(scripts.split_member(member)[1], wanted):
+            if scripts.split_member(member)[1].startswith(needle, 2):
                 return _scheduled(keys, member, due)
-    for each in _parked(execute, keys, _PAGE):
-        if each.message is not None and each.message.id == wanted:
-            return each
-    for looked, each in enumerate(_lanes(execute, keys, _PAGE)):
-        if _is(each.data, wanted):
-            return each
-        if looked >= _PAGE:
+        if not rows:
             break
     return None
 
 
-def locate(execute: Execute, keys: QueueKeys, task_id: str, around_ms: Sequence[int]) -> TaskState:
-    """Where a message without an outcome is: SCHEDULED, PENDING, STARTED, REVOKED or UNKNOWN.
+def _walk(execute: Execute, keys: QueueKeys, needle: bytes, since: int) -> Stored | None:
+    """The message in a stream, among those sent after *since*, epoch ms, a page at a time."""
+    left = MOST_SCANNED
+    for stream in scripts.streams_of(keys, levels(execute, keys)):
+        at = b"%d" % since
+        while left > 0 and (rows := execute("XRANGE", stream, at, "+", "COUNT", _PAGE)):
+            for entry, fields in rows:
+                data = _message_in(fields)
+                if data.startswith(needle, 2):
+                    pending = execute("XPENDING", stream, GROUP, entry, entry, 1) if _has_group(execute, stream) else []
+                    return _entry(keys, stream, entry, data, pending[0] if pending else None)
+            left -= len(rows)
+            at = b"(" + rows[-1][0]
+    return None
 
-    UNKNOWN also for one that hides behind more than a few hundred others.
-    """
-    if of_our_types(execute)("ZSCORE", keys.revoked, task_id):
-        return TaskState.REVOKED
-    found = find(execute, keys, task_id, around_ms)
-    return TaskState.UNKNOWN if found is None else found.state
+
+def _trace(keys: QueueKeys, answer: Sequence[Any]) -> Trace:
+    """The answer of ``lua/find.lua``."""
+    outcome, revoked, complete, place, *where = answer
+    found = None
+    if place == b"stream":
+        level, entry, data, worker, idle = where
+        pending = (entry, worker, idle, 0) if worker else None
+        found = _entry(keys, keys.stream(level.decode()), entry, data, pending)
+    elif place == b"delayed":
+        found = _scheduled(keys, where[0], where[1])
+    elif place == b"parked":
+        found = _in_park(keys, where[1])
+    elif place == b"lane":
+        found = _in_lane(keys, where[0])
+    elif place == b"held":
+        found = _in_hold(keys, where[0])
+    handle = where[1] if place in (b"stream", b"parked") else where[0] if where else b""
+    return Trace(outcome, bool(revoked), found, bool(complete), handle)
+
+
+def _in_park(keys: QueueKeys, packed: bytes) -> Stored:
+    data = packed.split(b"\n", 2)[-1]
+    message = _decoded(data)
+    return Stored(keys.queue, TaskState.PENDING, data, message, _born(message), PARKED)
+
+
+def _in_hold(keys: QueueKeys, packed: bytes) -> Stored:
+    data = packed.partition(b"\n")[2]
+    message = _decoded(data)
+    return Stored(keys.queue, TaskState.PENDING, data, message, _born(message), HELD)
+
+
+def _born(message: Message | None) -> int:
+    return born_ms(message.task_id) if message is not None else 0
 
 
 def _parked(execute: Execute, keys: QueueKeys, most: int) -> Iterator[Stored]:
     """The first messages that wait for the rate limit of each task."""
     for name in sorted(names_of(execute("SMEMBERS", keys.limited))):
         for packed in execute("LRANGE", keys.parked(name), 0, most - 1):
-            data = packed.split(b"\n", 2)[-1]
-            message = _decoded(data)
-            sent_ms = int.from_bytes(message.id[:6]) if message and isinstance(message.id, bytes) else 0
-            yield Stored(keys.queue, TaskState.PENDING, data, message, sent_ms, PARKED)
+            yield _in_park(keys, packed)
 
 
 def _waiting(execute: Execute, keys: QueueKeys, page: int) -> Iterator[Stored]:
@@ -187,9 +298,7 @@ def _scheduled(keys: QueueKeys, member: bytes, due: bytes) -> Stored:
 def _in_lane(keys: QueueKeys, member: bytes) -> Stored:
     level, data = scripts.split_member(member)
     message = _decoded(data)
-    raw = message.id if message is not None else b""
-    born = int.from_bytes(raw[:6], "big") if isinstance(raw, bytes) else 0
-    return Stored(keys.queue, TaskState.PENDING, data, message, born, str(level))
+    return Stored(keys.queue, TaskState.PENDING, data, message, _born(message), str(level))
 
 
 def _lanes(execute: Execute, keys: QueueKeys, page: int) -> Iterator[Stored]:
@@ -211,8 +320,3 @@ def _decoded(data: bytes) -> Message | None:
         return decode(data)
     except DecodeError:
         return None
-
-
-def _is(data: bytes, wanted: bytes | str) -> bool:
-    message = _decoded(data)
-    return message is not None and message.id == wanted

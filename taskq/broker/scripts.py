@@ -98,6 +98,7 @@ PAUSE = load("pause")
 RESUME = load("resume")
 PURGE = load("purge")
 FORGET = load("forget")
+FIND = load("find")
 COUNT = load("count")
 STATS = load("stats")
 
@@ -333,6 +334,21 @@ def stats(keys: QueueKeys, history_minutes: int) -> Call:
             *(keys.limited, keys.parked_prefix),
         ),
         (history_minutes, str(DEFAULT_PRIORITY)),
+    )
+
+
+def find(
+    keys: QueueKeys, task_id: str, needle: bytes, most: int, around_ms: Sequence[int], held: Sequence[bytes] = ()
+) -> Call:
+    """Where a message is, and its outcome; see ``lua/find.lua`` for the answer.
+
+    *needle* is its id as it stands in a message, *around_ms* when it may have come into its queue or may be due, *held*
+    lists of messages that schedules hold back.
+    """
+    return Call(
+        FIND,
+        (keys.result(task_id), keys.revoked, keys.delayed, keys.levels, keys.limited, keys.prefix, *held),
+        (task_id, needle, most, str(DEFAULT_PRIORITY), SENT_TTL_MS, *around_ms),
     )
 
 

@@ -113,11 +113,8 @@ def show(app: TaskQ, queue: str | None, as_json: bool, id_: str) -> None:
             echo(f"{name.replace('_', ' ') + ':':<12} {escaped(str(value))}")
         if traceback:
             echo(f"\n{indented(str(traceback))}")
-    if found["state"] == "UNKNOWN":
-        echo(
-            f"taskq: no trace of {id_}: never sent here, its result expired, or it is behind hundreds of others",
-            err=True,
-        )
+    if found["state"] in _MISSING:
+        echo(f"taskq: no trace of {id_}: {_MISSING[found['state']]}", err=True)
         raise SystemExit(ExitCode.FAILED)
 
 
@@ -129,7 +126,7 @@ def show(app: TaskQ, queue: str | None, as_json: bool, id_: str) -> None:
 def revoke(app: TaskQ, queue: str | None, as_json: bool, ids: tuple[str, ...]) -> None:
     """Stop messages: one that waits never starts, one that runs is cancelled.
 
-    An ID of which there is no trace is remembered as revoked all the same: it may stand behind hundreds of others.
+    An ID of which there is no trace is remembered as revoked all the same: it may stand behind thousands of others.
 
     \b
     exit codes   0 all were stopped, 1 there is no trace of one, or it has ended before
@@ -141,10 +138,17 @@ def revoke(app: TaskQ, queue: str | None, as_json: bool, ids: tuple[str, ...]) -
         print_json([{"id": id_, "revoked": done, "found": found[id_]} for id_, done in stopped.items()])
     else:
         for id_, done in stopped.items():
-            trace = "" if found[id_] != "UNKNOWN" else ", but there is no trace of it"
+            trace = "" if found[id_] not in _MISSING else ", but there is no trace of it"
             echo(f"{id_}: {'revoked' if done else 'has ended before'}{trace}")
-    if not all(stopped.values()) or "UNKNOWN" in found.values():
+    if not all(stopped.values()) or not _MISSING.keys().isdisjoint(found.values()):
         raise SystemExit(ExitCode.FAILED)
+
+
+_MISSING = {
+    "UNKNOWN": "never sent here, or its result has expired or was not kept",
+    "UNTRACED": "not among the messages that were looked at; there are too many to look at all",
+}
+"""States of a message that was not found, and what that means."""
 
 
 def _check_queue(app: TaskQ, queue: str | None) -> None:
@@ -232,26 +236,24 @@ def _fields(app: TaskQ, each: Stored) -> dict[str, Any]:
 def _describe(app: TaskQ, id_: str, queues: Sequence[str]) -> dict[str, Any]:
     """All that Redis tells about one message: where it is, or what came out."""
     from taskq import outcome
-    from taskq.broker.messages import find, locate
-    from taskq.message import TaskState, wire_id
+    from taskq.broker.messages import find
+    from taskq.message import TaskState
 
-    execute, raw = app.sync_broker.execute, wire_id(id_)
-    around = [int.from_bytes(raw[:6], "big")] if isinstance(raw, bytes) else []
+    missing = TaskState.UNKNOWN
     for name in queues:
-        keys = app.keys.queue(name)
-        stored = execute("GET", keys.result(id_))
-        ending = None if stored is None else outcome.unpack(stored)
+        trace = find(app.sync_broker, app.keys.queue(name), id_)
+        ending = None if trace.outcome is None else outcome.unpack(trace.outcome)
         if ending is not None and ending.state.final:
             return {"id": id_, "queue": name, "state": ending.state.value, **_came_out(ending)}
-        found = find(execute, keys, id_, around)
-        if found is not None:
-            if ending is None:
-                return _fields(app, found)
+        last = {}
+        if ending is not None:
             last = {"last_error": redact_text(ending.error), "traceback": redact_text(ending.traceback)}
-            return _fields(app, found) | last
-        if locate(execute, keys, id_, around) is TaskState.REVOKED:
-            return {"id": id_, "queue": name, "state": "REVOKED"}
-    return {"id": id_, "state": "UNKNOWN"}
+        if trace.found is not None:
+            return _fields(app, trace.found) | ({"revoked": True} if trace.revoked else {}) | last
+        if ending is not None:
+            return {"id": id_, "queue": name, "state": ending.state.value, **last}
+        missing = trace.state if trace.state is TaskState.UNTRACED else missing
+    return {"id": id_, "state": missing.value}
 
 
 def _came_out(ending: Ending) -> dict[str, Any]:

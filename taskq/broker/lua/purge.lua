@@ -44,6 +44,7 @@ for at = 4, #ARGV, 5 do
         for channel in string.gmatch(channels, '%S+') do redis.pcall('PUBLISH', channel, task .. '\n' .. ARGV[3]) end
         redis.call('HDEL', KEYS[1], task)
       end
+      redis.call('ZREM', base .. 'revoked', task)
     end
   end
 end

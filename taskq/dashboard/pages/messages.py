@@ -53,7 +53,7 @@ def detail(view: View) -> Response:
         if letter is not None:
             return view.redirect(f"/dlq/letters/{letter.queue}/{letter.entry}")
         raise NotFoundError(
-            f"There is no trace of {task_id}: its outcome has expired, or it stands behind many others in its queue."
+            f"There is no trace of {task_id}: its outcome has expired or was not kept, or it is one of very many."
         )
     failed = trace.state is TaskState.FAILURE
     return view.render(

@@ -12,8 +12,9 @@ from taskq.broker import scripts
 from taskq.broker.inspect import Execute, last_delivered, levels
 from taskq.broker.keys import QueueKeys
 from taskq.broker.messages import Stored, find, stored
+from taskq.broker.messages import Trace as Known
 from taskq.errors import DecodeError
-from taskq.message import Message, TaskState, decode, wire_id
+from taskq.message import Message, TaskState, decode
 from taskq.outcome import Ending
 from taskq.redaction import redacted_call
 
@@ -155,15 +156,8 @@ class Trace:
     revoked: bool
     kept: float | None
     """Seconds for which the outcome is kept."""
-
-    @property
-    def state(self) -> TaskState:
-        """Where the message is in its life."""
-        if self.ending is not None and self.ending.state.final:
-            return self.ending.state
-        if self.revoked:
-            return TaskState.REVOKED
-        return self.found.state if self.found is not None else TaskState.UNKNOWN
+    state: TaskState
+    """Where the message is in its life."""
 
 
 def trace(app: TaskQ, task_id: str, queues: Sequence[str], around_ms: int = 0, place: str = "") -> Trace | None:
@@ -179,24 +173,24 @@ def trace(app: TaskQ, task_id: str, queues: Sequence[str], around_ms: int = 0, p
     Raises:
         BrokerError: Redis could not be asked.
     """
-    raw_id = wire_id(task_id)
-    around = [around_ms] if around_ms else []
-    around += [int.from_bytes(raw_id[:6], "big")] if isinstance(raw_id, bytes) else []
+    execute = app.sync_broker.execute
     for queue in queues:
         keys = app.keys.queue(queue)
-        result = keys.result(task_id)
-        raw, ttl, revoked = app.sync_broker.pipeline(
-            [("GET", result), ("PTTL", result), ("ZSCORE", keys.revoked, task_id)]
-        )
-        ending = _ending(raw)
-        found = None
-        if ending is None or not ending.state.final:
-            execute = app.sync_broker.execute
-            found = _at(execute, keys, task_id, place) or find(execute, keys, task_id, around)
-        if found is not None or ending is not None or revoked is not None:
+        known = find(app.sync_broker, keys, task_id, (around_ms,))
+        ending, found = _ending(known.outcome), known.found
+        if found is None and (ending is None or not ending.state.final):
+            found = _at(execute, keys, task_id, place)
+        if found is not None or ending is not None or known.revoked:
+            ttl = execute("PTTL", keys.result(task_id))
             kept = ttl / 1000 if isinstance(ttl, int) and ttl > 0 else None
-            return Trace(task_id, queue, found, ending, revoked is not None, kept)
+            return Trace(task_id, queue, found, ending, known.revoked, kept, _state(known, found, ending))
     return None
+
+
+def _state(known: Known, found: Stored | None, ending: Ending | None) -> TaskState:
+    """Where the message is in its life."""
+    state = known.state or (ending.state if ending is not None else TaskState.UNKNOWN)
+    return found.state if found is not None and state in (TaskState.UNKNOWN, TaskState.UNTRACED) else state
 
 
 def _at(execute: Execute, keys: QueueKeys, task_id: str, place: str) -> Stored | None:

@@ -11,6 +11,7 @@ What runs the task is known from a context variable that is set anyway: tasks th
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import MutableMapping, Sequence
@@ -90,6 +91,12 @@ def setup(level: str = "info", fmt: str = "text", also: Sequence[str] = ()) -> N
         logger.addHandler(handler)
         logger.setLevel(level.upper())
         logger.propagate = False
+
+
+def write_lines() -> None:
+    """Write out each line that is printed as it comes: a service's output is a pipe or a file, which are read along."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def active() -> tuple[str, str, tuple[str, ...]] | None:

@@ -15,6 +15,7 @@ from taskq.cli.session import app_options, host_option, log_options, open_app, r
 from taskq.config import POOLS
 from taskq.errors import ExitCode
 from taskq.logs import setup as setup_logging
+from taskq.logs import write_lines
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
@@ -94,7 +95,7 @@ def worker(queues: str | None, workers: int, **given: object) -> None:
         flags.app_path, flags.broker_url, flags.namespace, needs_code=True
     )  # errors once, before any process
     if workers == 1:
-        from taskq.worker.process import exit_with
+        from taskq.worker.ending import exit_with
 
         exit_with(serve(flags))
     raise SystemExit(supervise(flags, workers, app.keys.namespace))
@@ -105,6 +106,7 @@ def serve(flags: Flags, member: Member | None = None) -> ExitCode:
     from taskq.worker.process import Process, run_worker
     from taskq.worker.worker import WorkerOptions
 
+    write_lines()
     app = open_app(flags.app_path, flags.broker_url, flags.namespace, needs_code=True)
     app.load()
     options = WorkerOptions(
@@ -171,7 +173,7 @@ def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
 
 def serve_member(index: int, parent: int, slate: Any, family: str, flags: Flags, metrics_directory: str | None) -> None:
     """Run one of several workers; the supervisor calls this in a process of its own."""
-    from taskq.worker.process import exit_with
+    from taskq.worker.ending import exit_with
 
     setup_logging(flags.log_level, flags.log_format, flags.log_also)
     with reporting_errors():

@@ -15,6 +15,7 @@ from taskq.context import current_delivery
 from taskq.delivery import Delivery
 from taskq.errors import NeverRanError
 from taskq.functions import never_ran
+from taskq.worker import forked
 from taskq.worker.outcomes import RELEASE, Outcome, together
 from taskq.worker.runner import Runner, Within, meaning_of
 
@@ -39,7 +40,11 @@ class BatchRunner(Runner):
                 if run.items:
                     run.returned(function(run.items) if within is None else within(function, run.items))
             except BaseException as error:
+                if forked.strayed:
+                    forked.leave(error)
                 return run.failed(error)
+            if forked.strayed:
+                forked.leave(None)
             return run.outcome()
         except BaseException as error:
             return self.failed(delivery, error)
@@ -54,7 +59,11 @@ class BatchRunner(Runner):
                 if run.items:
                     run.returned(await delivery.task.function(run.items))
             except BaseException as error:
+                if forked.strayed:
+                    forked.leave(error)
                 return run.failed(meaning_of(delivery, error))
+            if forked.strayed:
+                forked.leave(None)
             return run.outcome()
         except BaseException as error:
             return self.failed(delivery, error)

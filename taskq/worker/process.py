@@ -179,11 +179,3 @@ def _drain_without(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="taskq-parent", daemon=True).start()
-
-
-def exit_with(code: ExitCode) -> None:
-    """End the process at once, whatever threads still run: their messages were handed back."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

@@ -32,6 +32,7 @@ from taskq.functions import never_ran
 from taskq.logs import task_fields
 from taskq.message import PLAIN, Failure, Meta, TaskState, decode, encode, remembered
 from taskq.outcome import pack_error, pack_success
+from taskq.worker import forked
 from taskq.worker.error_text import cause_of, text_of, traceback_of, type_of, unwieldy
 from taskq.worker.limits import KINDS, limit_error
 from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RELEASE, RETRY, Outcome, released, together
@@ -109,7 +110,11 @@ class Runner:
                 args = [Context(delivery), *args]
             value = function(*args, **message.kwargs) if within is None else within(function, *args, **message.kwargs)
         except BaseException as error:
+            if forked.strayed:
+                forked.leave(error)
             return self.failed(delivery, error)
+        if forked.strayed:
+            forked.leave(None)
         if failpoints.ARMED:
             failpoints.hit("run.end")
         return self.succeeded(delivery, value)
@@ -132,7 +137,11 @@ class Runner:
             else:
                 value = await task.function(*message.args, **message.kwargs)
         except BaseException as error:
+            if forked.strayed:
+                forked.leave(error)
             return self.failed(delivery, meaning_of(delivery, error))
+        if forked.strayed:
+            forked.leave(None)
         if failpoints.ARMED:
             failpoints.hit("arun.end")
         return self.succeeded(delivery, value)

@@ -21,7 +21,7 @@ from taskq.broker.workers import WorkerRecord
 from taskq.config import FIFO, check_queue, is_fifo
 from taskq.errors import BrokerError, ConfigError
 from taskq.lease import LeaseKeeper, consumer_name
-from taskq.worker import control
+from taskq.worker import control, forked
 from taskq.worker.batch_runner import runner_of
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.control import Control
@@ -132,6 +132,7 @@ class Worker:
         Raises:
             BrokerError: Redis could not be reached at the start, or refused.
         """
+        forked.claim()
         try:
             if isinstance(self._sync, ProcessExecutor):
                 await self._sync.start()
@@ -319,6 +320,9 @@ class Worker:
         if failpoints.ARMED:
             failpoints.hit("stop.done")
         self._close()
+        for executor in self._executors():
+            if isinstance(executor, ProcessExecutor):
+                await executor.ended()
 
     async def _leave(self) -> None:
         """Count what has ended since the last time, and take our record away."""

@@ -300,7 +300,7 @@ _numbers = iter(range(10**9))
 
 
 def make_pool(kind: str, tmp_path: Path, redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Pool:
-    # a name of its own: the pool's fork server imports it once and keeps it for the whole run
+    # a name of its own: this process has imported those of other tests
     module = f"pool_under_test_{namespace}_{next(_numbers)}"
     log = tmp_path / "log.txt"
     text = TASKS.format(

@@ -26,10 +26,12 @@ import msgspec
 from taskq import failpoints, logs
 from taskq.app import TaskQ
 from taskq.delivery import BatchDelivery, Delivery, limits_of
-from taskq.errors import TaskqError
+from taskq.errors import ExitCode, TaskqError
 from taskq.loading import load_app
 from taskq.message import decode
+from taskq.worker import forked
 from taskq.worker.batch_runner import runner_of
+from taskq.worker.ending import exit_with
 from taskq.worker.limits import SOFT, limit_error, within_limits
 from taskq.worker.outcomes import Outcome
 from taskq.worker.runner import Runner
@@ -145,11 +147,13 @@ def main(
     logging_as: tuple[str, str, Sequence[str]] | None,
 ) -> None:
     """Serve until the parent closes the connection. *logging_as* is the parent's :func:`taskq.logs.active`."""
+    forked.claim()
+    _set_apart()
+    logs.write_lines()
     if logging_as is not None:
         logs.setup(*logging_as)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, args=(lifeline,), daemon=True).start()
+    ending = threading.Event()
+    threading.Thread(target=_die_with_parent, args=(lifeline, ending), daemon=True).start()
     app = load_app(app_path)
     app.load()
     runner = runner_of(app, f"{worker}/{os.getpid()}")
@@ -159,6 +163,24 @@ def main(
         inbox = _Inbox(sock, slate)
         while (frame := inbox.next_frame()) is not None:
             _serve(sock, inbox, app, runner, slate, frame)
+    ending.set()
+    os.killpg(0, signal.SIGTERM)  # what tasks started and left behind; it does not end us
+    exit_with(ExitCode.OK)
+
+
+def _set_apart() -> None:
+    """Be in a process group with the programs that tasks start, and leave it to the parent when to stop.
+
+    So a signal to the worker's group, such as Ctrl-C, does not come here, and they can be killed together. One that is
+    sent here all the same meets a handler that does nothing: unlike "ignore", programs do not inherit it.
+    """
+    os.setpgid(0, 0)
+    for number in forked.STOPPING:
+        signal.signal(number, _stay)
+        signal.siginterrupt(number, False)
+
+
+def _stay(signum: int, frame: Any) -> None: ...
 
 
 def _serve(sock: socket.socket, inbox: _Inbox, app: TaskQ, runner: Runner, slate: Any, frame: list[Any]) -> None:
@@ -276,8 +298,9 @@ def _event_loop() -> asyncio.Runner:
     return asyncio.Runner()
 
 
-def _die_with_parent(lifeline: Connection) -> None:
+def _die_with_parent(lifeline: Connection, ending: threading.Event) -> None:
     try:
         lifeline.recv_bytes()
     except (EOFError, OSError):
-        os._exit(1)
+        if not ending.is_set():
+            os.killpg(0, signal.SIGKILL)

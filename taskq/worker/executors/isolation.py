@@ -71,5 +71,4 @@ class Isolation(ProcessExecutor):
             self._idle = self._loop.call_later(IDLE, self._end_if_idle)
             return
         for each in self._children:
-            if each.transport is not None:
-                each.transport.close()
+            each.close()

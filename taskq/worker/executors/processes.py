@@ -7,9 +7,11 @@ those that only waited in the child go to another one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import time
 from collections import deque
@@ -19,6 +21,8 @@ from typing import Any, cast
 
 from taskq import failpoints, logs
 from taskq.delivery import Delivery, limits_of
+from taskq.errors import TaskqError
+from taskq.worker.ending import HOOKS_WITHIN
 from taskq.worker.executors import Finished, ServiceTime, child, finish, taken_from
 from taskq.worker.limits import HARD, limit_error
 from taskq.worker.outcomes import Outcome, restored
@@ -33,6 +37,9 @@ REVOKE_GRACE = 1.0
 """Seconds that a revoked task may still finish in before its child is killed."""
 EXIT_KNOWN = 5.0
 """Longest seconds from a child's death until the fork server tells its exit code; usually a few milliseconds."""
+LAST_WORDS = 0.1
+"""Seconds after a child's death in which its last answers are read. Its connection may stay open for longer: a process
+that a task forked has it too."""
 _RESTART_PAUSES = (0.0, 0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a child is started again, by how many died in a row before they finished anything."""
 
@@ -47,6 +54,8 @@ class _Child(asyncio.Protocol):
         self.held: dict[int, Delivery] = {}
         self.transport: asyncio.Transport | None = None
         self.ready = False
+        self.closing = False
+        """Whether it was told to end, with nothing to run."""
         self.lifeline: Connection | None = None
         self.killed_for: Delivery | None = None
         """What it ran too long, or after it was revoked, so that we killed it."""
@@ -55,6 +64,8 @@ class _Child(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if self.closing:
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -86,8 +97,18 @@ class _Child(asyncio.Protocol):
         self.slate[child.TOLD] += 1  # after the write: who sees this waits for it
 
     def kill(self) -> None:
-        """End the child at once; ``connection_lost`` follows."""
+        """End the child at once, with the programs that its task has started; ``connection_lost`` follows."""
+        if self.process is None or self.process.pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has come to nothing yet, or is long gone
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
+
+    def close(self) -> None:
+        """Have the child end in order; it runs its exit hooks."""
+        self.closing = True
+        if self.transport is not None:
+            self.transport.close()
 
 
 class ProcessExecutor:
@@ -107,12 +128,13 @@ class ProcessExecutor:
         self._finished = finished
         self._loop = asyncio.get_running_loop()
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["taskq.worker.executors.child", app_path.partition(":")[0]])
+        self._context.set_forkserver_preload(["taskq.worker.executors.nursery"])
         self._waiting: deque[Delivery] = deque()
         self._children: list[_Child] = []
         self._times = ServiceTime()
         self._closed = False
         self._deaths = 0
+        self._leaving: set[_Child] = set()
         self._starts: set[asyncio.Task[None]] = set()
         self._burials: set[asyncio.Task[None]] = set()
 
@@ -120,12 +142,14 @@ class ProcessExecutor:
         """Start the children and wait until each has imported the app.
 
         Raises:
-            RuntimeError: a child ended before it was ready; its own output says why.
+            TaskqError: a child ended before it was ready; its own output says why.
         """
         await asyncio.gather(*(self._spawn() for _ in range(self.slots)))
         while not all(each.ready for each in self._children):
             if len(self._children) < self.slots:
-                raise RuntimeError("a child process ended while it imported the app; see its error above")
+                raise TaskqError(
+                    "a child process did not start, or ended while it imported the app; see the error above"
+                )
             await asyncio.sleep(0.005)
 
     def submit(self, deliveries: list[Delivery]) -> None:
@@ -177,30 +201,62 @@ class ProcessExecutor:
         self._closed = True
         self._waiting.clear()
         for each in self._children:
-            if each.transport is not None:
-                each.transport.close()
             if each.held:
                 each.kill()
+            else:
+                each.close()
+
+    async def ended(self) -> None:
+        """Wait until the children have ended, after :meth:`close`; those that do not are killed."""
+        limit = time.monotonic() + HOOKS_WITHIN
+        while time.monotonic() < limit:
+            if not self._children and not self._leaving:
+                return
+            await asyncio.sleep(0.005)
+        for each in [*self._children, *self._leaving]:
+            each.kill()
 
     async def _spawn(self) -> None:
-        ours, theirs = self._context.Pipe(duplex=True)
-        lifeline_end, lifeline = self._context.Pipe(duplex=False)
         each = _Child(self)
-        each.lifeline = lifeline
+        self._children.append(each)
+        try:
+            await self._start_child(each)
+        except OSError as error:  # no memory, no file descriptors, no directory for a socket
+            logger.error("cannot start a child process: %s", error)
+            self.died(each)
+
+    async def _start_child(self, each: _Child) -> None:
+        ours, theirs = self._context.Pipe(duplex=True)
+        lifeline_end, each.lifeline = self._context.Pipe(duplex=False)
         each.slate = self._context.RawArray("d", child.SLATE_SIZE)
-        each.process = self._context.Process(
+        process = self._context.Process(
             target=child.main,
             args=(self._app_path, self._runner.worker, theirs, lifeline_end, each.slate, logs.active()),
-            daemon=True,
+            daemon=False,  # a daemon may not have children, and tasks may want some
         )
-        self._children.append(each)
-        await asyncio.to_thread(each.process.start)
+        await asyncio.to_thread(process.start)
+        each.process = process
+        self._loop.add_reader(process.sentinel, self._process_ended, each)
         theirs.close()
         lifeline_end.close()
         sock = socket.socket(fileno=os.dup(ours.fileno()))
         ours.close()
         sock.setblocking(False)
         await self._loop.create_connection(lambda: each, sock=sock)
+
+    def _process_ended(self, each: _Child) -> None:
+        self._loop.remove_reader(each.process.sentinel)
+        if each in self._leaving:
+            self._forget(each)
+        elif each.transport is not None:
+            self._loop.call_later(LAST_WORDS, each.transport.abort)
+
+    def _forget(self, each: _Child) -> None:
+        self._leaving.discard(each)
+        if each.process is not None:
+            self._loop.remove_reader(each.process.sentinel)
+        if each.lifeline is not None:
+            each.lifeline.close()
 
     def answered(self, each: _Child, answers: list[Any]) -> None:
         """A child has finished some messages."""
@@ -222,8 +278,11 @@ class ProcessExecutor:
         if failpoints.ARMED:
             failpoints.hit("pool.died")
         self._children.remove(each)
-        if each.lifeline is not None:
-            each.lifeline.close()
+        if each.closing and not each.held:
+            self._leaving.add(each)  # it runs its exit hooks
+            return
+        self._forget(each)
+        each.kill()  # a task may have closed its connection; and what programs it left
         running = each.running()
         lost = [running] if running is not None else []
         for number, delivery in reversed(each.held.items()):

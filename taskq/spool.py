@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS page (
 """
 RETRY_EVERY = 0.5
 """Seconds between tries to empty the spool."""
+LOOK_AGAIN = 5.0
+"""Seconds until it is tried again after trouble that is not Redis's."""
 
 
 class Spool:
@@ -242,13 +244,15 @@ class Flusher:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            page = self._spool.first()
-            if page is None:
-                with self._lock:
-                    if len(self._spool) == 0:  # under the lock: a page added now finds the thread gone, and starts one
-                        self._thread = None
-                        self._spool.close()
+            try:
+                page = self._spool.first()
+                if page is None:
+                    if self._ended():
                         return
+                    continue
+            except Exception:  # a page that cannot be read, a disk that fails: what waits stays, and is tried again
+                logger.exception("the spool cannot be read")
+                self._stop.wait(LOOK_AGAIN)
                 continue
             row, producer, sequence, messages = page
             try:
@@ -259,6 +263,9 @@ class Flusher:
                 level = logging.DEBUG if isinstance(error, BrokerUnavailableError) else logging.WARNING
                 logger.log(level, "%d messages stay in the spool: %s", len(messages), error)
                 self._stop.wait(RETRY_EVERY)
+            except Exception:  # as above
+                logger.exception("%d messages stay in the spool", len(messages))
+                self._stop.wait(LOOK_AGAIN)
             else:
                 if failpoints.ARMED:
                     failpoints.hit("spool.sent")
@@ -266,6 +273,15 @@ class Flusher:
                 if failpoints.ARMED:
                     failpoints.hit("spool.removed")
         self._thread = None
+
+    def _ended(self) -> bool:
+        """Whether the spool is empty; then it is closed, and the next page starts a thread anew."""
+        with self._lock:
+            if len(self._spool):  # under the lock: a page added now finds the thread gone, and starts one
+                return False
+            self._thread = None
+            self._spool.close()
+            return True
 
     def _send(self, producer: bytes, sequence: int, messages: Sequence[Any]) -> None:
         page = [

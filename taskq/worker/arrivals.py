@@ -58,20 +58,24 @@ class Arrivals:
         Raises:
             BrokerError: Redis could not be asked. What was not started will be ours again after the reconnect.
         """
-        taken = self._intake.take(link, rows)
-        if link.paused:
-            taken = self._releaser.release(taken, link)
-        if link.must_look_up(revoked) and taken:
-            consumer = link.consumer
-            await self._mark_revoked(link, taken)
-            if link.consumer != consumer:
-                return  # the lease was lost meanwhile: they belong to others now
-        if failpoints.ARMED:
-            failpoints.hit("accept.taken")
-        # the first test is for speed: most messages have no meta
-        keyed = [delivery for delivery in taken if delivery.message.meta is not None and claims.has_key(delivery)]
-        if keyed:
-            taken = [delivery for delivery in taken if not claims.has_key(delivery)]
+        taken = unchecked = self._intake.take(link, rows)
+        try:
+            if link.paused:
+                taken = self._releaser.release(taken, link)
+            if link.must_look_up(revoked) and taken:
+                consumer = link.consumer
+                await self._mark_revoked(link, taken)
+                if link.consumer != consumer:
+                    return  # the lease was lost meanwhile: they belong to others now
+            if failpoints.ARMED:
+                failpoints.hit("accept.taken")
+            # the first test is for speed: most messages have no meta
+            keyed = [delivery for delivery in taken if delivery.message.meta is not None and claims.has_key(delivery)]
+            if keyed:
+                taken = [delivery for delivery in taken if not claims.has_key(delivery)]
+        except BaseException:
+            _forget(link, unchecked)
+            raise
         self._intake.start(taken)
         if keyed:
             await self._claim_keys(link, keyed)
@@ -133,7 +137,6 @@ class Arrivals:
         except BrokerError as error:
             if is_wrongtype(error):
                 return  # nobody of ours wrote it, so nothing is revoked
-            _forget(link, taken)
             raise
         if failpoints.ARMED:
             failpoints.hit("revoked.looked")
@@ -150,7 +153,8 @@ class Arrivals:
             status, *answers = await self._connection.run_call(claims.claim_call(link, keyed, self._config))
             if failpoints.ARMED:
                 failpoints.hit("claim.replied")
-        except BrokerError:
+            told = dict(zip(keyed, answers, strict=status != 0))
+        except BaseException:
             _forget(link, keyed)
             raise
         if status == 0:
@@ -158,7 +162,7 @@ class Arrivals:
         if link.consumer != consumer:
             return  # they belong to others now
         mine: list[Delivery] = []
-        for delivery, answer in zip(keyed, answers, strict=True):
+        for delivery, answer in told.items():
             refused = claims.refusal(delivery, answer)
             if refused is None:
                 mine.append(delivery)

@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from taskq import failpoints
-from taskq.broker import scripts
 from taskq.broker.address import Address
 from taskq.broker.replies import is_nogroup, is_wrongtype
-from taskq.broker.scripts import MAX_PER_CALL
+from taskq.broker.scripts import MAX_PER_CALL, Call
 from taskq.config import Config
 from taskq.delivery import Delivery
 from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
@@ -28,11 +27,12 @@ from taskq.worker.doorbell import Doorbell
 from taskq.worker.executors import Executor
 from taskq.worker.intake import Intake
 from taskq.worker.link import QueueLink
-from taskq.worker.outcomes import BEGUN, RELEASE, Ended, settle_arguments
+from taskq.worker.outcomes import BEGUN, RELEASE, Ended
 from taskq.worker.quarantine import Quarantine
 from taskq.worker.reader import Reader
 from taskq.worker.refusals import Refusals
 from taskq.worker.releaser import Releaser
+from taskq.worker.settlement import settle_call, sound
 from taskq.worker.standing import Standing
 
 logger = logging.getLogger("taskq.worker")
@@ -255,17 +255,20 @@ class Fetcher:
 
     async def _exchange(self, link: QueueLink, want: int) -> None:
         batch, streams = link.take_ended(self._refusals.most(link, MAX_PER_CALL)), link.streams
-        if self._refusals.searching(link):
-            want = 0
-        runs, run_count, items = settle_arguments(batch, streams)
-        call = scripts.settle(link.keys, streams, link.consumer, want, runs, run_count, items)
-        try:
+        call: Call | None = None
+        try:  # whatever happens until Redis has answered, what was taken must be on the link again
+            if self._refusals.searching(link):
+                want = 0
+            call = settle_call(link, batch, want)
             if failpoints.ARMED:
                 failpoints.hit("exchange.send")
             status, *rest = await self._connection.run_call(call)
             if failpoints.ARMED:
                 failpoints.hit("exchange.replied")
+            if status:
+                rows, flags, refused, failed, trouble = rest
         except BrokerError as error:
+            assert call is not None
             if self._refusals.failed(link, batch, call, error):
                 self._report(error)
                 link.reclaim = True
@@ -274,10 +277,15 @@ class Fetcher:
                 await self.standing.register()
                 return
             raise
+        except BaseException as error:
+            kept, unsound = (batch, 0) if not isinstance(error, Exception) else sound(link, batch, self._intake.worker)
+            link.ended.extendleft(reversed(kept))
+            if unsound:
+                return
+            raise
         if status == 0:
             self.lease_lost(call.args[0])  # type: ignore[arg-type]
             return
-        rows, flags, refused, failed, trouble = rest
         for text in failed:
             logger.error("a command of ctx.tx was refused by Redis: %s", text.decode(errors="replace"))
         if trouble:

@@ -39,6 +39,11 @@ class Intake:
 
     quarantine: Quarantine
 
+    @property
+    def worker(self) -> str:
+        """The name kept in dead letters."""
+        return self._runner.worker
+
     def __init__(
         self,
         app: TaskQ,

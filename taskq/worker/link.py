@@ -91,5 +91,8 @@ class QueueLink:
             item = ended.popleft()
             if held.get(item[0].key) is item[0]:
                 batch.append(item)
-                words += len(item[1].extra)
+                try:
+                    words += len(item[1].extra)
+                except TypeError:  # an outcome that cannot be sent: found out when the call is made, and not here
+                    words += 1
         return batch

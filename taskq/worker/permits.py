@@ -163,6 +163,10 @@ class Gate:
                     logger.debug("rate limit of %s: %s", name, error)
                     await asyncio.sleep(RETRY_EVERY)
                     self._woken.set()
+                except Exception:  # a reply that nothing of ours explains must not end this for good
+                    logger.exception("the rate limit of %s failed", name)
+                    await asyncio.sleep(RETRY_EVERY)
+                    self._woken.set()
 
     async def _ask(self, link: QueueLink, name: str) -> None:
         """Ask for permits for as many messages as there are free slots; the others may be parked."""
@@ -247,6 +251,9 @@ class Gate:
                     await self._tell()
                 except BrokerError as error:
                     logger.debug("rate limits: %s", error)
+                    await asyncio.sleep(RETRY_EVERY)
+                except Exception:  # as above
+                    logger.exception("telling what has started failed")
                     await asyncio.sleep(RETRY_EVERY)
 
     async def _tell(self) -> None:

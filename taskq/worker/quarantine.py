@@ -138,6 +138,10 @@ class Quarantine:
                 logger.debug("cannot mark a suspect: %s", error)
                 await asyncio.sleep(RETRY_EVERY)
                 continue
+            except Exception:  # a reply that nothing of ours explains must not leave it here for ever
+                logger.exception("cannot mark a suspect")
+                await asyncio.sleep(RETRY_EVERY)
+                continue
             if failpoints.ARMED:
                 failpoints.hit("suspect.marked")
             if marked and delivery in self._running:

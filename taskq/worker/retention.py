@@ -54,6 +54,8 @@ class Retention:
                     await self._expel(link)
                 except BrokerError as error:
                     logger.debug("retention of %s: %s", link.queue, error)
+                except Exception:  # a reply that nothing of ours explains must not end this for good
+                    logger.exception("the retention of %s failed", link.queue)
             await asyncio.sleep(EVERY * random.uniform(0.8, 1.2))
 
     async def _expel(self, link: QueueLink) -> None:

@@ -1,0 +1,76 @@
+"""Nothing that was taken to be settled is ever lost, whatever goes wrong with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support.wait import eventually
+from support.worker import RunningWorker, running_worker
+
+from taskq import TaskFailedError, TaskQ
+from taskq.worker.outcomes import COMPLETE, RETRY, Outcome
+
+BAD: dict[str, Outcome] = {
+    "no word": Outcome(COMPLETE, "SUCCESS", stored=object()),  # type: ignore[arg-type]
+    "no text": Outcome(COMPLETE, "SUCCESS", stored="\ud800"),  # type: ignore[arg-type]
+    "no extra": Outcome(RETRY, "RETRY", extra=None),  # type: ignore[arg-type]
+    "no word in extra": Outcome(RETRY, "RETRY", extra=(1, ())),
+}
+
+
+def spoil(running: RunningWorker, outcomes: dict[str, Outcome]) -> None:
+    """Have the worker end calls with such an argument in these ways."""
+    runner = running.worker._runner
+    succeeded = runner.succeeded
+
+    def spoiled(delivery: Any, value: Any) -> Outcome:
+        return outcomes.get(value) or succeeded(delivery, value)
+
+    runner.succeeded = spoiled  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_an_outcome_that_cannot_be_sent_is_a_dead_letter_and_its_neighbours_settle(app: TaskQ, how: str) -> None:
+    @app.task
+    def echo(value: str) -> str:
+        return value
+
+    with running_worker(app) as running:
+        spoil(running, BAD)
+        values = [how if n % 10 == 3 else str(n) for n in range(40)]
+        results = echo.delay_many([(value,) for value in values])
+        for value, result in zip(values, results, strict=True):
+            if value == how:
+                with pytest.raises(TaskFailedError, match="the outcome of the run cannot be recorded"):
+                    result.get(timeout=20)
+            else:
+                assert result.get(timeout=20) == value
+        eventually(lambda: running.worker._fetcher.held() == 0)
+        assert echo.delay("next").get(timeout=20) == "next"
+    letters = app.dlq.list()
+    assert [letter.message.args for letter in letters if letter.message] == [[how]] * 4
+    assert {letter.evidence.error_type for letter in letters} == {"UnrecordableOutcome"}
+    app.dlq.purge()
+
+
+def test_a_reply_of_a_strange_shape_loses_nothing(app: TaskQ) -> None:
+    @app.task
+    def echo(value: int) -> int:
+        return value
+
+    with running_worker(app) as running:
+        assert echo.delay(0).get(timeout=20) == 0
+        connection = running.worker._connection
+        run_call, strange = connection.run_call, [1, [1], [1, 2], [1, None, 0, [], [], b"", 7]]
+
+        async def garbled(call: Any) -> Any:
+            reply = await run_call(call)
+            settles = b":result:" in bytes(call.args[2]) if len(call.args) > 2 and call.keys[0:1] else False
+            return strange.pop() if strange and settles and len(reply) == 6 else reply
+
+        connection.run_call = garbled  # type: ignore[method-assign]
+        results = echo.delay_many([(n,) for n in range(100)])
+        assert [result.get(timeout=30) for result in results] == list(range(100))
+        eventually(lambda: running.worker._fetcher.held() == 0)
+        assert not strange

@@ -125,10 +125,10 @@ def ago(milliseconds: float | None) -> Markup | str:
 
 
 def clock(milliseconds: float | None) -> Markup | str:
-    """A moment in UTC, to the second."""
+    """A moment in UTC, to the second: all times of the dashboard are in that zone, and say so."""
     if not milliseconds:
         return NONE
-    return _time(milliseconds, f"{_moment(milliseconds):%Y-%m-%d %H:%M:%S}")
+    return _time(milliseconds, f"{_moment(milliseconds):%Y-%m-%d %H:%M:%S} UTC")
 
 
 def size(value: float | None) -> str:

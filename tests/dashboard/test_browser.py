@@ -14,7 +14,7 @@ from support.chromium import DESK, OVERFLOW, PALE, PHONE, SMUGGLED, UNNAMED, sig
 from support.wait import eventually
 from support.worker import run_burst, running_worker
 
-from taskq import TaskQ
+from taskq import TaskQ, every
 from taskq.escaping import escaped
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -147,6 +147,71 @@ def test_messages_that_end_appear_without_a_reload(
     eventually(lambda: "No such message ended lately" in page.inner_text("#live"))
     assert page.evaluate("window.opened") == "once"
     page.close()
+
+
+def test_charts_are_in_the_zone_of_everything_else(shared_browser: Any, dashboard: str, app: TaskQ) -> None:
+    app.send_task("shop.add", [1, 2])
+    context = shared_browser.new_context(viewport=DESK, timezone_id="Asia/Tokyo")
+    page = context.new_page()
+    sign_in(page, dashboard)
+    seconds = """() => {
+      const [h, m, s] = document.querySelector('.u-legend .u-value').textContent.split(':').map(Number);
+      const now = new Date(), there = h * 3600 + m * 60 + s;
+      const here = now.getUTCHours() * 3600 + now.getUTCMinutes() * 60 + now.getUTCSeconds();
+      return Math.min((here - there + 86400) % 86400, (there - here + 86400) % 86400);
+    }"""
+    page.wait_for_selector(".u-legend .u-value:has-text(':')")
+    assert page.evaluate(seconds) < 600
+    assert "UTC" in page.inner_text(".u-legend >> nth=0")
+    assert "UTC" in page.inner_text("figcaption >> nth=0")
+    context.close()
+    app.purge("default")
+
+
+NARROW = (820, 1024, 1280)
+BROKEN = """
+() => [...document.querySelectorAll('table td, table th')].flatMap((cell) => {
+  const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), broken = [];
+  for (let node; (node = walker.nextNode());) {
+    if (node.parentElement.closest('.clip, .hidden, .id')) continue;
+    for (const word of node.textContent.matchAll(/[\\w.]{1,40}/g)) {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (range.getClientRects().length > 1) broken.push(word[0]);
+    }
+  }
+  return broken;
+})
+"""
+"""Words in tables that stand on two lines."""
+
+
+def test_no_word_of_a_table_is_broken(shared_browser: Any, dashboard: str, app: TaskQ, redis_client: Any) -> None:
+    @app.task(name="storefront.notifications.send_receipt", queue="notifications", max_retries=0)
+    def send(to: str) -> None:
+        raise ConnectionError("the line is down")
+
+    send.delay("ada")
+    run_burst(app)
+    send.delay("bob")
+    send.options(countdown=1000).delay("cleo")
+    app.schedules.add("storefront.nightly-settlement", every(3600), send.name, args=["ada"])
+    app.audit.record("olga.the.operator", "schedule.pause", "storefront.nightly-settlement", {"queue": "notifications"})
+    try:
+        context = shared_browser.new_context(viewport=DESK)
+        page = context.new_page()
+        sign_in(page, dashboard)
+        for path in ("/", "/queues", "/tasks", "/messages", "/ended", "/dlq", "/dlq/letters", "/schedules", "/audit"):
+            page.goto(dashboard + path)
+            for width in NARROW:
+                page.set_viewport_size({"width": width, "height": 800})
+                where = f"{path} ({width} px)"
+                assert not (broken := page.evaluate(BROKEN)), f"{where}: {broken}"
+                assert page.evaluate(OVERFLOW) <= 0, where
+        context.close()
+    finally:
+        clean_up(app, redis_client)
 
 
 def test_the_keyboard_is_enough_to_pause_a_queue(shared_browser: Any, dashboard: str, app: TaskQ) -> None:

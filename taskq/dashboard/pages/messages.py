@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from taskq.broker.inspect import QueueStats
 from taskq.dashboard import shown
 from taskq.dashboard.actions import record
 from taskq.dashboard.read import messages as read
@@ -38,7 +39,10 @@ def index(view: View) -> Response:
     rows = [shown.of_message(view.site.app, message) for message in found.found]
     template = "messages_rows.html" if view.part == "rows" else "messages.html"
     kept = {"queue": queue, "task": wanted.task, "q": text, "outcome": view.query("outcome")}
-    answer = view.render(template, rows=rows, look=found, queue=queue, queues=queues, tab=tab, tabs=TABS, kept=kept)
+    total = None if queue not in (known := view.site.sampler.state().queues) else _total(known[queue].stats, tab)
+    answer = view.render(
+        template, rows=rows, look=found, queue=queue, queues=queues, tab=tab, tabs=TABS, kept=kept, total=total
+    )
     return view.filtered(answer, "/messages", state=tab, **kept)
 
 
@@ -52,9 +56,7 @@ def detail(view: View) -> Response:
         letter = _dead_letter(view, task_id, _where(view))
         if letter is not None:
             return view.redirect(f"/dlq/letters/{letter.queue}/{letter.entry}")
-        raise NotFoundError(
-            f"There is no trace of {task_id}: its outcome has expired or was not kept, or it is one of very many."
-        )
+        raise NotFoundError("Message not found. It may have expired or was not kept, or is deep in its queue.")
     failed = trace.state is TaskState.FAILURE
     return view.render(
         "message.html",
@@ -97,6 +99,11 @@ def _task_id(view: View) -> str:
 def _where(view: View) -> list[str]:
     queue, queues = view.query("queue"), view.site.queues()
     return [queue] if queue in queues else queues
+
+
+def _total(stats: QueueStats, tab: str) -> int:
+    """About how many messages there are to look through."""
+    return {"queued": stats.lag, "running": stats.pending, "delayed": stats.delayed}.get(tab, stats.backlog)
 
 
 def _is_id(text: str) -> bool:

@@ -45,7 +45,7 @@ def resume(view: View) -> Response:
     queue = _name(view)
     record(view, "queue.resume", queue)
     changed = view.site.app.resume(queue)
-    return view.redirect(_back(view, queue), f"{queue} goes on" if changed else f"{queue} was not paused")
+    return view.redirect(_back(view, queue), f"{queue} resumed" if changed else f"{queue} was not paused")
 
 
 @page.post("/queue/purge/{queue:path}")
@@ -57,7 +57,7 @@ def purge(view: View) -> Response:
     delayed = view.sent("delayed") == "yes"
     record(view, "queue.purge", queue, delayed=delayed)
     dropped = view.site.app.purge(queue, delayed=delayed)
-    return view.redirect(f"/queues/{queue}", f"{number(dropped)} messages of {queue} were dropped")
+    return view.redirect(f"/queues/{queue}", f"{number(dropped)} messages of {queue} dropped")
 
 
 def _sample(view: View) -> QueueSample:

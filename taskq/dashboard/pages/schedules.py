@@ -59,7 +59,7 @@ def resume(view: View) -> Response:
     info = _info(view)
     record(view, "schedule.resume", info.name)
     view.site.app.schedules.resume(info.name)
-    return view.redirect(f"/schedules/{info.name}", f"{info.name} goes on")
+    return view.redirect(f"/schedules/{info.name}", f"{info.name} resumed")
 
 
 @page.post("/schedule/run/{name:path}")

@@ -25,7 +25,7 @@
     return text + unit;
   };
 
-  const clock = (at, seconds) => new Date(at * 1000).toLocaleTimeString([], { hour12: false, hour: "2-digit", minute: "2-digit", second: seconds ? "2-digit" : undefined });
+  const clock = (at, seconds) => new Date(at * 1000).toLocaleTimeString("en-GB", { timeZone: "UTC", hour: "2-digit", minute: "2-digit", second: seconds ? "2-digit" : undefined });
 
   const times = (chart, ticks) => ticks.map((at) => clock(at, ticks.length > 1 && ticks[1] - ticks[0] < 60));
 
@@ -44,10 +44,10 @@
       return { label, stroke, width: 1.75, fill: columns.length === 1 ? soft(stroke) : undefined, points: { show: false }, value: shown(unit), spanGaps: true };
     };
     const options = {
-      width: plot.clientWidth, height: 170, legend: { live: true }, cursor: { points: { size: 6 }, drag: { x: true, y: false } },
+      width: plot.clientWidth, height: 170, tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"), legend: { live: true }, cursor: { points: { size: 6 }, drag: { x: true, y: false } },
       scales: { y: { range: (_, low, high) => [0, Math.max(high || 0, unit === "s" ? 0.01 : 1) * 1.1] } },
       axes: [{ ...axis, space: 80, size: 24, values: times }, { ...axis, size: 48, values: (u, ticks) => ticks.map((tick) => shown(unit)(u, tick)) }],
-      series: [{ label: "Time", value: (_, at) => (at == null ? "–" : clock(at, true)) }, ...columns.map(line)],
+      series: [{ label: "UTC", value: (_, at) => (at == null ? "–" : clock(at, true)) }, ...columns.map(line)],
     };
     const data = [past.at, ...columns.map(([key]) => past[key])];
     figure.chart?.destroy();
@@ -88,7 +88,7 @@
       say("Redis does not answer", true);
       htmx.trigger(body, "moment");
     });
-    source.addEventListener("error", () => say("the dashboard does not answer", true));
+    source.addEventListener("error", () => say("Disconnected, reconnecting…", true));
   };
 
   const redraw = () => charts.forEach((chart, n) => {

@@ -12,7 +12,7 @@ from taskq.broker import messages, scripts
 from taskq.broker.keys import QueueKeys
 from taskq.broker.listener import REREAD
 from taskq.durations import Duration, milliseconds, seconds
-from taskq.errors import ResultTimeoutError, TaskqError
+from taskq.errors import BrokerUnavailableError, ResultTimeoutError, TaskqError
 from taskq.message import TaskState
 from taskq.outcome import Ending
 
@@ -113,11 +113,19 @@ class Result(Generic[R]):
             TaskqError: the task stores no results.
             BrokerError: Redis could not be asked for longer than ``broker_deadline``.
         """
-        return self._value(self._wait(self._limit(timeout)), propagate)
+        try:
+            ending = self._wait(self._limit(timeout))
+        except BrokerUnavailableError as error:
+            raise error.with_traceback(None) from None  # its text says all: what our code did tells nobody more
+        return self._value(ending, propagate)
 
     async def aget(self, timeout: Duration | None = None, *, propagate: bool = True) -> R:
         """As :meth:`get`, without blocking the event loop. ``await result`` is the same without a timeout."""
-        return self._value(await self._await(self._limit(timeout)), propagate)
+        try:
+            ending = await self._await(self._limit(timeout))
+        except BrokerUnavailableError as error:
+            raise error.with_traceback(None) from None
+        return self._value(ending, propagate)
 
     def __await__(self) -> Generator[Any, None, R]:
         return self.aget().__await__()

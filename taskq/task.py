@@ -25,7 +25,7 @@ from taskq.broker.producer import Outgoing
 from taskq.broker.scripts import MAX_PER_CALL
 from taskq.checks import check_function, check_items, named, positional
 from taskq.context import Context
-from taskq.errors import ArgumentsError, ConfigError
+from taskq.errors import ArgumentsError, BrokerUnavailableError, ConfigError
 from taskq.message import WIRE_VERSION, Message, Meta, encode, new_id, wire_id
 from taskq.options import CallPlan, CallSettings, TaskOptions, TaskSettings, call_plan
 from taskq.result import Result
@@ -182,12 +182,18 @@ class BaseTask(Generic[P, R]):
 
     def _send(self, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan) -> Result[R]:
         message, result = self._prepare(args, kwargs, plan)
-        self.app.send((message,))
+        try:
+            self.app.send((message,))
+        except BrokerUnavailableError as error:
+            raise error.with_traceback(None) from None  # its text says all: what our code did tells nobody more
         return result
 
     async def _asend(self, args: tuple[Any, ...], kwargs: dict[str, Any], plan: CallPlan) -> Result[R]:
         message, result = self._prepare(args, kwargs, plan)
-        await self.app.asend(message)
+        try:
+            await self.app.asend(message)
+        except BrokerUnavailableError as error:
+            raise error.with_traceback(None) from None
         return result
 
     def check_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -431,3 +432,27 @@ def test_waiting_survives_a_broken_subscription(
     assert sender.received(1) == [1]
     thread.join(20)
     assert waited == [1]
+
+
+@pytest.mark.parametrize("use", ["delay", "adelay", "get", "aget"])
+def test_without_redis_the_error_is_one_sentence_and_the_callers_own_lines(use: str) -> None:
+    app = TaskQ("test", broker_url="redis://:hunter2@127.0.0.1:1/0", broker_deadline=0.2)
+
+    @app.task
+    def job() -> None: ...
+
+    result: Result[None] = Result(app, "0" * 32, "default")
+    calls: dict[str, Callable[[], object]] = {
+        "delay": job.delay,
+        "adelay": lambda: asyncio.run(job.adelay()),
+        "get": lambda: result.get(timeout=1),
+        "aget": lambda: asyncio.run(result.aget(timeout=1)),
+    }
+    with pytest.raises(BrokerUnavailableError) as caught:
+        calls[use]()
+    text = "".join(traceback.format_exception(caught.value))
+    assert text.endswith("tried for 0.2 s. Is Redis running? Check TASKQ_BROKER_URL\n")
+    assert "hunter2" not in text
+    assert "/taskq/broker/" not in text
+    assert text.count("Traceback") == 1
+    app.close()

@@ -58,7 +58,7 @@ def make_directory(path: Path, what: str) -> None:
     if stat.S_ISLNK(found.st_mode):
         raise ConfigError(f"{what}: {path} is a link; name the directory itself")
     if not stat.S_ISDIR(found.st_mode):
-        raise ConfigError(f"{what}: {path} is not a directory")
+        raise ConfigError(f"{what}: cannot use {path}: it is not a directory")
     if found.st_uid != os.geteuid():
         raise ConfigError(f"{what}: {path} belongs to another user; choose one of your own")
     if found.st_mode & stat.S_IWOTH:

@@ -364,3 +364,41 @@ def test_what_a_start_decides_is_unknown_before_it() -> None:
     for name in ("port", "url", "pid", "directory"):
         with pytest.raises(BrokerUnavailableError):
             getattr(server, name)
+
+
+def test_nobody_else_reads_its_data(private_redis: Start, tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    directory.chmod(0o755)
+    (directory / "dump.rdb").touch(0o644)
+    before = os.umask(0)
+    try:
+        with client_of(private_redis(directory)) as client:
+            client.set("key", "value")
+    finally:
+        os.umask(before)
+    found = list(directory.rglob("*"))
+    assert any(path.suffix == ".aof" for path in found)
+    assert [path for path in found if path.stat().st_mode & 0o077] == []
+
+
+def test_a_new_directory_is_ours_alone(private_redis: Start, tmp_path: Path) -> None:
+    private_redis(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["data", "data/dump.rdb", "data/appendonlydir", "data/appendonly.aof"])
+def test_a_link_in_the_place_of_its_data_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to(tmp_path / "other")
+    with pytest.raises(ConfigError, match="is a link"):
+        EmbeddedRedis(tmp_path / "data").start()
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_a_directory_that_everybody_can_write_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o777)
+    with pytest.raises(ConfigError, match="chmod o-w"):
+        EmbeddedRedis(tmp_path / "data").start()

@@ -107,9 +107,10 @@ def whole(path: Path) -> Iterator[IO[str]]:
         with target.open("w", encoding="utf-8") as file:
             yield file
         return
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    part = target.with_name(f"{target.name}.{os.urandom(6).hex()}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)  # it has people's data
     try:
-        with part.open("w", encoding="utf-8") as file:
+        with open(descriptor, "w", encoding="utf-8") as file:
             yield file
         part.replace(target)
     finally:

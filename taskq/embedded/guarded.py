@@ -20,6 +20,7 @@ STOP_SECONDS = 10.0
 # A line on the pipe dismisses the guard; end of file means that the owner is gone.
 # The guard is a member of process group $$, so the kernel cannot give the number $$ to another process.
 _GUARD = """
+umask 077  # what it writes is for nobody else
 scratch=$1; shift
 {
   if ! read -r dismissed <&1; then

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
 
+from taskq import private
 from taskq.embedded import endpoint
 from taskq.embedded.finding import find_server
 from taskq.embedded.guarded import GuardedProcess
@@ -32,7 +33,9 @@ class EmbeddedRedis:
     """A private Redis server; a context manager, or ``start()`` and ``stop()``.
 
     Args:
-        directory: where the data lives; made if missing. By default a temporary directory, removed at stop.
+        directory: where the data lives; made if missing. Other users can read none of it; a link, a directory of
+            another user or one that everybody can write to is refused.
+            By default a temporary directory, removed at stop.
             One server per directory: a second one waits for the first, then fails.
             Do not return to an older Redis with the data of a newer one.
         port: TCP port on 127.0.0.1. By default a free one, kept over ``restart()``.
@@ -177,7 +180,11 @@ class EmbeddedRedis:
             self._scratch = Path(tempfile.mkdtemp(prefix="taskq-redis-"))
         self._directory = self._given_directory or self._scratch / "data"
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            private.make_directory(self._directory, "directory")
+            for known in ("dump.rdb", "appendonly.aof", "appendonlydir"):
+                private.close_to_others(self._directory / known, "directory")
+            for part in self._directory.glob("appendonlydir/*"):
+                private.close_to_others(part, "directory")
         except OSError as error:
             raise ConfigError(f"directory: cannot use {self._directory}: {error.strerror}") from error
         if not os.access(self._directory, os.R_OK | os.W_OK | os.X_OK):

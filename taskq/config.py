@@ -110,7 +110,7 @@ class Config:
     max_crashes: int = _count(3, least=1)
     """A message whose worker died this often is dead lettered instead of run again."""
     unknown_task_delay: float = _duration(10.0)
-    """How long a message whose task a worker does not know is put back for."""
+    """How long a message whose task a worker does not know is put back for, at first."""
     unknown_task_timeout: float = _duration(3600.0)
     """After this long unknown, the message is dead lettered."""
     strict_durability: bool = False

@@ -11,7 +11,7 @@ import click
 
 from taskq.cli.output import age, echo, print_json, print_table
 from taskq.cli.session import json_option, passing_app
-from taskq.errors import ScheduleError
+from taskq.errors import ScheduleError, suggestion
 from taskq.escaping import escaped
 
 if TYPE_CHECKING:
@@ -216,6 +216,10 @@ def add(app: TaskQ, as_json: bool, name: str, **given: Any) -> None:
     taskq schedule add poll --every 30s --task shop.poll --args '["eu"]' --overlap skip
     taskq schedule add xmas --at 2026-12-24T18:00+01:00 --task shop.greet --queue mails
     """
+    app.load()
+    own = [task for task in app.tasks if not task.startswith("taskq.")]
+    if own and given["task"] not in app.tasks:
+        raise click.UsageError(f"the app has no task {given['task']!r}; {suggestion(given['task'], own)}")
     when = _schedule(app, given.pop("line"), given.pop("tz"), given.pop("interval"), given.pop("once"))
     for key, kind in (("args", list), ("kwargs", dict)):
         given[key] = _json(given[key], kind, key)

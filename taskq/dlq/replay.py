@@ -34,6 +34,8 @@ class Job:
     most: int | None = None
     """Most of one fingerprint that the run may put back in all."""
     change: NewArguments | None = None
+    task: str | None = None
+    """The name of their task from now on; None for the one they have."""
 
 
 class Replayer:
@@ -106,7 +108,7 @@ class Replayer:
         job = self._job
         fives: list[Arg] = []
         for letter in page:
-            message = revived(letter, job.run, job.change)
+            message = revived(letter, job.run, job.change, job.task)
             fives += (letter.entry, letter.group, *routed(letter, message), letter.task_id)
         self._broker.run(scripts.replay(keys, fives, job.run, job.most))
 
@@ -116,7 +118,7 @@ class Replayer:
         quads: list[Arg] = []
         triples: list[Arg] = []
         for letter in page:
-            level, message = routed(letter, revived(letter, job.run, job.change))
+            level, message = routed(letter, revived(letter, job.run, job.change, job.task))
             quads += (identity(letter), level, "", message)
             triples += (letter.entry, letter.group, letter.task_id)
         self._broker.execute("SADD", self._keys.queues, target.queue)

@@ -23,10 +23,10 @@ class NewArguments:
     actor: str
 
 
-def revived(letter: DeadLetter, run: str, change: NewArguments | None = None) -> bytes:
+def revived(letter: DeadLetter, run: str, change: NewArguments | None = None, task: str | None = None) -> bytes:
     """The bytes of *letter*'s message for another life, which is counted in *run*.
 
-    It remembers how it failed and, when its arguments change, what they were.
+    It remembers how it failed and, when its arguments change, what they were. *task* is its name from now on.
 
     Raises:
         SerializationError: a new argument has no wire form.
@@ -52,7 +52,7 @@ def revived(letter: DeadLetter, run: str, change: NewArguments | None = None) ->
         meta.edits = remembered(old.edits, before)
         args = args if change.args is None else list(change.args)
         kwargs = kwargs if change.kwargs is None else dict(change.kwargs)
-    return encode(Message(message.version, message.id, message.task, args, kwargs, meta))
+    return encode(Message(message.version, message.id, task or message.task, args, kwargs, meta))
 
 
 def routed(letter: DeadLetter, message: bytes) -> tuple[str, bytes]:

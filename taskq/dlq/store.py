@@ -22,7 +22,14 @@ from taskq.dlq.replay import PAGE, Job, Replayer
 from taskq.dlq.revive import NewArguments
 from taskq.dlq.runs import STOPPED
 from taskq.dlq.selection import pages, selected
-from taskq.errors import BrokerError, ConfigError, DeadLetterNotFoundError, ImportFormatError, UnknownTaskError
+from taskq.errors import (
+    BrokerError,
+    ConfigError,
+    DeadLetterNotFoundError,
+    ImportFormatError,
+    UnknownTaskError,
+    suggestion,
+)
 from taskq.message import new_id
 from taskq.topic import carries_event, check_same_event
 
@@ -47,6 +54,7 @@ class ReplayOptions(PurgeOptions, total=False):
     """What :meth:`DeadLetters.replay` takes."""
 
     to: str | None
+    new_task: str | None
     rate: float | str | None
     max_replays: int | None
 
@@ -83,6 +91,7 @@ class DeadLetters(DeadLetterReader):
         *,
         queue: str | None = None,
         to: str | None = None,
+        new_task: str | None = None,
         rate: float | str | None = None,
         max_replays: int | None = None,
         skip_missing: bool = False,
@@ -99,6 +108,7 @@ class DeadLetters(DeadLetterReader):
             ids: task ids or entry ids; None means all that the other arguments leave.
             queue: only of this queue.
             to: the queue that they go to, instead of the one they died in.
+            new_task: the name of their task from now on, for a task that was renamed.
             rate: most a second, as a number or ``"100/s"``, ``"30/m"``.
             max_replays: leave those that were replayed this often.
             skip_missing: pass over ids that are not there; else they are an error.
@@ -123,7 +133,9 @@ class DeadLetters(DeadLetterReader):
             check_function(progress, "progress")
         if max_replays is not None:
             check_count(max_replays, "max_replays", 0, MAX_COUNT)
-        job = Job(new_id().hex(), _actor(actor), _told(chosen, ids), to)
+        if new_task is not None:
+            self._check_new_task(new_task)
+        job = Job(new_id().hex(), _actor(actor), _told(chosen, ids), to, task=new_task)
         replayer = Replayer(self._broker, self._keys, job, rate=rate, progress=progress)
 
         def meant() -> Iterator[DeadLetter]:
@@ -135,6 +147,8 @@ class DeadLetters(DeadLetterReader):
         if dry_run:
             return sum(1 for _ in meant())
         detail = {"run": job.run, "where": job.where, "to": to or "", "rate": "" if rate is None else str(rate)}
+        if new_task is not None:
+            detail["new_task"] = new_task
         self._audit.record(job.actor, "dlq.replay", queue or "*", detail)
         try:
             count = replayer.put_back(meant())
@@ -145,6 +159,18 @@ class DeadLetters(DeadLetterReader):
             raise
         replayer.finish()
         return count
+
+    def _check_new_task(self, name: str) -> None:
+        """Make sure that a task may be called *name*.
+
+        Raises:
+            UnknownTaskError: this app has tasks, and not this one.
+            ConfigError: it is no name.
+        """
+        check_text(name, "new_task")
+        known = [task for task in self._tasks() if not task.startswith("taskq.")]
+        if not name or (known and name not in known):
+            raise UnknownTaskError(f"there is no task {name!r} to replay as; {suggestion(name, known)}")
 
     def edit(
         self,

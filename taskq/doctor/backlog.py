@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Iterator
 
 from taskq.broker.inspect import QueueStats
+from taskq.broker.scripts import split_member
 from taskq.config import FIFO
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import MOST_QUEUES, Patient
+from taskq.errors import DecodeError
+from taskq.message import decode
 
 OLD = 600.0
 """Seconds that the oldest message may have waited."""
@@ -15,6 +20,8 @@ OVERDUE = 60.0
 """Seconds that a delayed message may be late."""
 MANY_DEAD, MANY_LATELY = 10_000, 100
 """Dead letters of one queue, in all and in the last hour."""
+UNKNOWN_SAMPLED, UNKNOWN_LONG = 200, 60.0
+"""Delayed messages looked at; seconds that a task may be unknown, as during a deploy."""
 HOUR_MS = 3_600_000
 
 
@@ -25,6 +32,7 @@ def check(patient: Patient) -> Iterator[Finding]:
         yield from _paused(patient, queue)
         yield from _overdue(patient, queue)
         yield from _dead(patient, queue)
+        yield from _unknown(patient, queue)
     total = len(patient.app.known_queues())
     if total > MOST_QUEUES:
         yield note(
@@ -82,6 +90,31 @@ def _overdue(patient: Patient, queue: QueueStats) -> Iterator[Finding]:
             "backlog.overdue",
             f"queue {queue.queue}: a delayed message is due for {late:.0f} s and was not moved into its queue",
             "its workers hang, or cannot run scripts: look at their logs",
+        )
+
+
+def _unknown(patient: Patient, queue: QueueStats) -> Iterator[Finding]:
+    """Messages that wait because no worker that had them knows their task."""
+    if not queue.delayed:
+        return
+    sample = patient.ask("ZRANGE", patient.keys.queue(queue.queue).delayed, 0, UNKNOWN_SAMPLED - 1)
+    unknown: Counter[str] = Counter()
+    longest = 0.0
+    for member in sample:
+        with contextlib.suppress(DecodeError):
+            message = decode(split_member(member)[1])
+            if message.meta is not None and message.meta.unknown_since:
+                unknown[message.task[:100]] += 1
+                longest = max(longest, (patient.now_ms - message.meta.unknown_since) / 1000)
+    if unknown:
+        grave = error if longest > UNKNOWN_LONG else warning
+        names = ", ".join(f"{name} ({count})" for name, count in unknown.most_common(5))
+        yield grave(
+            "backlog.unknown",
+            f"queue {queue.queue}: {unknown.total()} of {len(sample)} delayed messages looked at are of tasks that no "
+            f"worker of it knew, for up to {longest:.0f} s: {names}",
+            "start a worker whose app has these tasks; after unknown_task_timeout they are dead letters, and taskq dlq "
+            "replay --as NEW_NAME gives them another name",
         )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from taskq.broker.workers import WorkerRecord
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import Patient
 
@@ -41,7 +42,25 @@ def check(patient: Patient) -> Iterator[Finding]:
             f"{len(silent)} workers have a lease and no record: {', '.join(silent[:5])}",
             "they have just started, or run an older release",
         )
+    yield from _apps(records)
     yield from _schedules(patient)
+
+
+def _apps(records: Sequence[WorkerRecord]) -> Iterator[Finding]:
+    """Workers of several apps that read one queue hand its messages to and fro until the right one has them."""
+    readers: dict[str, set[str]] = {}
+    for record in records:
+        for queue in record.queues:
+            readers.setdefault(queue, set()).add(record.app)
+    shared = {queue: apps for queue, apps in readers.items() if len(apps) > 1}
+    if shared:
+        queue, apps = min(shared.items())
+        yield warning(
+            "fleet.apps",
+            f"workers of different apps read the same queues: {', '.join(sorted(apps)[:5])} all read {queue}"
+            f"{f', and {len(shared) - 1} more queues are shared' if len(shared) > 1 else ''}",
+            "give each app a namespace, or a task_default_queue, of its own",
+        )
 
 
 def _schedules(patient: Patient) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from taskq.worker.outcomes import BEGUN
 from taskq.worker.permits import Gate
 from taskq.worker.quarantine import Quarantine
 from taskq.worker.runner import Runner, malformed
+from taskq.worker.unknown import UnknownTasks
 
 logger = logging.getLogger("taskq.worker")
 
@@ -56,6 +57,7 @@ class Intake:
         self._runner = runner
         self._any_at_most_once = any(task.settings.at_most_once for task in app.tasks.values())
         self._any_suspects = False
+        self._unknown_tasks = UnknownTasks()
         self._isolated = isinstance(sync_executor, ProcessExecutor)
         self.isolation = isolation
         self._sync = sync_executor
@@ -178,6 +180,6 @@ class Intake:
 
     def _unknown(self, delivery: Delivery) -> None:
         name = delivery.message.task
-        logger.warning("queue %s: task %r is not known to this worker; handed back", delivery.link.queue, name)
+        self._unknown_tasks.note(delivery.link.queue, name)
         self._app.hooks.emit("unknown_task", delivery.link.queue, name)
         finish(delivery, self._runner.unknown(delivery), 0.0)

@@ -67,6 +67,8 @@ async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCod
     if process.banner:
         for line in banner_lines(app, worker, settings):
             logger.info("%s", line)
+        if not own_tasks(app):
+            logger.warning("the app has no task of its own: is a module missing in include=, or -A another app?")
         if settings.hidden:
             logger.warning("%s", settings.hidden)
         for danger in settings.dangers():
@@ -135,6 +137,11 @@ async def check_server(app: TaskQ) -> ServerSettings:
     if config.strict_durability and settings.dangers():
         raise ConfigError(f"strict_durability: {'; '.join(settings.dangers())}")
     return settings
+
+
+def own_tasks(app: TaskQ) -> list[str]:
+    """The tasks of the app but those that taskq brings along."""
+    return sorted(name for name in app.tasks if not name.startswith("taskq."))
 
 
 def banner_lines(app: TaskQ, worker: Worker, settings: ServerSettings) -> list[str]:

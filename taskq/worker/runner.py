@@ -36,6 +36,7 @@ from taskq.worker import forked
 from taskq.worker.error_text import cause_of, text_of, traceback_of, type_of, unwieldy
 from taskq.worker.limits import KINDS, limit_error
 from taskq.worker.outcomes import COMMIT, COMPLETE, DEAD_LETTER, DONE, RELEASE, RETRY, Outcome, released, together
+from taskq.worker.unknown import delay_ms
 
 logger = logging.getLogger("taskq.task")
 
@@ -254,7 +255,7 @@ class Runner:
             error = LookupError(f"no worker knew the task {delivery.message.task!r}")
             return self._dead(delivery, "unknown task", error, "")
         changed = msgspec.structs.replace(meta, unknown_since=since, crashes=meta.crashes + delivery.crashes)
-        wait = milliseconds(self._config.unknown_task_delay)
+        wait = delay_ms(milliseconds(self._config.unknown_task_delay), now_ms() - since)
         return Outcome(RETRY, "RELEASED", extra=(wait, member(meta.priority, _with_meta(delivery, changed))))
 
     def _wait_before_retry(self, delivery: Delivery, error: BaseException) -> float | None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from taskq import TaskQ
 from taskq.broker.keys import Keys
 from taskq.cli.dlq import dlq
 from taskq.dlq import Evidence, pack_evidence
-from taskq.errors import ExitCode
+from taskq.errors import ExitCode, UnknownTaskError
 from taskq.message import WIRE_VERSION, Message, decode, encode
 
 Run = Callable[..., Result]
@@ -199,3 +200,37 @@ def test_no_redis_is_one_line_without_the_password() -> None:
     assert result.stderr.startswith("taskq: ")
     assert len(result.stderr.splitlines()) == 1
     assert "hunter2" not in result.output
+
+
+def test_a_renamed_task_is_replayed_under_its_new_name(run: Run, bury: Bury, namespace: str, redis_client: Any) -> None:
+    for task_id in ("one", "two"):
+        bury(task_id, task="shop.old")
+    result = run("replay", "--task", "shop.old", "--as", "shop.new")
+    assert (result.exit_code, result.stdout) == (0, "replayed 2\n")
+    stream = Keys(namespace).queue("default").stream(5)
+    messages = [decode(fields[b"m"]) for _, fields in redis_client.xrange(stream)]
+    assert [(message.task_id, message.task, message.args) for message in messages] == [
+        ("one", "shop.new", [1, "two"]),
+        ("two", "shop.new", [1, "two"]),
+    ]
+    redis_client.delete(stream)
+
+
+def test_an_app_with_tasks_takes_no_new_name_that_it_does_not_know(app: TaskQ, bury: Bury) -> None:
+    app.register(lambda: None, name="shop.new", bind=False, settings={})
+    bury("one", task="shop.old")
+    with pytest.raises(UnknownTaskError, match=r"did you mean .shop\.new"):
+        app.dlq.replay(["one"], new_task="shop.nwe")
+    assert app.dlq.count() == 1
+    app.dlq.purge()
+
+
+@pytest.mark.parametrize("command", [("replay", "--dry-run"), ("replay",), ("purge", "--yes")])
+def test_a_fingerprint_that_nothing_has_is_an_error(run: Run, bury: Bury, app: TaskQ, command: tuple[str, ...]) -> None:
+    bury("one")
+    (group,) = app.dlq.groups()
+    wrong = group.fingerprint[:-1] + ("0" if group.fingerprint[-1] != "0" else "1") if group.fingerprint else "feed"
+    result = run(*command, "--fingerprint", wrong)
+    assert (result.exit_code, "no dead letter has the fingerprint" in result.stderr) == (2, True)
+    assert app.dlq.count() == 1
+    app.dlq.purge()

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from support.browser import Browser
 from support.process import ROOT
+from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import TaskFailedError, TaskQ, every
@@ -331,6 +332,28 @@ def test_workers_of_different_releases(app: TaskQ, look: Any, redis_client: Any)
     assert "1 with 0.1, 2 with 0.2" in found["fleet.versions"].reason
     assert "15 s, 30 s" in found["fleet.leases"].reason
     redis_client.delete(app.keys.queue("default").consumers)
+
+
+def test_tasks_that_no_worker_knows(make_app: Callable[..., TaskQ], app: TaskQ, look: Any) -> None:
+    other = make_app(unknown_task_delay=60)
+    with running_worker(other):
+        for _ in range(3):
+            other.send_task("shop.renamed")
+        found = eventually(lambda: look().get("backlog.unknown"), 20)
+    assert "3 of 3 delayed messages" in eventually(lambda: look()["backlog.unknown"].reason, 20)
+    assert (found.severity, "shop.renamed" in found.reason) == (Severity.WARNING, True)
+    app.purge("default", delayed=True)
+
+
+def test_two_apps_on_one_queue(app: TaskQ, look: Any, redis_client: Any) -> None:
+    keys = app.keys.queue("default")
+    redis_client.sadd(app.keys.queues, "default")
+    for name in ("shop", "mails"):
+        record = WorkerRecord(name, "h", 1, "0", "3", "threads", ["default"], 1, 1, 1000)
+        redis_client.zadd(keys.consumers, {name: 9e15})
+        redis_client.set(app.keys.worker(name.encode()), pack_record(record), px=60_000)
+    assert "mails, shop all read default" in look()["fleet.apps"].reason
+    redis_client.delete(keys.consumers)
 
 
 def test_schedules_without_a_beat(app: TaskQ, look: Any, redis_client: Any) -> None:

@@ -146,3 +146,15 @@ def test_what_only_the_code_has_is_shown_with_the_app(
 def test_unusual_names_print_harmlessly(run: Run, app: TaskQ) -> None:
     app.schedules.add("naïve €", every(10), "shop.job")
     assert "naïve €" in run("list").stdout
+
+
+def test_a_task_that_the_app_does_not_have_is_not_scheduled(
+    run: Run, app: TaskQ, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mistyped_shop.py").write_text(
+        'from taskq import TaskQ\napp = TaskQ("shop")\n@app.task(name="shop.clean_up")\ndef clean_up() -> None: ...\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    answer = run("add", "nightly", "-A", "mistyped_shop:app", "--every", "1h", "--task", "shop.claen_up")
+    assert (answer.exit_code, "did you mean 'shop.clean_up'" in answer.output) == (2, True)
+    assert app.schedules.list() == []

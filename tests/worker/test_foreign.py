@@ -12,6 +12,7 @@ from support.worker import running_worker
 
 from taskq import TaskQ
 from taskq.message import DEFAULT_PRIORITY, new_id
+from taskq.worker.unknown import MOST_NAMES, UnknownTasks, delay_ms
 
 MakeApp = Callable[..., TaskQ]
 
@@ -111,3 +112,37 @@ def test_a_stream_of_another_type_leaves_the_other_levels_alone(
         assert urgent.get(timeout=20) == 3
         redis_client.delete(key)
         assert adding.send_task("add", (2, 2)).get(timeout=20) == 4
+
+
+def test_many_messages_of_an_unknown_task_are_one_line_and_wait_longer_each_time(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(unknown_task_delay=0.01)
+    seen: list[str] = []
+    app.hooks.listen("unknown_task", lambda queue, task: seen.append(task))
+    for n in range(20):
+        app.send_task("renamed", (n,))
+    app.send_task("forgotten")
+    with running_worker(app):
+        eventually(lambda: seen.count("renamed") >= 60 and "forgotten" in seen, 20)
+    lines = [record.getMessage() for record in caplog.records if "not known" in record.getMessage()]
+    assert sorted(line.split("'")[1] for line in lines) == ["forgotten", "renamed"]
+    app.purge("default", delayed=True)
+
+
+def test_an_unknown_task_waits_twice_as_long_each_time_within_bounds() -> None:
+    waits, known_for = [], 0
+    for _ in range(12):
+        waits.append(delay_ms(100, known_for))
+        known_for += waits[-1]
+    assert waits[:5] == [100, 100, 200, 400, 800]
+    assert waits[-1] == 60_000
+    assert delay_ms(300_000, 0) == 300_000
+
+
+def test_names_without_end_share_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    unknown = UnknownTasks()
+    for n in range(3 * MOST_NAMES):
+        unknown.note("q", f"task{n}")
+    assert len(caplog.records) == MOST_NAMES + 1
+    assert "'other tasks'" in caplog.records[-1].getMessage()

@@ -11,7 +11,7 @@ import click
 
 from taskq import durations
 from taskq.durations import seconds
-from taskq.errors import ConfigError
+from taskq.errors import ConfigError, suggestion
 from taskq.redaction import parameters, redact, redact_args, redact_text, redacted_call
 
 if TYPE_CHECKING:
@@ -48,6 +48,19 @@ def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         decorated = option(decorated)
     return decorated
+
+
+def check_fingerprint(app: TaskQ, queue: str | None, where: dict[str, Any]) -> None:
+    """A fingerprint is copied from a list: one that nothing has was copied wrong, or its group is gone.
+
+    Raises:
+        click.UsageError: no dead letter has it.
+    """
+    if (wanted := where.get("fingerprint")) is None:
+        return
+    known = {group.fingerprint for group in app.dlq.groups(queue)}
+    if wanted not in known and not app.dlq.list(queue, limit=1, fingerprint=wanted):
+        raise click.UsageError(f"no dead letter has the fingerprint {wanted!r}; {suggestion(wanted, known - {''})}")
 
 
 def check_choice(ids: tuple[str, ...], queue: str | None, where: dict[str, Any], everything: bool) -> None:

@@ -9,6 +9,7 @@ import click
 from taskq.cli.dlq.options import (
     all_option,
     check_choice,
+    check_fingerprint,
     clock,
     ids_argument,
     queue_option,
@@ -36,6 +37,7 @@ _to = click.option("--to", metavar="QUEUE", help="Put them into this queue inste
 @where_options
 @all_option
 @_to
+@click.option("--as", "new_task", metavar="TASK", help="As messages of this task: for one that was renamed.")
 @click.option("--rate", metavar="RATE", help="No faster than this, such as 100/s or 30/m.")
 @click.option("--dry-run", is_flag=True, help="Only say how many there are.")
 @skip_missing_option
@@ -47,6 +49,7 @@ def replay(
     where: dict[str, Any],
     everything: bool,
     to: str | None,
+    new_task: str | None,
     rate: str | None,
     dry_run: bool,
     skip_missing: bool,
@@ -62,16 +65,21 @@ def replay(
     taskq dlq replay --fingerprint 5d41402abc4b --dry-run
     taskq dlq replay --queue payments --error ConnectionError --rate 100/s
     taskq dlq replay --task shop.pay --to payments-slow
+    taskq dlq replay --task shop.pay --as shop.charge
 
     Each is put back once, also when the command is interrupted and repeated. "taskq dlq runs" tells how they ended.
     """
     check_choice(ids, queue, where, everything)
+    check_fingerprint(app, queue, where)
+    if new_task is not None:
+        app.load()
     total = None if ids or where else app.dlq.count(queue)
     with progress_bar("replaying", total) as progress:
         count = app.dlq.replay(
             ids or None,
             queue=queue,
             to=to,
+            new_task=new_task,
             rate=rate,
             dry_run=dry_run,
             skip_missing=skip_missing,
@@ -158,6 +166,7 @@ def purge(
     check_choice(ids, queue, where, everything)
     if queue is not None:
         app.dlq.check_queue(queue)
+    check_fingerprint(app, queue, where)
     if not (yes or dry_run):
         click.confirm(f"Delete {_what(ids, queue, where)} for good?", abort=True)
     total = None if ids or where else app.dlq.count(queue)

@@ -83,7 +83,8 @@ class Config:
     broker_connection_timeout: float = _duration(5.0)
     """How long one attempt to connect may take."""
     broker_deadline: float = _duration(5.0)
-    """How long ``.delay()`` and other client calls try, reconnects included, before they raise."""
+    """How long ``.delay()`` and other client calls try, reconnects included, before they raise. A large message or
+    result that keeps moving over a slow link may take longer."""
 
     task_default_queue: str = "default"
     task_default_priority: int = field(default=5, metadata={"kind": "priority"})

@@ -49,7 +49,8 @@ class Firing(NamedTuple):
 def fire(keys: QueueKeys, firing: Firing, remember_ms: int = SENT_TTL_MS) -> Call:
     """The message of one fire time; answers ``[what became of it, last fire time ms]``.
 
-    1 fired, 2 held back, 3 skipped, 0 fired before, -1 paused, -2 not armed with this revision.
+    1 fired, 2 held back, 3 skipped, 0 fired before, -1 paused, -2 not armed with this revision (by hand: it
+    has left this queue).
     """
     name = firing.schedule
     all_keys = [keys.schedule(name), keys.fires(name), keys.held(name), keys.levels, keys.revoked, keys.delayed]
@@ -121,12 +122,19 @@ def arm(keys: QueueKeys, name: str, number: int, begin_ms: int, floor_ms: int, p
 
     Fire times are dealt with up to *begin_ms* where nothing is known, and up to *floor_ms* where the revision is new.
     """
-    return Call(ARM, (keys.schedule(name),), (number, begin_ms, floor_ms, int(paused)))
+    return Call(ARM, (keys.schedule(name), keys.fires(name)), (number, begin_ms, floor_ms, int(paused)))
 
 
-def retire(keys: QueueKeys, name: str, number: int) -> Call:
-    """Let no revision up to this one fire here any more; answers ``[last fire time ms, 1 when paused]`` or ``[]``."""
-    return Call(RETIRE, (keys.schedule(name), keys.fires(name)), (number, RETIRED_TTL_MS))
+def retire(keys: QueueKeys, name: str, number: int, outcome: bytes = b"", ttl_ms: int = 1) -> Call:
+    """Let no revision up to this one fire here any more.
+
+    What it holds back ends with *outcome*, kept for *ttl_ms*; without one it is sent as if the schedule were still
+    here. Answers ``[last fire time ms, 1 when paused, messages that have ended so]``; ``[]`` when a newer one is here.
+    """
+    own = (keys.schedule(name), keys.fires(name), keys.held(name))
+    all_keys = (*own, keys.levels, keys.delayed, keys.limited, keys.waiting)
+    prefixes = (keys.result_prefix, keys.stream_prefix, str(DEFAULT_PRIORITY), keys.wake)
+    return Call(RETIRE, all_keys, (number, RETIRED_TTL_MS, *prefixes, outcome, ttl_ms))
 
 
 def suspend(keys: QueueKeys, name: str, pause: bool, wake: bytes) -> Call:

@@ -236,11 +236,16 @@ def add(app: TaskQ, as_json: bool, name: str, **given: Any) -> None:
 @json_option
 @_name
 def remove(app: TaskQ, yes: bool, as_json: bool, name: str) -> None:
-    """Forget a schedule that was added, or whose code is gone, with the messages that it holds back."""
+    """Forget a schedule that was added, or whose code is gone. Messages that it holds back end as REVOKED."""
     if not yes:
         click.confirm(f"Remove the schedule {name} for good?", abort=True)
-    app.schedules.remove(name)
-    _report(as_json, name, "removed", "", changed=True)
+    ended = app.schedules.remove(name)
+    if as_json:
+        print_json({"name": name, "changed": True, "revoked": ended})
+    else:
+        click.echo(
+            f"{name}: removed" + (f"; messages that it held back and that are revoked: {ended}" if ended else "")
+        )
 
 
 def _schedule(app: TaskQ, line: str | None, tz: str | None, interval: str | None, once: str | None) -> Schedule:

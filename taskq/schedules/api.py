@@ -12,6 +12,8 @@ from taskq.broker import schedule_scripts, scripts
 from taskq.checks import check_count, shown
 from taskq.durations import Duration, milliseconds
 from taskq.errors import ConfigError, ScheduleError, suggestion
+from taskq.message import TaskState
+from taskq.outcome import pack_error
 from taskq.result import Result
 from taskq.schedule import Schedule, fire_times
 from taskq.schedule.base import EPOCH, utc
@@ -97,8 +99,11 @@ class Schedules:
         self._register(definition)
         return self.get(name)
 
-    def remove(self, name: str) -> None:
-        """Forget a schedule, and the messages that it holds back; those already sent are not touched.
+    def remove(self, name: str) -> int:
+        """Forget a schedule. Messages that it holds back end REVOKED; those already sent are not touched.
+
+        Returns:
+            How many messages it held back.
 
         Raises:
             ScheduleError: there is none, or a beat has it in its code (take it out of there, or pause it).
@@ -109,8 +114,12 @@ class Schedules:
             raise self._unknown(name, snapshot)
         if info(one, State(), None, now_ms=snapshot.now_ms, beats=["any"]).has_beat and one.confirmed_ms:
             raise ScheduleError(f"schedule {name!r} is in the code of a running beat; take it out there, or pause it")
-        if not self._registry.remove(one):
+        config = self._app.config
+        outcome = pack_error(TaskState.REVOKED, "", "its schedule was removed", "", 0)
+        ended = self._registry.remove(one, outcome, milliseconds(config.failure_expires))
+        if ended is None:
             raise ScheduleError(f"schedule {name!r} was changed meanwhile; try again")
+        return ended
 
     def pause(self, name: str) -> bool:
         """Fire it no more until :meth:`resume`; whether it was not paused before.
@@ -153,7 +162,10 @@ class Schedules:
             history=config.schedule_history,
         )
         call = schedule_scripts.fire(outgoing.keys, firing, milliseconds(config.revoke_expires))
-        if self._app.sync_broker.run(call)[0] == schedule_scripts.SKIPPED:
+        answer = self._app.sync_broker.run(call)[0]
+        if answer == schedule_scripts.NOT_ARMED:
+            raise ScheduleError(f"schedule {name!r} was moved or removed meanwhile; try again")
+        if answer == schedule_scripts.SKIPPED:
             raise ScheduleError(
                 f"schedule {name!r}: its last message has not ended, and overlap={definition.overlap!r}"
             )

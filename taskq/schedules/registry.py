@@ -153,17 +153,26 @@ class Registry:
             raise ScheduleError(f"schedule {definition.name!r} is moving to another queue; try again")
         return bool(answer)
 
-    def remove(self, one: Registered) -> bool:
-        """Forget a definition and what its queue knows; False when a newer one stands."""
+    def remove(self, one: Registered, outcome: bytes = b"", ttl_ms: int = 1) -> int | None:
+        """Forget a definition and what its queue knows.
+
+        Args:
+            one: what is known of it.
+            outcome: of the messages that it holds back; empty: they are sent one after the other, as before.
+            ttl_ms: how long that outcome is kept.
+
+        Returns:
+            How many messages have ended with *outcome*; None when a newer definition stands.
+        """
         definition = one.definition
         keys = self._keys.queue(definition.queue)
         # first the queue: a beat that has not heard of it yet must not go on firing
-        retired = self._broker.run(scripts.retire(keys, definition.name, one.number), deadline=self._deadline)
+        call = scripts.retire(keys, definition.name, one.number, outcome, ttl_ms)
+        retired = self._broker.run(call, deadline=self._deadline)
         if not retired:
-            return False
-        self._broker.execute("DEL", keys.held(definition.name), deadline=self._deadline)
+            return None
         call = scripts.undefine(self._keys.schedules, definition.name, one.number)
-        return bool(self._broker.run(call, deadline=self._deadline))
+        return int(retired[2]) if self._broker.run(call, deadline=self._deadline) else None
 
     def attend(self, beat: str, held: Sequence[Definition]) -> tuple[int, set[str]]:
         """A beat is alive and has these definitions: last revision number, and those of which another one stands."""

@@ -123,12 +123,14 @@ def fires(rows: Sequence[tuple[bytes, Sequence[bytes]]], limit: int) -> list[Fir
 
 
 def _read(found: dict[bytes, Fire], at_ms: int, fields: Mapping[bytes, bytes]) -> None:
-    kind, fire_time = fields[b"k"].decode(), instant(int(fields[b"t"]))
+    before = found.get(fields.get(b"i", b""))
+    # of a message that was purged the end is known by its id alone
+    known = before is not None and not fields[b"t"]
+    kind, fire_time = fields[b"k"].decode(), before.fire_time if known and before else instant(int(fields[b"t"]))
     if kind == "missed":
         found[b"missed " + fields[b"t"]] = Fire(fire_time, kind, "", instant(at_ms), None, None, int(fields[b"n"]))
         return
     task_id = fields[b"i"].decode(errors="replace")
-    before = found.get(fields[b"i"])
     if kind != "ended":
         found[fields[b"i"]] = Fire(fire_time, kind, task_id, instant(at_ms), None, None)
         return

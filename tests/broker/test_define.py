@@ -123,7 +123,7 @@ def test_what_a_retired_queue_knew_goes_along(bench: Any) -> None:
     bench.run(scripts.arm(bench.keys, "job", 1, 1000, 0))
     bench.run(scripts.suspend(bench.keys, "job", True, b"wake"))
     for _ in range(2):
-        assert bench.run(scripts.retire(bench.keys, "job", 2)) == [b"1000", 1]
+        assert bench.run(scripts.retire(bench.keys, "job", 2)) == [b"1000", 1, 0]
     assert bench.client.pttl(bench.keys.schedule("job")) > 0
     assert bench.run(scripts.arm(bench.keys, "job", 2, 0, 0)) == [0]
     assert bench.run(scripts.suspend(bench.keys, "job", False, b"wake")) == -1

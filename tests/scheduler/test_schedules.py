@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from support.wait import eventually
+from support.worker import running_worker
 
-from taskq import PeriodicEntry, ScheduleError, TaskQ, at, cron, every
+from taskq import PeriodicEntry, ScheduleError, TaskQ, TaskRevokedError, at, cron, current_task, every
+from taskq.broker import schedule_scripts
 from taskq.message import Message, decode
+from taskq.result import Result
 from taskq.scheduler.beat import Beat
 from taskq.schedules.definition import fire_id
 from taskq.schedules.registry import Registry
@@ -42,7 +47,7 @@ def now(app: TaskQ) -> datetime:
 
 
 @pytest.fixture
-def beat(make_app: Make) -> Iterator[Beat]:
+def beat(make_app: Make) -> Beat:
     """A beat of another process, which knows no code."""
     return Beat(make_app())
 
@@ -376,3 +381,110 @@ def test_a_definition_that_cannot_be_read_is_left_out(app: TaskQ, beat: Beat, no
     app.sync_broker.execute("HSET", app.keys.schedules.definitions, "bad", b"\xc1", "good2", b"\x80")
     assert [one.name for one in app.schedules.list()] == ["good"]
     beat.tick(now)
+
+
+# --- messages held back ---
+
+
+@pytest.fixture
+def holding(app: TaskQ) -> Callable[[], list[Result[Any]]]:
+    """Have the schedule ``job`` send one message, and hold two back."""
+    app.schedules.add("job", every("1d"), "shop.job", overlap="queue", max_held=3)
+    return lambda: [app.schedules.run_now("job") for _ in range(3)]
+
+
+def worked_off(app: TaskQ, client: Any) -> list[str]:
+    """The ids of what is in the default queue, in the order in which a worker runs it, until it is empty."""
+    stream, done, alone = app.keys.queue("default").stream(5), list[str](), list[bool]()
+
+    @app.task(name="shop.job")
+    def job() -> None:
+        done.append(current_task().id)
+        alone.append(client.xlen(stream) == 1)
+
+    with running_worker(app):
+        eventually(lambda: client.xlen(stream) == 0)
+    assert all(alone), "one at a time is what overlap='queue' promises"
+    return done
+
+
+def test_a_removed_schedule_revokes_what_it_holds_back(app: TaskQ, holding: Any, take: Any) -> None:
+    first, *held = holding()
+    assert app.schedules.remove("job") == 2
+    for result in held:
+        assert result.status == "REVOKED"
+        with pytest.raises(TaskRevokedError, match="its schedule was removed"):
+            result.get(timeout=5)
+    assert take() == [first.id]
+
+
+def test_who_waits_for_a_message_held_back_is_told_that_its_schedule_was_removed(
+    app: TaskQ, holding: Any, take: Any
+) -> None:
+    *_, last = holding()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(last.get, timeout=20)
+        eventually(lambda: app.sync_broker.execute("HLEN", app.keys.queue("default").waiting))
+        app.schedules.remove("job")
+        with pytest.raises(TaskRevokedError):
+            waiting.result(timeout=10)
+    take()
+
+
+@pytest.mark.parametrize("change", ["moved", "over", "paused"])
+def test_what_is_held_back_is_sent_in_turn_after_its_schedule_has(
+    change: str, app: TaskQ, holding: Any, redis_client: Any
+) -> None:
+    sent = [result.id for result in holding()]
+    if change == "moved":
+        app.schedules.add("job", every("1d"), "shop.job", overlap="queue", queue="elsewhere")
+    elif change == "over":
+        (one,) = Registry(app.sync_broker, app.keys).load().registered.values()
+        assert Registry(app.sync_broker, app.keys).remove(one) == 0
+    else:
+        app.schedules.pause("job")
+    assert worked_off(app, redis_client) == sent
+    assert not redis_client.exists(app.keys.queue("default").held("job"))
+    assert change == "paused" or redis_client.ttl(app.keys.queue("default").schedule("job")) > 0
+
+
+def test_what_is_held_back_moves_on_though_the_message_before_was_purged(app: TaskQ, holding: Any, take: Any) -> None:
+    first, second, third = holding()
+    assert app.purge("default") == 1
+    assert first.status == "REVOKED"
+    assert take() == [second.id]
+    assert [fire.outcome for fire in app.schedules.history("job")][-1] == "REVOKED"
+    # the one before is gone without a word: a move does not wait for it
+    app.schedules.add("job", every("1d"), "shop.job", queue="elsewhere")
+    assert take() == [third.id]
+
+
+@pytest.mark.parametrize("overlap", ["allow", "cancel", "skip"])
+def test_what_is_held_back_is_sent_when_the_new_definition_holds_nothing_back(
+    overlap: str, app: TaskQ, holding: Any, take: Any
+) -> None:
+    first, *held = holding()
+    assert take() == [first.id]
+    app.schedules.add("job", every("1d"), "shop.job", overlap=overlap)
+    new = app.schedules.run_now("job")
+    assert take() == [*(result.id for result in held), new.id]
+
+
+def test_a_schedule_that_was_removed_meanwhile_is_not_run_by_hand(app: TaskQ, holding: Any, take: Any) -> None:
+    """What it would hold back would wait for ever."""
+    holding()
+    (one,) = Registry(app.sync_broker, app.keys).load().registered.values()
+    app.sync_broker.run(schedule_scripts.retire(app.keys.queue("default"), "job", one.number))
+    with pytest.raises(ScheduleError, match="try again"):
+        app.schedules.run_now("job")
+    take()
+    app.schedules.remove("job")
+
+
+def test_the_history_of_a_schedule_that_came_back_stays(app: TaskQ, redis_client: Any, take: Any) -> None:
+    app.schedules.add("job", every("1d"), "shop.job")
+    app.schedules.run_now("job")
+    app.schedules.remove("job")
+    app.schedules.add("job", every("1d"), "shop.job")
+    assert redis_client.ttl(app.keys.queue("default").fires("job")) == -1
+    take()

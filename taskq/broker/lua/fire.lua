@@ -8,14 +8,17 @@
 --       12 stream prefix  13 default level  14 wake channel  15 result prefix  16 TTL ms of a revocation or of KEYS[8]
 -- Returns {1 fired, 2 held back until the message before it has ended, 3 skipped because it has not,
 --          0 this fire time (or a later one) has been fired before, -1 paused,
---          -2 not armed with this revision;
+--          -2 not armed with this revision, or by hand: the schedule has left this queue;
 --          last fire time ms}.
+-- include unended
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local by_hand = ARGV[1] == ''
 local state = redis.call('HMGET', KEYS[1], 'revision', 'moved', 'paused', 'fired', 'message')
 local fired = state[4] or '-1'
 if by_hand then
+  -- what it held here from now on would wait for a fire that never comes
+  if state[2] then return {-2, fired} end
   if redis.call('EXISTS', KEYS[8]) == 1 then return {0, fired} end
 else
   if state[1] ~= ARGV[1] or state[2] then return {-2, fired} end
@@ -35,24 +38,10 @@ local function start(level, id, message)
   if ARGV[7] ~= 'allow' then redis.call('HSET', KEYS[1], 'message', id) end
 end
 
--- The message before, unless it has ended. It says so itself when it is settled; one that went another way (with a
--- release that did not say so, or with a purge of the queue) must not hold up the schedule for ever.
-local function unended()
-  local id = state[5]
-  if not id then return false end
-  local outcome = redis.call('GETRANGE', ARGV[15] .. id, 0, 0)
-  if outcome ~= '' and outcome ~= 'R' then return false end
-  if redis.call('EXISTS', KEYS[6], KEYS[7]) > 0 then return id end
-  local streams = redis.call('SMEMBERS', KEYS[4])
-  streams[#streams + 1] = ARGV[13]
-  streams[#streams + 1] = 'front'
-  for _, level in ipairs(streams) do
-    if redis.call('XLEN', ARGV[12] .. level) > 0 then return id end
-  end
-  return false
+local answer, before = 1, false
+if ARGV[7] ~= 'allow' then
+  before = unended(state[5], ARGV[15], ARGV[12], KEYS[4], ARGV[13], KEYS[6], KEYS[7])
 end
-
-local answer, before = 1, ARGV[7] ~= 'allow' and unended()
 if before and ARGV[7] == 'skip' then
   answer = 3
 elseif before and ARGV[7] == 'queue' then
@@ -63,20 +52,24 @@ elseif before then
   redis.pcall('PUBLISH', ARGV[14], 'revoked ' .. before)
 end
 
+local own = ARGV[5] .. ARGV[4] .. '\n' .. ARGV[6]
 if answer == 1 then
-  -- what was held back for a message that never said that it ended goes first
+  -- What was held back for a message that never said that it ended goes first; all of it, where the definition asks
+  -- for no holding back any more.
   local first = redis.call('LINDEX', KEYS[3], 0)
-  if first then
-    redis.call('RPUSH', KEYS[3], ARGV[5] .. ARGV[4] .. '\n' .. ARGV[6])
-    local split = string.find(first, '\n', 1, true)
-    start(string.sub(first, 1, 1), string.sub(first, 2, split - 1), string.sub(first, split + 1))
-    redis.call('LPOP', KEYS[3])
+  if first and ARGV[7] == 'queue' then
+    redis.call('RPUSH', KEYS[3], own)
     answer = 2
-  else
-    start(ARGV[5], ARGV[4], ARGV[6])
   end
+  while first do
+    local level, id, message = string.match(first, '^(%d)([^\n]*)\n(.*)$')
+    start(level or ARGV[13], id or '', message or first)
+    redis.call('LPOP', KEYS[3])
+    first = ARGV[7] ~= 'queue' and redis.call('LINDEX', KEYS[3], 0)
+  end
+  if answer == 1 then start(ARGV[5], ARGV[4], ARGV[6]) end
 elseif answer == 2 then
-  redis.call('RPUSH', KEYS[3], ARGV[5] .. ARGV[4] .. '\n' .. ARGV[6])
+  redis.call('RPUSH', KEYS[3], own)
 end
 if by_hand then
   if answer ~= 3 then redis.call('SET', KEYS[8], '1', 'PX', ARGV[16]) end

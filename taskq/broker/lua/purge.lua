@@ -9,6 +9,7 @@
 -- An entry that is pending is a worker's, and stays. What is gone already is passed over, so the same call may be
 -- sent again.
 -- include lane
+-- include over
 local base, dropped = string.sub(ARGV[1], 1, -8), 0  -- without 'result:'
 for at = 4, #ARGV, 5 do
   local number, id, task, claim, lane = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
@@ -45,6 +46,12 @@ for at = 4, #ARGV, 5 do
         redis.call('HDEL', KEYS[1], task)
       end
       redis.call('ZREM', base .. 'revoked', task)
+      -- a schedule's message has its name before the '@': what waits for the end of this one goes on
+      local schedule = string.match(task, '^(.+)@[^@]*$')
+      if schedule then
+        pcall(over, base .. 'wake', task, base .. 'schedule:' .. schedule, base .. 'fires:' .. schedule,
+          base .. 'held:' .. schedule, '', 0, 'REVOKED', base .. 'stream:', base .. 'levels', '5')
+      end
     end
   end
 end

@@ -32,6 +32,7 @@
 -- pending, never one that is gone. What may fail after its XACK (its outcome, who is told, its schedule, its lane)
 -- stops neither the others nor what is still to be written of it.
 -- include lane
+-- include over
 -- include trim
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0} end
 local FIRST = 6
@@ -90,29 +91,6 @@ if at <= total then
       redis.call('HSETNX', groups, 'f:' .. group, id)
       redis.call('HSET', groups, 'l:' .. group, label, 'e:' .. group, id)
     end)
-  end
-
-  -- A schedule's message has ended: write that into its history, and send what was held back until then.
-  local function over(task, first)
-    local state, history, held, fire_time, ran, ending, prefix, levels, default = unpack(ARGV, first, first + 8)
-    local known = redis.call('HMGET', state, 'keep', 'message')
-    if known[1] and known[1] ~= '0' then
-      redis.pcall('XADD', history, 'MAXLEN', known[1], '*', 'k', 'ended', 't', fire_time, 'i', task, 's', ending, 'd', ran)
-    end
-    if known[2] ~= task then return end
-    local waits = redis.call('LINDEX', held, 0)
-    if not waits then
-      redis.call('HDEL', state, 'message')
-      return
-    end
-    local level, held_task, message = string.match(waits, '^(%d)([^\n]*)\n(.*)$')
-    if not level then level, held_task, message = default, '', waits end -- nothing of ours: a dead letter with its bytes
-    -- without memory it stays held, and the next fire sends it
-    local sent = redis.pcall('XADD', prefix .. level, '*', 'm', message)
-    if type(sent) == 'table' and sent.err then return end
-    if level ~= default and redis.call('SADD', levels, level) == 1 then redis.pcall('PUBLISH', ARGV[4], 'levels') end
-    redis.call('HSET', state, 'message', held_task)
-    redis.call('LPOP', held)
   end
 
   -- an event that commits with its task: see publish.lua
@@ -191,7 +169,7 @@ if at <= total then
       at = at + 1
     end
     if kind == 'o' then
-      if ours then beside(over, task, at) end
+      if ours then beside(over, ARGV[4], task, unpack(ARGV, at, at + 8)) end
       ours = false
       at = at + 9
     end

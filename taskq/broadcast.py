@@ -36,11 +36,11 @@ class BroadcastHandlers:
         return sorted(self._handlers)
 
     async def handle(self, name: str, data: bytes) -> None:
-        """Give a broadcast to its handlers: ordinary functions in threads, async ones here. None of them raises."""
+        """Give a broadcast to its handlers: sync functions in threads, async ones here. None of them raises."""
         try:
             payload = serialization.loads(data)
         except DecodeError:
-            logger.error("a broadcast of %r cannot be read; passed over", name)
+            logger.error("a broadcast of %r cannot be read; skipped", name)
             return
         await asyncio.gather(*(_call(name, handler, payload) for handler in self._handlers.get(name, ())))
 

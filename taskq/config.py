@@ -79,7 +79,7 @@ class Config:
     spool_limit: int = _count(100_000, least=1)
     """Most messages in the spool; then ``.delay()`` raises."""
     namespace: str = "taskq"
-    """First part of every Redis key."""
+    """Key prefix: the first part of every Redis key."""
     broker_connection_timeout: float = _duration(5.0)
     """How long one attempt to connect may take."""
     broker_deadline: float = _duration(5.0)

@@ -52,7 +52,7 @@ from enum import IntEnum
 class ExitCode(IntEnum):
     """Exit codes of the ``taskq`` commands.
 
-    A *name* that nothing has (of a queue, topic, group, task, job or schedule) is a slip of the pen: USAGE, and nothing
+    A *name* that nothing has (of a queue, topic, group, task, job or schedule) is treated as a typo: USAGE, and nothing
     was done. An *id* (of a message or dead letter) that is not there is an answer, for messages come and go: FAILED.
     What a filter such as ``--task`` leaves may be nothing: OK.
 
@@ -218,7 +218,7 @@ class TaskSkippedError(TaskFailedError):
 class SoftTimeLimitExceededError(TaskqError):
     """The soft time limit: the task may clean up, and return or re-raise.
 
-    Raised inside ordinary tasks. An async task is cancelled, as by ``asyncio.timeout``: inside it sees
+    Raised inside sync tasks. An async task is cancelled, as by ``asyncio.timeout``: inside it sees
     ``CancelledError``, and its outcome is this error.
     """
 

@@ -49,7 +49,7 @@ def check_ordinary(function: Callable[..., Any], what: str) -> None:
         ConfigError: it is async or a generator.
     """
     if is_async(function) or is_generator(function):
-        raise ConfigError(f"{what} must be an ordinary function, not an async one or a generator: it is called at once")
+        raise ConfigError(f"{what} must be a sync function, not an async one or a generator: it is called at once")
 
 
 def never_ran(value: object) -> str | None:

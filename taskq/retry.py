@@ -284,7 +284,7 @@ def _check_strategy(value: Any, what: str) -> Any:
     if isinstance(value, type) or not callable(value):
         raise ConfigError(f"{what}: write a tenacity object such as {_EXAMPLES[what]}, not {shown(value)}")
     if is_async(value):
-        raise ConfigError(f"{what}: {value!r} is async; write an ordinary function or tenacity object")
+        raise ConfigError(f"{what}: {value!r} is async; write a sync function or tenacity object")
     return value
 
 

@@ -230,7 +230,7 @@ def _anything(*args: Any, **kwargs: Any) -> None:
 
 
 class Task(BaseTask[P, R]):
-    """A task over an ordinary function."""
+    """A task over a sync function."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here, without any queue."""

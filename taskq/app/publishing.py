@@ -186,7 +186,7 @@ class Publishing(Sending, ABC):
     def on_broadcast(self, name: str) -> Callable[[H], H]:
         """Have a function (of the payload, ordinary or async) run in every worker process when *name* is broadcast.
 
-        An ordinary function runs in a thread beside the tasks. What it raises is logged.
+        An sync function runs in a thread beside the tasks. What it raises is logged.
 
         Raises:
             ConfigError: a name that cannot be used.

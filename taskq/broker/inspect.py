@@ -87,7 +87,7 @@ def of_our_types(execute: Execute) -> Execute:
 
 
 def names_of(members: Iterable[bytes]) -> list[str]:
-    """*members* as text; what is no text was written by nobody of ours, and is passed over."""
+    """*members* as text; what is no text was written by nobody of ours, and is skipped."""
     found = []
     for member in members:
         with contextlib.suppress(UnicodeDecodeError):
@@ -96,7 +96,7 @@ def names_of(members: Iterable[bytes]) -> list[str]:
 
 
 def check_levels(members: Iterable[bytes]) -> list[int]:
-    """The priority levels among *members*; what else somebody wrote there is passed over."""
+    """The priority levels among *members*; what else somebody wrote there is skipped."""
     return [int(level) for level in members if len(level) == 1 and level.isdigit()]
 
 

@@ -174,14 +174,14 @@ def read_page(
 ) -> tuple[list[Event], str, bool]:
     """Up to *count* events with ids above *after* and not above *until*; the id to go on after; whether to go on.
 
-    What is no event of ours is passed over with a log line. Payloads are decoded.
+    What is no event of ours is skipped with a log line. Payloads are decoded.
     """
     entries = execute("XRANGE", keys.events, f"({after}", until, "COUNT", count)
     events = []
     for entry, fields in entries:
         event = _event(keys.topic, entry, fields)
         if event is None:
-            logger.error("entry %s of topic %s is no event; passed over", entry.decode(), keys.topic)
+            logger.error("entry %s of topic %s is no event; skipped", entry.decode(), keys.topic)
         else:
             events.append(event)
     return events, entries[-1][0].decode() if entries else after, len(entries) == count

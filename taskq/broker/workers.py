@@ -52,7 +52,7 @@ class WorkerRecord(msgspec.Struct, omit_defaults=True):
     written_at: int
     lease_ms: int
     slots: int = 0
-    """For ordinary tasks; 0 where the app has none."""
+    """For sync tasks; 0 where the app has none."""
     async_slots: int = 0
     busy: int = 0
     """Runs under way."""

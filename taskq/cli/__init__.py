@@ -26,38 +26,38 @@ class Entry(NamedTuple):
         return click.Command(None, help=self.summary).get_short_help_str(limit)
 
 
-COMMANDS = {
-    "worker": Entry("taskq.cli.worker", "Run tasks."),
-    "beat": Entry("taskq.cli.beat", "Fire the app's schedules."),
-    "demo": Entry("taskq.cli.demo", "See taskq work on real files, on a Redis of its own."),
-    "queues": Entry("taskq.cli.queues", "Show every queue: what waits, what runs, what failed for good."),
-    "tasks": Entry("taskq.cli.tasks", "Statistics of each task, and the messages that have not ended."),
-    "call": Entry("taskq.cli.call", "Send a call of TASK, or many from a file."),
-    "workers": Entry("taskq.cli.workers", "Show every worker with a lease: where it is, what it runs, what it weighs."),
-    "pause": Entry("taskq.cli.pause", "Deliver nothing more of a queue to any worker, until it is resumed."),
-    "resume": Entry("taskq.cli.pause", "Deliver the messages of a paused queue again, at once."),
-    "purge": Entry("taskq.cli.pause", "Drop the messages that wait in a queue, for good."),
-    "bench": Entry("taskq.cli.bench", "Measure taskq on this machine with this Redis: sending, running, latency."),
-    "doctor": Entry(
-        "taskq.cli.doctor",
-        "Look for what can lose, delay or strand tasks: in the server's settings, rights, queues, workers and keys.",
-    ),
-    "top": Entry("taskq.cli.top", "Watch queues, workers and running tasks in the terminal, and act on them."),
-    "dlq": Entry("taskq.cli.dlq", "Look at the messages that failed for good, and deal with them."),
-    "events": Entry("taskq.cli.events", "Look at event streams, publish, and have groups read again."),
-    "jobs": Entry("taskq.cli.jobs", "Look at batch jobs: scheduled tasks that read the events of a window."),
-    "dashboard": Entry("taskq.cli.dashboard", "Serve the web dashboard."),
-    "schedule": Entry(
-        "taskq.cli.schedule",
-        "See and steer schedules: those of the code, of the configuration, and those added at runtime.",
-    ),
-    "metrics": Entry(
-        "taskq.cli.metrics", "Serve what is in Redis to Prometheus, read at each scrape: queues, workers, Redis itself."
-    ),
-    "outbox-relay": Entry(
-        "taskq.cli.outbox_relay", "Send the messages and publish the events that wait in a database's outbox."
-    ),
+GROUPS = {
+    "Run": {
+        "worker": Entry("taskq.cli.worker", "Run tasks."),
+        "beat": Entry("taskq.cli.beat", "Fire the app's schedules."),
+        "call": Entry("taskq.cli.call", "Send a call of TASK, or many from a file."),
+        "demo": Entry("taskq.cli.demo", "See taskq work on real files, with its own Redis."),
+    },
+    "Look": {
+        "queues": Entry("taskq.cli.queues", "List queues: waiting, running, delayed, dead."),
+        "tasks": Entry("taskq.cli.tasks", "Show statistics of tasks, and their messages."),
+        "workers": Entry("taskq.cli.workers", "List workers: host, running tasks, memory."),
+        "top": Entry("taskq.cli.top", "Watch queues and workers live, and act on them."),
+        "events": Entry("taskq.cli.events", "Show event streams, publish and replay events."),
+        "jobs": Entry("taskq.cli.jobs", "Show and run batch jobs."),
+        "doctor": Entry("taskq.cli.doctor", "Find what can lose, delay or strand tasks."),
+        "bench": Entry("taskq.cli.bench", "Measure sending, running and latency here."),
+    },
+    "Act": {
+        "dlq": Entry("taskq.cli.dlq", "List, show, edit, replay and purge dead letters."),
+        "schedule": Entry("taskq.cli.schedule", "List, add, pause and run schedules."),
+        "pause": Entry("taskq.cli.pause", "Stop the delivery of a queue until it is resumed."),
+        "resume": Entry("taskq.cli.pause", "Deliver the messages of a paused queue again."),
+        "purge": Entry("taskq.cli.pause", "Drop the messages that wait in a queue."),
+    },
+    "Serve": {
+        "dashboard": Entry("taskq.cli.dashboard", "Serve the web dashboard."),
+        "metrics": Entry("taskq.cli.metrics", "Serve the metrics of Redis to Prometheus."),
+        "outbox-relay": Entry("taskq.cli.outbox_relay", "Send what waits in a database's outbox."),
+    },
 }
+"""The commands by what a person wants of them, as ``taskq --help`` shows them."""
+COMMANDS = {name: entry for entries in GROUPS.values() for name, entry in entries.items()}
 
 
 class LazyGroup(click.Group):
@@ -80,9 +80,12 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        limit = formatter.width - 6 - max(map(len, COMMANDS))
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.short(limit)) for name, entry in COMMANDS.items()])
+        longest = max(map(len, COMMANDS))
+        for group, entries in GROUPS.items():
+            with formatter.section(group):
+                width = formatter.width - 6 - longest
+                rows = [(name.ljust(longest), entry.short(width)) for name, entry in entries.items()]
+                formatter.write_dl(rows)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         found = [

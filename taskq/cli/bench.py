@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 def bench(app: TaskQ, messages: int, round_trips: int, yes: bool, as_json: bool) -> None:
-    """Measure taskq on this machine with this Redis: sending, running, latency.
+    """Measure sending, running and latency here.
 
     \b
     taskq bench -b redis://localhost:6379/15

@@ -76,13 +76,13 @@ def call(
     psql -Atc 'SELECT json_build_array(id) FROM customer' | taskq call -A shop:app shop.send_coupon --from -
 
     Each line of FILE is a JSON array of positional arguments or a JSON object of keyword arguments; empty lines are
-    passed over. Lines are sent a thousand at a time, however many there are.
+    skipped. Lines are sent a thousand at a time, however many there are.
 
     FILE is read twice: every line is checked before the first is sent. What comes through a pipe is checked as it
     is sent: a line that cannot be called ends the command, which then says how many were sent before.
 
     With --id-prefix, a file that was sent in part is sent again as it is: what has arrived within the last day is
-    passed over. Without, all of it is sent a second time.
+    skipped. Without, all of it is sent a second time.
 
     \b
     exit codes  0 sent, 2 wrong usage, a wrong line or no such task, 69 no Redis, 130 Ctrl-C

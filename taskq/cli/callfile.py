@@ -47,7 +47,7 @@ class CallFile:
         self.sent = 0
         """Calls that Redis has accepted."""
         self.sent_before = 0
-        """Calls that were passed over, since their task id was sent before."""
+        """Calls that were skipped, since their task id was sent before."""
 
     def check(self, lines: Iterable[bytes], progress: Callable[[int], object] | None = None) -> int:
         """How many calls there are, if each of them can be made. Sends nothing.

@@ -30,7 +30,7 @@ from taskq.errors import ExitCode
 )
 @reporting_errors()
 def demo(folder: Path | None, keep: bool, metrics_port: int) -> None:
-    """See taskq work on real files, on a Redis of its own.
+    """See taskq work on real files, with its own Redis.
 
     Two worker processes parse every Python file of DIR and write what they count into a table; a scheduled job
     sums it up. Files that do not parse are retried and become dead letters. One of them is repaired and replayed.

@@ -30,7 +30,7 @@ _COLOURS = {"ERROR": "red", "WARNING": "yellow", "NOTE": "blue"}
 @click.option("--acl", is_flag=True, help="Only print the ACL rule with the rights that taskq needs; asks nobody.")
 @json_option
 def doctor(app: TaskQ, fix: bool, sample_keys: int, acl: bool, as_json: bool) -> None:
-    """Look for what can lose, delay or strand tasks: in the server's settings, rights, queues, workers and keys.
+    """Find what can lose, delay or strand tasks.
 
     \b
     taskq doctor -b redis://localhost:6379/0

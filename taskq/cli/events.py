@@ -60,7 +60,7 @@ def _instant_option(name: str, variable: str, text: str) -> Callable[[F], F]:
 
 @click.group()
 def events() -> None:
-    """Look at event streams, publish, and have groups read again.
+    """Show event streams, publish and replay events.
 
     \b
     taskq events topics

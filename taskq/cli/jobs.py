@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def jobs() -> None:
-    """Look at batch jobs: scheduled tasks that read the events of a window.
+    """Show and run batch jobs.
 
     \b
     taskq jobs list -A shop:app

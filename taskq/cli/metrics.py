@@ -38,7 +38,7 @@ def metrics(
     log_format: str,
     log_also: tuple[str, ...],
 ) -> None:
-    """Serve what is in Redis to Prometheus, read at each scrape: queues, workers, Redis itself.
+    """Serve the metrics of Redis to Prometheus.
 
     Without -A the address of Redis comes from --broker-url or the environment. While Redis is away the endpoint
     answers with taskq_up 0.

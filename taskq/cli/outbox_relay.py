@@ -45,7 +45,7 @@ def outbox_relay(
     log_format: str,
     log_also: tuple[str, ...],
 ) -> None:
-    """Send the messages and publish the events that wait in a database's outbox.
+    """Send what waits in a database's outbox.
 
     \b
     TASKQ_DATABASE_URL=postgresql+psycopg://shop@db/shop taskq outbox-relay -A shop:app

@@ -24,7 +24,7 @@ _all = click.option("--all", "everything", is_flag=True, help="Every queue there
 @json_option
 @_names
 def pause(app: TaskQ, everything: bool, new: bool, as_json: bool, names: tuple[str, ...]) -> None:
-    """Deliver nothing more of a queue to any worker, until it is resumed.
+    """Stop the delivery of a queue until it is resumed.
 
     \b
     taskq pause emails              before a provider's maintenance, say
@@ -43,7 +43,7 @@ def pause(app: TaskQ, everything: bool, new: bool, as_json: bool, names: tuple[s
 @json_option
 @_names
 def resume(app: TaskQ, everything: bool, as_json: bool, names: tuple[str, ...]) -> None:
-    """Deliver the messages of a paused queue again, at once.
+    """Deliver the messages of a paused queue again.
 
     \b
     taskq resume emails
@@ -60,7 +60,7 @@ def resume(app: TaskQ, everything: bool, as_json: bool, names: tuple[str, ...]) 
 @json_option
 @_names
 def purge(app: TaskQ, everything: bool, delayed: bool, yes: bool, as_json: bool, names: tuple[str, ...]) -> None:
-    """Drop the messages that wait in a queue, for good. They become REVOKED.
+    """Drop the messages that wait in a queue. They become REVOKED.
 
     \b
     taskq purge emails              asks first

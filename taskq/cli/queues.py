@@ -23,7 +23,7 @@ _NUMBERS = ("lag", "pending", "parked", "delayed", "dead", "oldest", "workers")
 @json_option
 @watch_option
 def queues(app: TaskQ, as_json: bool, watch: float | None) -> None:
-    """Show every queue: what waits, what runs, what failed for good.
+    """List queues: waiting, running, delayed, dead.
 
     \b
     taskq queues -b redis://localhost:6379/0    needs no code of the app

@@ -27,7 +27,7 @@ belongs into the environment: command lines can be read by every user of the mac
 | 69 | Redis cannot be reached, or refuses us |
 | 130 | Ctrl-C before a command had finished; `taskq worker`: a second signal |
 
-The name of a queue, topic, group, task, job or schedule that nothing has is a slip of the pen: 2, and nothing is done.
+The name of a queue, topic, group, task, job or schedule that nothing has is treated as a typo: 2, and nothing is done.
 Messages and dead letters come and go, so an id that is not there is an answer: 1. What a filter such as `--task` leaves
 may be nothing: 0.
 

@@ -26,7 +26,7 @@ _name = click.argument("name")
 
 @click.group()
 def schedule() -> None:
-    """See and steer schedules: those of the code, of the configuration, and those added at runtime.
+    """List, add, pause and run schedules.
 
     \b
     taskq schedule list                                     what fires when, and whether a beat is alive
@@ -130,7 +130,7 @@ def backfill(app: TaskQ, as_json: bool, limit: int, name: str, start: str, end: 
 @schedule.command()
 @passing_app
 @json_option
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Show at most so many.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of rows.")
 @_name
 def history(app: TaskQ, as_json: bool, limit: int, name: str) -> None:
     """Show what became of its last fire times, newest first."""

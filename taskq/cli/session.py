@@ -41,7 +41,7 @@ def app_options(command: F) -> F:
         click.option(
             "-b", "--broker", "--broker-url", "broker_url", metavar="URL", help="Redis to use instead of the app's."
         ),
-        click.option("--namespace", metavar="NAME", help="First part of every Redis key, instead of the app's."),
+        click.option("--namespace", metavar="NAME", help="Key prefix, instead of the app's."),
     )
     for option in reversed(options):
         command = option(command)
@@ -94,7 +94,7 @@ def log_options(command: F) -> F:
             default="info",
             envvar="TASKQ_LOG_LEVEL",
             show_default=True,
-            help=f"Least severe messages to show: {', '.join(LEVELS)}.",
+            help=f"Log level: {', '.join(LEVELS)}.",
         ),
         click.option(
             "--log-format",

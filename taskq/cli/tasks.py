@@ -39,7 +39,7 @@ class _StatsByDefault(click.Group):
 
 @click.group(cls=_StatsByDefault)
 def tasks() -> None:
-    """Statistics of each task, and the messages that have not ended.
+    """Show statistics of tasks, and their messages.
 
     \b
     taskq tasks                                 (stats) runs, failures, mean time of each task
@@ -71,7 +71,7 @@ def stats(app: TaskQ, queue: str | None, as_json: bool, watch: float | None) -> 
 @click.argument("queue")
 @click.option("--state", type=click.Choice(tuple(_STATES)), default="queued", show_default=True)
 @click.option("--task", metavar="NAME", help="Only of this task, among the next 20,000 messages.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Show at most so many.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Maximum number of rows.")
 @json_option
 @watch_option
 def list_messages(
@@ -129,7 +129,7 @@ def revoke(app: TaskQ, queue: str | None, as_json: bool, ids: tuple[str, ...]) -
     An ID of which there is no trace is remembered as revoked all the same: it may stand behind thousands of others.
 
     \b
-    exit codes   0 all were stopped, 1 there is no trace of one, or it has ended before
+    exit codes   0 all were stopped, 1 one was not found, or had already finished
     """
     _check_queue(app, queue)
     found = {id_: app.result(id_, queue=queue).status.value for id_ in ids}
@@ -139,7 +139,7 @@ def revoke(app: TaskQ, queue: str | None, as_json: bool, ids: tuple[str, ...]) -
     else:
         for id_, done in stopped.items():
             trace = "" if found[id_] not in _MISSING else ", but there is no trace of it"
-            echo(f"{id_}: {'revoked' if done else 'has ended before'}{trace}")
+            echo(f"{id_}: {'revoked' if done else 'already finished'}{trace}")
     if not all(stopped.values()) or not _MISSING.keys().isdisjoint(found.values()):
         raise SystemExit(ExitCode.FAILED)
 

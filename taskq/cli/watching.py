@@ -25,7 +25,7 @@ def watch_option(command: F) -> F:
         is_flag=False,
         flag_value=2.0,
         metavar="[SECONDS]",
-        help="Show it again every 2 (or so many) seconds, until Ctrl-C; with --json one line each time.",
+        help="Refresh every SECONDS (2) until Ctrl-C; with --json one line each time.",
     )(command)
 
 

@@ -56,9 +56,9 @@ class Flags:
     metavar="A,B",
     help="Queues to read, the preferred first. Default: those of the app's tasks, in turns.",
 )
-@click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Slots for ordinary tasks, per process. [8]")
+@click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Slots for sync tasks, per process. [8]")
 @click.option("--async-concurrency", type=click.IntRange(min=1), help="Slots for async tasks, per process. [100]")
-@click.option("-P", "--pool", type=click.Choice(POOLS), help="Where ordinary tasks run. [threads]")
+@click.option("-P", "--pool", type=click.Choice(POOLS), help="Where sync tasks run. [threads]")
 @click.option("-w", "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
 @click.option("-B", "--beat", is_flag=True, help="Send scheduled tasks too; safe in any number of workers.")
 @click.option("--burst", is_flag=True, help="Stop when the queues are empty.")
@@ -78,10 +78,10 @@ def worker(queues: str | None, workers: int, **given: object) -> None:
     \b
     taskq worker -A shop:app                        one process, 8 threads
     taskq worker -A shop:app -w 4                   four processes, started again if they die
-    taskq worker -A shop:app -P processes -c 4      each ordinary task in a child process of its own
+    taskq worker -A shop:app -P processes -c 4      each sync task in a child process of its own
     taskq worker -A shop:app -Q high,low            only these queues, "high" first
 
-    Ordinary tasks run in slots (-c) of the pool (-P), async tasks on the event loop, all in one worker.
+    Sync tasks run in slots (-c) of the pool (-P), async tasks on the event loop, all in one worker.
 
     \b
     SIGTERM, SIGINT (Ctrl-C)  fetch nothing more, give back what has not started,

@@ -24,7 +24,7 @@ _NUMBERS = ("pid", "busy", "held", "done", "failed", "memory", "up", "heartbeat"
 @json_option
 @watch_option
 def workers(app: TaskQ, running: bool, as_json: bool, watch: float | None) -> None:
-    """Show every worker with a lease: where it is, what it runs, what it weighs.
+    """List workers: host, running tasks, memory.
 
     \b
     taskq workers -b redis://localhost:6379/0

@@ -34,7 +34,7 @@ class Options:
     """How a dashboard behaves."""
 
     credentials: Sequence[Credential] = ()
-    """Who may come in; empty: everybody, as an operator. See :func:`taskq.dashboard.access.load_credentials`."""
+    """Access control; empty: everybody, as an operator. See :func:`taskq.dashboard.access.load_credentials`."""
     read_only: bool = False
     """Nobody can change anything."""
     allowed_hosts: Sequence[str] = ()

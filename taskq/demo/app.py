@@ -23,7 +23,7 @@ app = TaskQ("demo")
 
 @app.task(queue=QUEUE, max_retries=ATTEMPTS - 1, retry_backoff=0.5)
 def parse_large(path: str, package: str) -> dict[str, int]:
-    """Count what is in a large file: an ordinary function, which runs in a thread of the worker."""
+    """Count what is in a large file: a sync function, which runs in a thread of the worker."""
     counts = count(Path(path).read_bytes())
     _table().put(path, package, counts)
     return counts._asdict()

@@ -91,7 +91,7 @@ def buried(data: bytes, task: str, evidence: Evidence) -> tuple[Arg, ...]:
 
 
 class _Last(msgspec.Struct):
-    """What a history keeps of the evidence; the traceback is passed over."""
+    """What a history keeps of the evidence; the traceback is skipped."""
 
     error_type: str = ""
     error: str = ""

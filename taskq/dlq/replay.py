@@ -1,4 +1,4 @@
-"""Putting dead letters back: page by page, each at most once, however many do it at a time and whatever dies."""
+"""Puts dead letters back: page by page, each at most once, however many do it, even if one of them dies."""
 
 from __future__ import annotations
 

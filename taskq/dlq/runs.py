@@ -1,7 +1,7 @@
 """The record of a replay: who, what, how many came back, and how those ended.
 
 It is one hash per queue. The replay script counts in it what it puts back, the settle script how each of them ends,
-both by fingerprint, so that the numbers hold whatever dies in between.
+both by fingerprint, so that the numbers hold even if a process dies in between.
 """
 
 from __future__ import annotations

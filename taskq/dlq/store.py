@@ -348,7 +348,7 @@ class DeadLetters(DeadLetterReader):
         return chosen
 
     def _check_task(self, task: str) -> None:
-        """A task that neither the app nor any dead letter knows is a slip of the pen."""
+        """A task that neither the app nor any dead letter knows is treated as a typo."""
         if task in self._tasks():
             return
         groups = self.groups()

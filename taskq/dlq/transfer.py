@@ -50,7 +50,7 @@ def read_lines(file: Iterable[str], to: str | None = None) -> Iterator[Line]:
     """The dead letters of a file.
 
     Args:
-        file: its lines; empty ones are passed over.
+        file: its lines; empty ones are skipped.
         to: the queue that all of them go to; None for the one that each was exported from.
 
     Raises:

@@ -33,7 +33,7 @@ class Intake:
     Args:
         app: for its registry.
         runner: for outcomes of what cannot run.
-        sync_executor: runs ordinary tasks.
+        sync_executor: runs sync tasks.
         async_executor: runs ``async def`` tasks.
         isolation: runs suspects, where there is one.
     """

@@ -30,10 +30,10 @@ def describe(
 
     Args:
         app: whose worker this is.
-        pool: where ordinary tasks run.
+        pool: where sync tasks run.
         links: the queues.
         started_at: epoch seconds.
-        executors: for ordinary tasks, for async ones, and others.
+        executors: for sync tasks, for async ones, and others.
         counted: deliveries that left their queue since the start, and those of them that failed.
     """
     from taskq import __version__

@@ -29,7 +29,7 @@ SETTLED_AFTER = 10.0
 """Seconds after which a worker counts as well started."""
 GIVE_UP_AFTER = 10
 """Quick ends in a row, of workers that never read their queues, after which the supervisor ends too: something is
-wrong that restarts do not mend."""
+wrong that restarts do not fix."""
 
 READY_WITHIN = 30.0
 """Seconds without a successful read of the queues after which a worker is not ready."""

@@ -215,7 +215,7 @@ def test_of_a_pipe_the_pages_before_a_wrong_line_are_sent(run: Run, sent: Callab
 
 
 def test_a_file_that_is_sent_again_by_its_ids(run: Run, lines: Lines, sent: Callable[..., list[Message]]) -> None:
-    """Whatever was interrupted: what has arrived is passed over, and the rest is sent."""
+    """Whatever was interrupted: what has arrived is skipped, and the rest is sent."""
     values = [[n] for n in range(MAX_PER_CALL + 500)]
     part = run("add", "--from", str(lines(*values[:300])), "--id-prefix", "coupons", "--priority", "3")
     assert part.output == "sent 300\n"

@@ -1,4 +1,4 @@
-"""The last sequence number of a key: events that are older than what was done already are passed over."""
+"""The last sequence number of a key: events that are older than what was done already are skipped."""
 
 from __future__ import annotations
 

@@ -295,7 +295,7 @@ async def later(*args: Any) -> int:
 
 
 def test_functions_that_are_called_at_once_cannot_be_async(app: TaskQ) -> None:
-    with pytest.raises(ConfigError, match="ordinary function"):
+    with pytest.raises(ConfigError, match="sync function"):
         Batch(by=later)
-    with pytest.raises(ConfigError, match="ordinary function"):
+    with pytest.raises(ConfigError, match="sync function"):
         app.hooks.listen("sent", later)  # type: ignore[arg-type]

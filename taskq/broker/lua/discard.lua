@@ -4,7 +4,7 @@
 -- ARGV  1 result prefix, '' when the stored outcomes stay
 --       2 TTL ms of the run
 --       3.. triples: dead letter id, its group ('' for none), task id
--- Returns how many were there and deleted; what was replayed or purged before is passed over.
+-- Returns how many were there and deleted; what was replayed or purged before is skipped.
 -- include uncount
 local gone, left, outcomes = 0, {}, {}
 for i = 3, #ARGV, 3 do

@@ -6,7 +6,7 @@
 --           the list's or set's member), task id ('' for none), claim: the key that keeps its idempotency key ('' for
 --           none), ordering key of a message that has its place in a lane ('' for none)
 -- Returns how many were dropped.
--- An entry that is pending is a worker's, and stays. What is gone already is passed over, so the same call may be
+-- An entry that is pending is a worker's, and stays. What is gone already is skipped, so the same call may be
 -- sent again.
 -- include lane
 -- include over

@@ -5,7 +5,7 @@
 -- ARGV  1 wake channel  2 default level  3 most of one fingerprint that the run may put back, '' for no limit
 --       4 TTL ms of the run
 --       5.. fives: dead letter id, its group ('' for none), level digit, message, task id
--- Returns how many were there and moved; what was replayed or purged before is passed over.
+-- Returns how many were there and moved; what was replayed or purged before is skipped.
 -- include lane
 -- include uncount
 local dead = KEYS[1]

@@ -3,7 +3,7 @@
 -- KEYS  1 dead  2 prefix of the marks of identities
 -- ARGV  1 TTL ms of a mark
 --       2.. of six: identity, its id when it was exported, message, evidence, fingerprint, label of its group
--- Returns how many were new. One that is still there under its old id, or was brought back before, is passed over.
+-- Returns how many were new. One that is still there under its old id, or was brought back before, is skipped.
 -- It gets its old id where the stream has none above it, else a new one.
 local dead, groups = KEYS[1], KEYS[1] .. ':groups'
 local time = redis.call('TIME')

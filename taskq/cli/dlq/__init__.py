@@ -16,7 +16,7 @@ class _InOrder(click.Group):
 
 @click.group(cls=_InOrder)
 def dlq() -> None:
-    """Look at the messages that failed for good, and deal with them.
+    """List, show, edit, replay and purge dead letters.
 
     \b
     taskq dlq groups                               what went wrong, how often

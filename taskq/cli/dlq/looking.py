@@ -31,7 +31,7 @@ _GROUP_COLUMNS = ("fingerprint", "queue", "count", "task", "reason", "error", "f
 @passing_app
 @queue_option
 @where_options
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Show at most so many.")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="Maximum number of rows.")
 @click.option("--newest", is_flag=True, help="The latest first.")
 @click.option("--after", metavar="POSITION", help="Go on where an earlier page ended.")
 @click.option("--scan", type=click.IntRange(1), default=20_000, show_default=True, help="Look at no more than so many.")

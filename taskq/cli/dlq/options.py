@@ -38,9 +38,9 @@ def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--task", metavar="NAME", help="Only of this task."),
         click.option("--error", metavar="TYPE", help="Only with this type of error, such as ValueError."),
         click.option(
-            "--since", metavar="TIME", callback=_instant, help="Not older: 2026-11-01T08:00 (UTC), or 2h ago."
+            "--since", metavar="TIME", callback=_instant, help="Only after TIME: 2026-11-01T08:00 (UTC), or 2h ago."
         ),
-        click.option("--until", metavar="TIME", callback=_instant, help="Not younger; written as --since."),
+        click.option("--until", metavar="TIME", callback=_instant, help="Only before TIME; written as --since."),
         click.option("--text", metavar="TEXT", help="Only with this in the arguments or the error."),
         click.option("--fingerprint", metavar="HEX", help='Only of this group of "taskq dlq groups".'),
     )
@@ -72,7 +72,7 @@ def check_choice(ids: tuple[str, ...], queue: str | None, where: dict[str, Any],
     if everything and (ids or queue or where):
         raise click.UsageError("--all goes without IDs, --queue, --task and the like")
     if not (everything or ids or queue or where):
-        raise click.UsageError("which ones? Give IDs, --queue, --task or the like, or --all")
+        raise click.UsageError("specify IDs, a filter (--queue, --task, ...) or --all")
 
 
 def fields_of(app: TaskQ, letter: DeadLetter) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def purge(
 @click.command()
 @passing_app
 @queue_option
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Show at most so many.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Maximum number of rows.")
 @json_option
 def runs(app: TaskQ, queue: str | None, limit: int, as_json: bool) -> None:
     """Show the latest replays, by hand or by schedule, and how their messages ended.

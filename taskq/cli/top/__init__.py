@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "--every", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, help="Seconds between two looks."
 )
 def top(app: TaskQ, every: float) -> None:
-    """Watch queues, workers and running tasks in the terminal, and act on them.
+    """Watch queues and workers live, and act on them.
 
     \b
     taskq top -b redis://localhost:6379/0

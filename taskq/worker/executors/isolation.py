@@ -25,7 +25,7 @@ class Isolation(ProcessExecutor):
     """A pool of children that exists only while there are suspects; it runs async tasks too.
 
     Args:
-        slots: how many of the worker's slots there are for ordinary tasks: so many children at most.
+        slots: how many of the worker's slots there are for sync tasks: so many children at most.
         app_path: ``module:attribute`` of the app; every child imports it.
         runner: for the outcomes of messages whose child was killed.
         finished: tells the worker.

@@ -18,6 +18,7 @@ key                          type    content                                    
 ``ns:{q}:producer:<id>``     string  last sequence number accepted from a producer      TTL
 ``ns:{q}:sent:<task id>``    string  marks a task id given by the user as used          TTL
 ``ns:{q}:claim:<task>:<k>``  string  idempotency key of a task -> task id that has it   TTL
+``ns:{q}:stored:<worker>``   string  number of its last at-most-once outcome stored     TTL
 ``ns:{q}:last:<task>:<k>``   zset    a key's last sequence number, see ``ctx.newer``     TTL
 ``ns:{q}:result:<task id>``  string  state letter, then the packed outcome              TTL
 ``ns:{q}:waiting``           hash    task id -> channels of the clients waiting for it  TTL, or when it ends
@@ -184,6 +185,10 @@ class QueueKeys:
     def sent(self, task_id: str) -> bytes:
         """The mark that a user-given task id is in use."""
         return self.sent_prefix + task_id.encode()
+
+    def stored(self, worker: bytes) -> bytes:
+        """What tells whether an outcome of *worker* is stored that has no entry any more."""
+        return self.prefix + b"stored:" + worker
 
     def claim(self, task: str, key: str) -> bytes:
         """Which message of *task* has an idempotency key."""

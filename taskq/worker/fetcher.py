@@ -320,6 +320,8 @@ class Fetcher:
                 begun.append(delivery)
             else:
                 held.pop(delivery.key, None)
+                if delivery.settled:
+                    link.forget_number(delivery)
                 if delivery.suspect:
                     self._quarantine.ended(delivery)
         if begun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Sequence
 
@@ -32,6 +33,9 @@ class QueueLink:
         self.set_levels([DEFAULT_PRIORITY])
         self.unreadable: set[bytes] = set()
         """Streams whose key holds another type: the others are read without them."""
+        self._first_consumer = consumer
+        self._numbers = itertools.count(1)
+        self._number_of: dict[Delivery, int] = {}
         self.held: dict[tuple[bytes, bytes], Delivery] = {}
         """Every delivery of ours that is not settled, by :attr:`Delivery.key`."""
         self.ended: deque[Ended] = deque()
@@ -79,6 +83,21 @@ class QueueLink:
         self.consumer = consumer
         self.held = {key: delivery for key, delivery in self.held.items() if delivery.settled}
         self.reclaim = False
+
+    def stored_as(self, delivery: Delivery) -> tuple[bytes, int]:
+        """Where and under which number the outcome of what was settled before it ran is stored: once, however often
+        it is sent.
+
+        The name is that of the worker's start, whatever it is called after a lost lease.
+        """
+        number = self._number_of.get(delivery)
+        if number is None:
+            number = self._number_of[delivery] = next(self._numbers)
+        return self.keys.stored(self._first_consumer), number
+
+    def forget_number(self, delivery: Delivery) -> None:
+        """Its outcome is stored; or it was refused, and comes after others now."""
+        self._number_of.pop(delivery, None)
 
     def take_ended(self, limit: int) -> list[Ended]:
         """Up to *limit* outcomes to settle, fewer when they commit many commands.

@@ -103,7 +103,7 @@ def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list
                 items += (OVER, number[delivery.stream], delivery.entry, delivery.message.task_id, b"", 1)
                 items += _told_to_schedule(delivery, state, ran)
             if delivery.settled:
-                kind = _ONCE_SETTLED[kind]
+                kind, extra = _ONCE_SETTLED[kind], (*extra, *delivery.link.stored_as(delivery))
             if in_lane and not delivery.settled:
                 kind, extra = _in_lane(kind, extra)
                 items += _next_of_lane(delivery, number[delivery.stream])
@@ -143,8 +143,8 @@ def _note(delivery: Delivery, outcome: Outcome, replayed: Replayed, stream: int)
     if outcome.kind == DEAD_LETTER and outcome.extra[2] == replayed.group:
         word = "again"
     record = delivery.link.keys.dead_run(replayed.run)
-    begun = int(delivery.settled)
+    begun = delivery.link.stored_as(delivery) if delivery.settled else ("", 0)
     return (
         *(NOTE, stream, delivery.entry, delivery.message.task_id, b"", RUN_TTL_MS),
-        *(record, f"{word}:{replayed.group}", begun),
+        *(record, f"{word}:{replayed.group}", *begun),
     )

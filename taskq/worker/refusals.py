@@ -128,6 +128,7 @@ class Refusals:
 
     def refused(self, link: QueueLink, item: Ended, why: str) -> None:
         """Redis refuses the outcome *item* on its own: put another one in its place, or set it aside."""
+        link.forget_number(item[0])
         if "OOM" in why:
             self._aside.append((time.monotonic() + NO_MEMORY, link, item))
             return

@@ -68,8 +68,8 @@ def test_settle_counts_how_a_replayed_message_ended(bench: Any) -> None:
     record = bench.keys.dead_run(RUN)
     one, two = bench.fetch(b"a", b"b")
 
-    def note(entry: bytes, word: str, begun: int = 0) -> tuple[Any, ...]:
-        return ("n", 2, entry, "id", b"", 60_000, record, f"{word}:a", begun)
+    def note(entry: bytes, word: str, stored: bytes = b"", number: int = 0) -> tuple[Any, ...]:
+        return ("n", 2, entry, "id", b"", 60_000, record, f"{word}:a", stored, number)
 
     done = ("c", 2, one, "id", b"", 1)
     dead = ("d", 2, two, "id", b"F", 60_000, b"b", b"i", "a", b"label")
@@ -79,7 +79,9 @@ def test_settle_counts_how_a_replayed_message_ended(bench: Any) -> None:
     assert 0 < bench.client.pttl(record) <= 60_000
     assert bench.client.xlen(bench.keys.dead) == 1
     assert bench.pending() == []
-    bench.settle(*note(one, "failed", 1))
+    stored = bench.keys.stored(b"worker")
+    for _ in range(2):  # one that was settled before it ran: told by its number
+        bench.settle(*note(one, "failed", stored, 1), "s", 2, one, "id", b"", 1, stored, 1)
     assert bench.client.hget(record, "failed:a") == b"1"
 
 

@@ -251,3 +251,36 @@ def test_a_stale_worker_gives_up_no_key(bench: Any) -> None:
     bench.client.set(bench.keys.claim("pay", "k"), "id", px=60_000)
     assert bench.settle(*give_up(bench, entry), *dead(entry), consumer=b"another") == [0]
     assert bench.client.exists(bench.keys.claim("pay", "k"))
+
+
+def test_what_was_settled_before_it_ran_is_stored_once(bench: Any) -> None:
+    bench.fetch()
+    key = bench.keys.stored(b"worker")
+
+    def items(*numbers: int) -> list[Any]:
+        """A success and a dead letter, in turns."""
+        words: list[Any] = []
+        for number in numbers:
+            words += ("e" if number % 2 else "s", STREAM, b"1-1", f"id{number}", b"F" if number % 2 else b"S", 60_000)
+            words += (b"m", b"evidence", b"print", b"label", key, number) if number % 2 else (key, number)
+        return words
+
+    for sent in ([1, 2], [1, 2, 3], [2, 3, 4]):  # after lost replies, with what has ended meanwhile
+        assert bench.settle(*items(*sent))[3] == []
+        bench.client.delete(bench.keys.result("id2"))
+    assert bench.client.xlen(bench.keys.dead) == 2
+    assert [bench.client.get(bench.keys.result(f"id{n}")) for n in (1, 2, 3, 4)] == [b"F", None, b"F", b"S"]
+    assert (bench.client.get(key), bench.client.pttl(key) > 0) == (b"4", True)
+
+
+def test_a_refused_outcome_is_not_taken_for_stored(bench: Any) -> None:
+    bench.fetch()
+    key = bench.keys.stored(b"worker")
+    dead = ("e", STREAM, b"1-1", "one", b"F", 60_000, b"m", b"evidence", b"print", b"label", key, 1)
+    stored = ("s", STREAM, b"1-2", "two", b"S", 60_000, key, 2)
+    bench.client.set(bench.keys.dead, "of another type")
+    assert bench.settle(*dead, *stored)[3][0] == b"1-1"
+    bench.client.delete(bench.keys.dead)
+    assert bench.settle(*dead, *stored)[3] == []  # the reply was lost
+    assert bench.client.xlen(bench.keys.dead) == 1
+    assert bench.client.get(bench.keys.result("two")) == b"S"

@@ -8,7 +8,8 @@ import pytest
 from support.wait import eventually
 from support.worker import RunningWorker, running_worker
 
-from taskq import TaskFailedError, TaskQ
+from taskq import BrokerUnavailableError, TaskFailedError, TaskQ
+from taskq.broker.scripts import SETTLE, Call
 from taskq.worker.outcomes import COMPLETE, RETRY, Outcome
 
 BAD: dict[str, Outcome] = {
@@ -66,11 +67,53 @@ def test_a_reply_of_a_strange_shape_loses_nothing(app: TaskQ) -> None:
 
         async def garbled(call: Any) -> Any:
             reply = await run_call(call)
-            settles = b":result:" in bytes(call.args[2]) if len(call.args) > 2 and call.keys[0:1] else False
-            return strange.pop() if strange and settles and len(reply) == 6 else reply
+            return strange.pop() if strange and call.script is SETTLE and len(reply) == 6 else reply
 
         connection.run_call = garbled  # type: ignore[method-assign]
         results = echo.delay_many([(n,) for n in range(100)])
         assert [result.get(timeout=30) for result in results] == list(range(100))
         eventually(lambda: running.worker._fetcher.held() == 0)
         assert not strange
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_an_at_most_once_outcome_is_stored_once_over_lost_replies(app: TaskQ, ignored: bool) -> None:
+    @app.task(delivery="at_most_once", ignore_result=ignored)
+    def pay(number: int) -> int:
+        if number % 2:
+            raise ValueError(number)
+        return number
+
+    with running_worker(app) as running:
+        connection = running.worker._connection
+        run_call, lost = connection.run_call, [True] * 5
+
+        async def losing(call: Call) -> Any:
+            reply = await run_call(call)
+            if lost and call.script is SETTLE and reply[0] == 1 and any(word in ("s", "e") for word in call.args):
+                lost.pop()
+                raise BrokerUnavailableError("the reply was lost")
+            return reply
+
+        connection.run_call = losing  # type: ignore[method-assign]
+        for start in range(0, 60, 6):
+            pay.delay_many([(number,) for number in range(start, start + 6)])
+            eventually(lambda: app.queues()[0].backlog == 0 and running.worker._fetcher.held() == 0)
+        assert not lost
+    assert sorted(letter.message.args[0] for letter in app.dlq.list(limit=100) if letter.message) == list(
+        range(1, 60, 2)
+    )
+    app.dlq.purge()
+
+
+def test_an_at_most_once_message_that_was_replayed_fails_into_the_dead_letters_again(app: TaskQ) -> None:
+    @app.task(delivery="at_most_once")
+    def pay() -> None:
+        raise ValueError("no money")
+
+    with running_worker(app):
+        pay.delay()
+        eventually(app.dlq.list)
+        assert app.dlq.replay() == 1
+        eventually(lambda: [letter.replays for letter in app.dlq.list()] == [1])
+    app.dlq.purge()

@@ -15,13 +15,15 @@
 --                                                         gives the message's idempotency key free)
 --         'o' over         state, history and held messages of the schedule that sent it, fire time, ms it ran,
 --                          its state, stream prefix, levels, default level    (no end either: it stands before one)
---         'n' note         hash, field, 1 when there is no entry any more
+--         'n' note         hash, field, key and number as below when there is no entry any more, else '' and 0
 --                                                        (no end either: counts the end that comes after it)
 --         'q' order        ordering key                  (no end: it stands before the item that is one, and lets the
 --                                                         key's next message into the queue when that has ended)
 --       and for what was settled before it ran, which therefore has no entry any more:
---         's' store        -                             (the outcome only)
---         'e' bury         message, evidence, fingerprint, label         (the outcome and a dead letter)
+--         's' store        key, number                   (the outcome only)
+--         'e' bury         message, evidence, fingerprint, label, key, number    (the outcome and a dead letter)
+--       There key has the number of the last such outcome that this worker has stored: after a lost reply the same
+--       items come again, in the same order and under the same numbers.
 -- Returns {0} when STALE: the caller has no lease any more, nothing was changed.
 --         Else {1, entries per stream: {number, entries}, flags: 1 ids are revoked in this queue + 2 it is paused (then
 --               nothing is fetched), refused: entry ids, each followed by what Redis said, commands of 't' that Redis
@@ -116,6 +118,14 @@ if at <= total then
 
   local base, lane = string.sub(ARGV[3], 1, -8)  -- without 'result:'
   local completions = {}
+  local in_order, DAY_MS = true, 86400000
+
+  -- whether what was settled before it ran has no outcome yet, by its key and number at *first*
+  local function is_new(first)
+    local last = redis.pcall('GET', ARGV[first])
+    return type(last) ~= 'string' or tonumber(last) < tonumber(ARGV[first + 1])
+  end
+
   while at <= total do
     local kind, stream, id, task, outcome = ARGV[at], KEYS[FIRST + ARGV[at + 1]], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
     local ttl = ARGV[at + 5]
@@ -130,8 +140,7 @@ if at <= total then
       end
       of_stream[#of_stream + 1] = at - 6
     elseif kind == 's' or kind == 'e' then
-      -- no entry to tell a re-sent call by: a failure that is stored already was buried with it
-      ours = kind == 's' or redis.call('GETRANGE', ARGV[3] .. task, 0, 0) ~= 'F'
+      ours = is_new(at + (kind == 'e' and 4 or 0))
     elseif kind == 'q' then
       lane = ARGV[at]
       at = at + 1
@@ -158,7 +167,9 @@ if at <= total then
       at = at + 2
     elseif kind == 'd' or kind == 'e' then
       if ours then wrote = bury(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]) end
-      at = at + 4
+      at = at + (kind == 'e' and 6 or 4)
+    elseif kind == 's' then
+      at = at + 2
     elseif kind == 'l' then
       local entry = ours and redis.call('XRANGE', stream, id, id)[1]
       if entry and ARGV[at] == '' then
@@ -179,17 +190,20 @@ if at <= total then
       at = at + 1
     end
     if kind == 'n' then
-      if ours or ARGV[at + 2] == '1' then
+      if ours or (ARGV[at + 2] ~= '' and is_new(at + 2)) then
         redis.pcall('HINCRBY', ARGV[at], ARGV[at + 1], 1)
         redis.call('PEXPIRE', ARGV[at], ttl)
       end
       ours = false
-      at = at + 3
+      at = at + 4
     end
     if type(wrote) == 'table' and wrote.err then
       refused[#refused + 1] = id
       refused[#refused + 1] = wrote.err
+      -- its number is not done, so those after it must not be taken for the last one: rather stored twice than never
+      in_order = in_order and kind ~= 'e'
     elseif ours then
+      if in_order and (kind == 's' or kind == 'e') then redis.pcall('SET', ARGV[at - 2], ARGV[at - 1], 'PX', DAY_MS) end
       if kind == 'r' or kind == 'd' or kind == 'l' then redis.call('XACK', stream, 'taskq', id) end
       if kind ~= 's' and kind ~= 'e' then redis.call('XDEL', stream, id) end
       if lane and kind ~= 'l' and kind ~= 'r' then beside(advance, base, lane) end

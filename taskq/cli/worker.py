@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from taskq.logs import setup as setup_logging
 from taskq.logs import write_lines
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from taskq.app import TaskQ
     from taskq.scheduler.beside import BesideWorker
 
@@ -86,8 +89,9 @@ def worker(queues: str | None, workers: int, **given: object) -> None:
     \b
     SIGTERM, SIGINT (Ctrl-C)  fetch nothing more, give back what has not started,
                               finish what runs within --shutdown-timeout, hand back the rest
-    a second signal           hand back at once
-    exit codes                0 stopped, 1 failed, 2 wrong usage, 69 no Redis, 130 second signal
+    a second one, later       hand back at once
+    SIGHUP, SIGQUIT           as SIGTERM; hand back at once
+    exit codes                0 stopped, 1 failed, 2 wrong usage, 69 no Redis, 130 handed back at once
     """
     flags = Flags(queues=tuple(q.strip() for q in (queues or "").split(",") if q.strip()), **given)  # type: ignore[arg-type]
     setup_logging(flags.log_level, flags.log_format, flags.log_also)
@@ -127,7 +131,7 @@ def serve(flags: Flags, member: Member | None = None) -> ExitCode:
             process.sound = beat.is_sound
         if member is not None:
             process.report = member.report
-            process.parent = member.parent
+            process.orders = member.orders
             if member.metrics_directory is not None:
                 beside.enter_context(sharing_metrics(app, member.metrics_directory))
         else:
@@ -171,13 +175,19 @@ def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
         return supervisor.run()
 
 
-def serve_member(index: int, parent: int, slate: Any, family: str, flags: Flags, metrics_directory: str | None) -> None:
+def serve_member(
+    index: int, orders: Connection, slate: Any, family: str, flags: Flags, metrics_directory: str | None
+) -> None:
     """Run one of several workers; the supervisor calls this in a process of its own."""
     from taskq.worker.ending import exit_with
 
+    # until its event loop hears signals: Ctrl-C is the supervisor's to pass on. It was blocked for the start of this
+    # process, and programs would inherit that
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     setup_logging(flags.log_level, flags.log_format, flags.log_also)
     with reporting_errors():
-        exit_with(serve(flags, Member(index, parent, slate, family, metrics_directory)))
+        exit_with(serve(flags, Member(index, orders, slate, family, metrics_directory)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +195,8 @@ class Member:
     """What one of several workers knows of its place."""
 
     index: int
-    parent: int
-    """Process id of the supervisor."""
+    orders: Connection
+    """From the supervisor."""
     slate: Any
     """Shared with the supervisor: when each member last read its queues."""
     family: str

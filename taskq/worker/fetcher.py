@@ -181,6 +181,7 @@ class Fetcher:
         Raises:
             BrokerError: Redis cannot be reached; the leases will run out instead.
         """
+        await self._reader.stop()  # one that is about to ask would take what we hand back
         await self.releaser.hand_back(self._reader.client_id)
 
     def close(self) -> None:

@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 from taskq.app import TaskQ
 from taskq.broker.aio import AsyncConnection, insist
 from taskq.broker.durability import ServerSettings, server_settings
 from taskq.errors import ConfigError, ExitCode
 from taskq.worker.health import serving_health
-from taskq.worker.supervisor import READY_WITHIN
+from taskq.worker.supervisor import DRAIN, HAND_BACK, READY_WITHIN, SAME_ORDER, Repeated
 from taskq.worker.worker import Worker, WorkerOptions
 
 logger = logging.getLogger("taskq.worker")
@@ -39,8 +40,8 @@ class Process:
     """Host names by which that is reached, besides localhost and addresses."""
     report: Callable[[float], None] | None = None
     """Told every second when the worker last read its queues."""
-    parent: int | None = None
-    """The supervisor; when it is gone the worker drains."""
+    orders: Connection | None = None
+    """From the supervisor; when that is gone the worker drains."""
     sound: Callable[[], bool] = lambda: True
     """Whether what runs beside the worker is well; else the process is not ready."""
 
@@ -48,15 +49,13 @@ class Process:
 def run_worker(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCode:
     """Run one worker in this process until a signal.
 
-    SIGTERM and SIGINT drain; a second one hands back at once.
+    SIGTERM and SIGINT drain, and a second one hands back at once; SIGHUP drains, SIGQUIT hands back at once.
 
     Raises:
         ConfigError: settings that cannot be used, or that ``strict_durability`` refuses.
         BrokerError: Redis could not be reached at the start, or refused.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
-    if process.parent is not None:
-        _drain_without(process.parent)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_main(app, options, process))
 
@@ -74,7 +73,10 @@ async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCod
         for danger in settings.dangers():
             logger.warning("%s", danger)
     signals = _Signals(worker)
-    signals.install(supervised=process.parent is not None)
+    signals.install()
+    if process.orders is not None:
+        obey = (process.orders, asyncio.get_running_loop(), signals)
+        threading.Thread(target=_obey, args=obey, name="taskq-orders", daemon=True).start()
     async with contextlib.AsyncExitStack() as beside:
         if process.health is not None:
             ready = lambda: process.sound() and is_ready(worker)  # noqa: E731
@@ -83,32 +85,68 @@ async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCod
             reporter = asyncio.create_task(_report(worker, process.report, process.sound))
             beside.callback(reporter.cancel)
         await worker.run()
+    signals.say()
     logger.info("stopped")
-    return ExitCode.INTERRUPTED if signals.count > 1 else ExitCode.OK
+    return ExitCode.INTERRUPTED if signals.handed_back else ExitCode.OK
 
 
 class _Signals:
-    """The first signal drains, the second hands back at once."""
+    """Turns signals into what the worker does: finish what runs, or hand it back at once."""
 
     def __init__(self, worker: Worker) -> None:
-        self.count = 0
+        self.handed_back = False
         self._worker = worker
+        self._draining = False
+        self._repeated = Repeated()
+        self._news: asyncio.TimerHandle | None = None
+        self._who = ""
 
-    def install(self, *, supervised: bool) -> None:
+    def install(self) -> None:
         loop = asyncio.get_running_loop()
-        if supervised:  # Ctrl-C reaches the whole group, and the supervisor passes it on: it must not count twice
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number in (signal.SIGTERM,) if supervised else (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._received, signal.Signals(number).name)
+        loop.add_signal_handler(signal.SIGTERM, self._asked, "SIGTERM")
+        loop.add_signal_handler(signal.SIGINT, self._asked, "SIGINT")
+        for number, act in ((signal.SIGHUP, self.drain), (signal.SIGQUIT, self.hand_back)):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as by nohup
+                loop.add_signal_handler(number, act, signal.Signals(number).name)
 
-    def _received(self, name: str) -> None:
-        self.count += 1
-        if self.count == 1:
-            logger.info("%s: finishing what runs (again to hand it back at once)", name)
+    def drain(self, who: str) -> None:
+        """Finish what runs."""
+        if not self._draining:
+            self._draining = True
             self._worker.stop()
-        else:
-            logger.warning("%s: handing back at once", name)
+            # who reads this and sends another signal means it
+            self._news = asyncio.get_running_loop().call_later(SAME_ORDER, self.say)
+            self._who = who
+
+    def say(self) -> None:
+        """Log that the worker drains, unless that was done."""
+        if self._news is not None:
+            self._news.cancel()
+            self._news = None
+            logger.info("%s: finishing what runs (again to hand it back at once)", self._who)
+
+    def hand_back(self, who: str) -> None:
+        """Hand back what runs."""
+        if not self.handed_back:
+            self.handed_back = self._draining = True
+            self.say()
+            logger.warning("%s: handing back at once", who)
             self._worker.hurry()
+
+    def _asked(self, name: str) -> None:
+        (self.hand_back if self._repeated.note() else self.drain)(name)
+
+
+def _obey(orders: Connection, loop: asyncio.AbstractEventLoop, signals: _Signals) -> None:
+    """Do what the supervisor says; without it nobody else would ever stop this worker."""
+    with contextlib.suppress(RuntimeError):  # the loop has ended
+        while True:
+            try:
+                act = {DRAIN: signals.drain, HAND_BACK: signals.hand_back}[orders.recv_bytes()]
+            except (EOFError, OSError):
+                loop.call_soon_threadsafe(signals.drain, "the supervisor is gone")
+                return
+            loop.call_soon_threadsafe(act, "told by the supervisor")
 
 
 def is_ready(worker: Worker) -> bool:
@@ -175,14 +213,3 @@ async def _report(worker: Worker, report: Callable[[float], None], sound: Callab
         if worker.last_fetch and sound():
             report(worker.last_fetch)
         await asyncio.sleep(1 if worker.last_fetch else 0.02)
-
-
-def _drain_without(parent: int) -> None:
-    """Drain when the supervisor is gone: nobody else would ever stop this worker."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="taskq-parent", daemon=True).start()

@@ -115,6 +115,12 @@ class Reader:
             await asyncio.sleep(0.001)  # served at this moment, or not blocked yet
         self.restart()
 
+    async def stop(self) -> None:
+        """Ask for nothing any more. What was asked already may still be answered, until the connection is gone."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
     def close(self) -> None:
         """Close the connection; a read under way ends."""
         if self._connection is not None:

@@ -6,6 +6,7 @@ sockets or locks are inherited half way.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -13,10 +14,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from taskq.errors import ExitCode
+from taskq.errors import ConfigError, ExitCode
 
 logger = logging.getLogger("taskq.supervisor")
 
@@ -34,7 +36,26 @@ wrong that restarts do not fix."""
 READY_WITHIN = 30.0
 """Seconds without a successful read of the queues after which a worker is not ready."""
 
+DRAIN, HAND_BACK = b"drain", b"hand back"
+"""What a supervisor says to its workers. Not by a signal: one to the whole process group has reached them already, and
+must not count twice."""
+SAME_ORDER = 0.05
+"""Seconds in which a second signal is the same order: ``timeout`` sends one to the process and one to its group."""
+
 Target = Callable[..., Any]
+
+
+class Repeated:
+    """Knows a second order to stop from the echo of the first."""
+
+    def __init__(self) -> None:
+        self._first = float("inf")
+
+    def note(self) -> bool:
+        """An order came now; whether it is one more."""
+        now = time.monotonic()
+        self._first = min(self._first, now)
+        return now - self._first >= SAME_ORDER
 
 
 class _Member:
@@ -49,6 +70,7 @@ class _Member:
         self.failed_starts = 0
         self.family = ""
         self.read_before = 0.0
+        self.orders: Connection | None = None
 
 
 class Supervisor:
@@ -56,7 +78,7 @@ class Supervisor:
 
     Args:
         target: what each process runs: a function of a module, called as
-            ``target(index, parent, slate, family, *args)`` with the supervisor's pid, shared numbers
+            ``target(index, orders, slate, family, *args)`` with a pipe from the supervisor, shared numbers
             (``slate[index]`` is for ``time.monotonic()`` of its last read of a queue), and the family of its names.
         args: passed on; must be picklable.
         count: how many processes.
@@ -71,14 +93,21 @@ class Supervisor:
         self._args = args
         self._members = [_Member(index) for index in range(count)]
         self._context = multiprocessing.get_context("spawn")
-        self._slate = self._context.RawArray("d", count)
-        self._signals = 0
+        try:
+            self._slate = self._context.RawArray("d", count)
+        except OSError as error:
+            raise ConfigError(
+                f"several workers need shared memory: let /dev/shm or TMPDIR be written to, or run one ({error})"
+            ) from error
+        self._order = b""
+        self._repeated = Repeated()
         self._woken = threading.Event()
 
     def run(self) -> ExitCode:
         """Supervise until a signal, or until every process has ended by itself (burst)."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            if number in (signal.SIGTERM, signal.SIGINT) or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
         try:
             while True:
                 alive = [member for member in self._members if self._look_after(member)]
@@ -95,11 +124,23 @@ class Supervisor:
         return bool(oldest > 0 and time.monotonic() - oldest < READY_WITHIN)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self._signals += 1
+        again = number in (signal.SIGTERM, signal.SIGINT) and self._repeated.note()
+        if again or number == signal.SIGQUIT:
+            self._order = HAND_BACK
+        elif not self._order:
+            self._order = DRAIN
         for member in self._members:
-            if member.process is not None and member.process.pid and member.process.is_alive():
-                os.kill(member.process.pid, signal.SIGTERM)
+            self._pass_on(member)
         self._woken.set()
+
+    def _pass_on(self, member: _Member) -> None:
+        process = member.process
+        if process is None or not process.pid or not process.is_alive() or member.orders is None:
+            return
+        with contextlib.suppress(OSError):  # it has ended
+            member.orders.send_bytes(self._order)
+        if self._slate[member.index] == member.read_before:  # it holds nothing yet, and may import for long
+            os.kill(process.pid, signal.SIGTERM)
 
     def _look_after(self, member: _Member) -> bool:
         """Keep one process going; False when it has ended for good."""
@@ -108,7 +149,7 @@ class Supervisor:
             return True
         if process is not None and member.started_at:
             self._note_end(member, process)
-        if self._signals or member.failed_starts >= GIVE_UP_AFTER or member.start_after == float("inf"):
+        if self._order or member.failed_starts >= GIVE_UP_AFTER or member.start_after == float("inf"):
             return False
         if time.monotonic() >= member.start_after:
             self._start(member)
@@ -117,9 +158,10 @@ class Supervisor:
     def _start(self, member: _Member) -> None:
         member.family = os.urandom(4).hex()
         member.read_before = self._slate[member.index]
+        theirs, member.orders = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=self._target,
-            args=(member.index, os.getpid(), self._slate, member.family, *self._args),
+            args=(member.index, theirs, self._slate, member.family, *self._args),
             name=f"taskq-worker-{member.index}",
         )
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -127,9 +169,10 @@ class Supervisor:
             process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            theirs.close()
         member.process, member.started_at = process, time.monotonic()
-        if self._signals and process.pid:  # it came while the process was being started, and passed it by
-            os.kill(process.pid, signal.SIGTERM)
+        if self._order:  # it came while the process was being started, and passed it by
+            self._pass_on(member)
         threading.Thread(target=self._watch, args=(process,), daemon=True).start()
 
     def _watch(self, process: SpawnProcess) -> None:
@@ -139,9 +182,12 @@ class Supervisor:
     def _note_end(self, member: _Member, process: SpawnProcess) -> None:
         lived = time.monotonic() - member.started_at
         member.started_at = 0.0
+        if member.orders is not None:
+            member.orders.close()
+            member.orders = None
         if self._ended is not None and process.pid is not None:
             self._ended(process.pid, member.family)
-        if process.exitcode in (ExitCode.OK, ExitCode.USAGE) or self._signals:
+        if process.exitcode in (ExitCode.OK, ExitCode.USAGE) or self._order:
             member.start_after = float("inf")
             return
         worked = self._slate[member.index] != member.read_before
@@ -159,8 +205,8 @@ class Supervisor:
 
     def _verdict(self) -> ExitCode:
         codes = {m.process.exitcode for m in self._members if m.process is not None}
-        if self._signals:
-            codes.discard(-signal.SIGTERM)  # it had not come far enough to know the signal, or to hold anything
+        if self._order:  # they had not come far enough to know the signal, or to hold anything
+            codes -= {-signal.SIGTERM, -signal.SIGHUP, -signal.SIGQUIT}
         if codes <= {ExitCode.OK}:
             return ExitCode.OK
         if codes <= {ExitCode.OK, ExitCode.INTERRUPTED}:

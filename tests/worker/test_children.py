@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from support.process import Proc
 from support.wait import eventually, wait_for_line
 
 from taskq import TaskQ, TaskState
+from taskq.errors import ExitCode
 from taskq.loading import load_app
+from taskq.worker.supervisor import SAME_ORDER
 
 Spawn = Callable[..., Proc]
 
@@ -127,6 +130,14 @@ def say():
     print("said by a task")
 
 
+@app.task(name="hold")
+def hold(word):
+    log(f"held {{word}}")
+    while not (here / "go").exists():
+        time.sleep(0.01)
+    return word
+
+
 @app.task(name="echo")
 def echo(value):
     return value
@@ -152,6 +163,10 @@ class Place:
         count = 2 if "-w" in options else 1
         eventually(lambda: self.app.sync_broker.execute("ZCARD", consumers) == count, message=started.output)
         return started
+
+    def let_go(self) -> None:
+        """Let those go on that hold."""
+        self._log.with_name("go").touch()
 
     def run(self, name: str, *args: Any) -> Any:
         return self.app.tasks[name].delay(*args).get(timeout=30)
@@ -208,7 +223,7 @@ def test_so_does_a_child_for_a_suspect(place: Place, redis_client: Any) -> None:
     assert worker.wait() == 0
 
 
-@pytest.mark.parametrize("options", [("-P", "threads"), ("-P", "solo"), ("-P", "processes")])
+@ANY
 def test_programs_that_a_task_starts_have_default_signals(place: Place, options: tuple[str, ...]) -> None:
     worker = place.worker(*options)
     assert place.run("signals") == "[0, 0, 0] set()\nTrue\n"
@@ -216,7 +231,7 @@ def test_programs_that_a_task_starts_have_default_signals(place: Place, options:
     assert place.run("echo", "still here") == "still here"
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
-    assert worker.output().count("SIGTERM: finishing") == (2 if "-w" in options else 1)
+    assert worker.output().count("finishing what runs") == (2 if "-w" in options else 1)
 
 
 @ANY
@@ -295,3 +310,38 @@ def test_the_end_of_the_worker_ends_the_programs_of_its_tasks(place: Place, how:
     worker.wait()
     eventually(lambda: not is_alive(int(pid)))
     assert result.status in (TaskState.PENDING, TaskState.STARTED)
+
+
+EACH = [("-P", "threads"), ("-P", "processes"), ("-w", "2", "-c", "1"), ("-w", "2", "-c", "1", "-P", "processes")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("options", EACH, ids=" ".join)
+def test_a_signal_to_the_process_group_drains(place: Place, options: tuple[str, ...], number: signal.Signals) -> None:
+    worker = place.worker(*options)
+    results = [place.app.tasks["hold"].delay(n) for n in range(2)]
+    eventually(lambda: len(place.lines("held")) == 2)
+    for _ in range(2):  # as timeout does
+        os.killpg(worker.pid, number)
+    eventually(lambda: worker.output().count("finishing what runs") == (2 if "-w" in options else 1))
+    place.let_go()
+    assert worker.wait() == 0, worker.output()
+    assert [result.get(timeout=30) for result in results] == [0, 1]
+    assert len(place.lines("held")) == 2
+
+
+@pytest.mark.leaves_keys("what ran is handed back")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize("options", EACH, ids=" ".join)
+def test_a_later_signal_hands_back_at_once(place: Place, options: tuple[str, ...], number: signal.Signals) -> None:
+    worker = place.worker(*options)
+    results = [place.app.tasks["hold"].delay(n) for n in range(2)]
+    eventually(lambda: len(place.lines("held")) == 2)
+    if number == signal.SIGTERM:
+        worker.signal(signal.SIGTERM)
+        eventually(lambda: worker.output().count("finishing what runs") == (2 if "-w" in options else 1))
+        later = time.monotonic() + 2 * SAME_ORDER
+        eventually(lambda: time.monotonic() > later)
+    worker.signal(number)
+    assert worker.wait() == ExitCode.INTERRUPTED, worker.output()
+    assert [result.status for result in results] == [TaskState.PENDING] * 2, worker.output()

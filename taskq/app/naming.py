@@ -61,14 +61,27 @@ def _importable(script: Path, *, child: bool) -> str:
 
 
 def _folder_of_imports(script: Path, *, child: bool) -> Path:
-    """Where imports of a script begin that is in no package: in a folder of ``sys.path`` above its own.
+    """Where imports of a script begin that is in no package.
 
-    For ``python folder/script.py`` it is also the current directory, which ``taskq worker`` searches first; a child of
-    multiprocessing does not know how its parent was started, and takes it for that.
+    Its own folder, when it has imported others from there; else a folder of ``PYTHONPATH``; and for
+    ``python folder/script.py`` the current directory, which ``taskq worker`` searches first. A child of multiprocessing
+    does not know how its parent was started, and takes it for that.
     """
-    folders = {Path(entry).resolve() for entry in sys.path if entry} - {script.parent}
+    if _imports_from(script.parent):
+        return script.parent
+    folders = {Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
     typed = Path(sys.argv[0] if sys.argv else "")
     if child or (not typed.is_absolute() and typed.resolve() == script):
         folders.add(Path.cwd())
-    above = [folder for folder in folders if folder in script.parents]
+    above = [folder for folder in folders - {script.parent} if folder in script.parents]
     return max(above, key=lambda folder: len(os.fspath(folder)), default=script.parent)
+
+
+def _imports_from(folder: Path) -> bool:
+    """Whether modules of *folder* were imported by their bare names."""
+    files = [
+        getattr(module, "__file__", None)
+        for name, module in list(sys.modules.items())
+        if "." not in name and name not in _MAIN
+    ]
+    return any(file and Path(file).parent == folder for file in files)

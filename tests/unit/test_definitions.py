@@ -194,6 +194,13 @@ def test_a_script_has_the_name_of_its_file(tmp_path: Path) -> None:
     assert names_of(tmp_path, "-c", "import shop") == "['shop.sell']"
 
 
+def test_a_script_that_imports_its_neighbours_has_the_name_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "prices.py").touch()
+    (tmp_path / "store" / "shop.py").write_text("import prices\n" + SHOP)
+    assert names_of(tmp_path, "store/shop.py") == "['shop.sell']"
+
+
 def test_a_child_of_multiprocessing_has_the_names_of_its_parent(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "shop.py").write_text(

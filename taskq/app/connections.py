@@ -16,7 +16,20 @@ from taskq.broker.keys import Keys
 from taskq.broker.listener import Listeners
 from taskq.broker.sync import SyncBroker
 from taskq.config import Config
+from taskq.errors import ConfigError
 from taskq.sender import Sender
+
+_OF_CONNECTIONS = (
+    "broker_url",
+    "namespace",
+    "broker_connection_timeout",
+    "broker_deadline",
+    "spool_path",
+    "spool_limit",
+)
+"""Settings that what is connected was made with."""
+_HOLDERS = frozenset({"sender", "dlq", "audit", "events", "jobs"})
+"""Properties of an app that are made once and hold a connection, or the names of keys."""
 
 
 class Connected:
@@ -42,9 +55,22 @@ class Connected:
 
         Raises:
             UnknownOptionError, ConfigError: as the constructor.
+            ConfigError: a setting of connections, when this process has used them already.
         """
-        self._given.update(settings)
+        given = {**self._given, **settings}
+        config = Config.build(given)
+        changed = [name for name in _OF_CONNECTIONS if getattr(config, name) != getattr(self.config, name)]
+        if changed and self._connected():
+            raise ConfigError(
+                f"{' and '.join(changed)} cannot change: this app has used its connections already. Call reconfigure() "
+                "before the first use, or after app.close()"
+            )
+        self._given = given
         self._configure()
+
+    def _connected(self) -> bool:
+        """Whether something of this process holds a connection, or the names of keys."""
+        return self._listeners is not None or not _HOLDERS.isdisjoint(self.__dict__)
 
     def _configure(self) -> None:
         self.config = Config.build(self._given)
@@ -78,7 +104,8 @@ class Connected:
         """Close this process's connections; they open again when needed."""
         if "sender" in self.__dict__:
             self.sender.close()
-            del self.sender
+        for name in _HOLDERS:
+            self.__dict__.pop(name, None)
         with self._lock:
             if self._listeners is not None and self._listeners.pid == os.getpid():
                 self._listeners.close()

@@ -52,6 +52,9 @@ class Passing(Sending, Queueing):
             await fifo.aclose()
         await super().aclose()
 
+    def _connected(self) -> bool:
+        return bool(self._fifos) or super()._connected()
+
     def _opened(self) -> list[Fifo]:
         with self._lock:
             fifos, self._fifos = list(self._fifos.values()), {}

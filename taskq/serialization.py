@@ -1,8 +1,9 @@
 """Values to bytes and back: MessagePack by msgspec, plain data only.
 
-What survives unchanged: None, bool, int (64 bits), float, str, bytes, list, dict, aware datetime.
-What arrives as plain data: tuple and set as list; dataclass, attrs and msgspec.Struct as dict;
-UUID, Decimal, Enum, date, time and naive datetime as their text or value.
+What survives unchanged: None, bool, int (64 bits), float, str, bytes, list, dict. An aware datetime arrives as the same
+instant, in UTC. What arrives as plain data: tuple and set as list; dataclass, attrs and msgspec.Struct as dict; UUID,
+Decimal, Enum, date, time, timedelta and naive datetime as their text or value; subclasses of str, int, float, bytes and
+datetime, and numpy's numbers, as their plain value.
 A :class:`~taskq.Secret` arrives as one, with the value in it as above.
 Nothing else is accepted: no pickle, so that data in Redis can never run code.
 """
@@ -17,13 +18,14 @@ import msgspec
 
 from taskq.errors import DecodeError, SerializationError
 from taskq.escaping import escaped_json
+from taskq.plain import base_value
 from taskq.secret import Secret
 
 SECRET = 1
 """MessagePack's extension type of a :class:`~taskq.Secret`; its data is the packed value."""
 
 
-def pack_special(value: object) -> msgspec.msgpack.Ext:
+def pack_special(value: object) -> object:
     """The wire form of what MessagePack does not know; every encoder of users' values has it as ``enc_hook``.
 
     Raises:
@@ -31,6 +33,8 @@ def pack_special(value: object) -> msgspec.msgpack.Ext:
     """
     if isinstance(value, Secret):
         return msgspec.msgpack.Ext(SECRET, _encoder.encode(value.reveal()))
+    if (plain := base_value(value)) is not None:
+        return plain
     raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
 
 

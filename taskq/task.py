@@ -28,6 +28,7 @@ from taskq.context import Context
 from taskq.errors import ArgumentsError, BrokerUnavailableError, ConfigError
 from taskq.message import WIRE_VERSION, Message, Meta, encode, new_id, wire_id
 from taskq.options import CallPlan, CallSettings, TaskOptions, TaskSettings, call_plan
+from taskq.plain import changes
 from taskq.result import Result
 from taskq.signature import signature_check
 
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
     from taskq.app import TaskQ
 
 logger = logging.getLogger("taskq.task")
+
+_WATCHED = 100
+"""Calls of each task in each process whose arguments are looked at, for the warning about types."""
+_CHANGES = (
+    "%s: an argument of type %s arrives as %s, as messages carry plain data. Send that, and make of it what you need "
+    "in the task; docs/wire-format.md has the table"
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,11 +68,27 @@ class BaseTask(Generic[P, R]):
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.__wrapped__ = function
-        self._check = _call_check(function, bind, options.batch)
+        self._check = self._watched(_call_check(function, bind, options.batch))
         self._plan = _call_plan(self, {})
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+    def _watched(self, check: Callable[..., None]) -> Callable[..., None]:
+        """*check*, which also tells of the first calls which arguments change their type; later ones pay nothing."""
+        told: set[str] = set()
+        left = itertools.count(_WATCHED - 1, -1)
+
+        def watch(*args: Any, **kwargs: Any) -> None:
+            check(*args, **kwargs)
+            for kind, arrives in changes([*args, *kwargs.values()]):
+                if kind not in told:
+                    told.add(kind)
+                    logger.warning(_CHANGES, self.name, kind, arrives)
+            if next(left) <= 0:
+                self._check = check
+
+        return watch
 
     def warn_at_first_send(self, warning: str) -> None:
         """Log *warning* when a message to this task is first made; a call costs nothing more after that."""

@@ -28,6 +28,7 @@
      │   │   │   └─ SpoolFullError     ... and the spool on local disk has no room
      │   │   ├─ BrokerAuthError        wrong or missing user name or password, or a right that the user lacks
      │   │   └─ BrokerRefusedError     Redis answered with an error (full, read-only, wrong type ...)
+     │   ├─ WaitInsideTaskError        a task that waits for another one, which may never get a slot
      │   ├─ ResultTimeoutError         (also TimeoutError) ``get(timeout=...)`` ran out
      │   ├─ TaskFailedError            the task ended FAILURE; ``get()`` raises it
      │   │   ├─ TaskRevokedError       the task was revoked
@@ -188,6 +189,10 @@ class BrokerRefusedError(BrokerError):
 
 class ResultTimeoutError(TaskqError, TimeoutError):
     """``get(timeout=...)`` ran out before the task ended."""
+
+
+class WaitInsideTaskError(TaskqError, RuntimeError):
+    """A task that waits for the result of another one, which may wait for its slot: see ``Result.get``."""
 
 
 class TaskFailedError(TaskqError):

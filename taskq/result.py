@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from taskq import outcome
 from taskq.broker import messages, scripts
+from taskq.broker.inspect import has_workers
 from taskq.broker.keys import QueueKeys
 from taskq.broker.listener import REREAD
+from taskq.checks import check_flag
+from taskq.context import current_delivery
 from taskq.durations import Duration, milliseconds, seconds
-from taskq.errors import BrokerUnavailableError, ResultTimeoutError, TaskqError
+from taskq.errors import (
+    BrokerError,
+    BrokerUnavailableError,
+    ResultTimeoutError,
+    TaskFailedError,
+    TaskqError,
+    WaitInsideTaskError,
+)
 from taskq.message import TaskState
 from taskq.outcome import Ending
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
+
+logger = logging.getLogger("taskq.result")
 
 R = TypeVar("R")
 
@@ -100,29 +114,53 @@ class Result(Generic[R]):
         ending = self._read()
         return ending.traceback or None if ending is not None else None
 
-    def get(self, timeout: Duration | None = None, *, propagate: bool = True) -> R:
+    @overload
+    def get(
+        self, timeout: Duration | None = ..., *, propagate: Literal[True] = ..., allow_inside_task: bool = ...
+    ) -> R: ...
+    @overload
+    def get(
+        self, timeout: Duration | None = ..., *, propagate: bool, allow_inside_task: bool = ...
+    ) -> R | TaskFailedError: ...
+    def get(
+        self, timeout: Duration | None = None, *, propagate: bool = True, allow_inside_task: bool = False
+    ) -> R | TaskFailedError:
         """Wait for the outcome and return the task's value.
 
         Args:
-            timeout: seconds to wait; None waits for as long as it takes.
+            timeout: seconds to wait; None waits for as long as it takes. After five seconds a log line says what is
+                wrong where nothing can come: no worker reads the queue, or there is no trace of the id.
             propagate: raise when the task did not succeed; with False, the error is returned instead.
+            allow_inside_task: wait also inside a task. It holds its slot meanwhile: when all slots wait, none is left
+                for what they wait for.
 
         Raises:
+            WaitInsideTaskError: called inside a task without ``allow_inside_task``.
             ResultTimeoutError: it did not end in time.
             TaskFailedError: it ended FAILURE (or its subclasses for REVOKED, EXPIRED and SKIPPED).
             TaskqError: the task stores no results.
             BrokerError: Redis could not be asked for longer than ``broker_deadline``.
         """
         try:
-            ending = self._wait(self._limit(timeout))
+            ending = self._wait(self._limit(timeout, allow_inside_task))
         except BrokerUnavailableError as error:
             raise error.with_traceback(None) from None  # its text says all: what our code did tells nobody more
         return self._value(ending, propagate)
 
-    async def aget(self, timeout: Duration | None = None, *, propagate: bool = True) -> R:
+    @overload
+    async def aget(
+        self, timeout: Duration | None = ..., *, propagate: Literal[True] = ..., allow_inside_task: bool = ...
+    ) -> R: ...
+    @overload
+    async def aget(
+        self, timeout: Duration | None = ..., *, propagate: bool, allow_inside_task: bool = ...
+    ) -> R | TaskFailedError: ...
+    async def aget(
+        self, timeout: Duration | None = None, *, propagate: bool = True, allow_inside_task: bool = False
+    ) -> R | TaskFailedError:
         """As :meth:`get`, without blocking the event loop. ``await result`` is the same without a timeout."""
         try:
-            ending = await self._await(self._limit(timeout))
+            ending = await self._await(self._limit(timeout, allow_inside_task))
         except BrokerUnavailableError as error:
             raise error.with_traceback(None) from None
         return self._value(ending, propagate)
@@ -169,24 +207,46 @@ class Result(Generic[R]):
                 return outcome.unpack(raw)
         return None
 
-    def _limit(self, timeout: Duration | None) -> float:
+    def _limit(self, timeout: Duration | None, allow_inside_task: bool) -> float:
+        check_flag(allow_inside_task, "allow_inside_task")
+        if not allow_inside_task and (running := current_delivery.get()) is not None:
+            raise WaitInsideTaskError(
+                f"task {running.message.task} waits for the result of another one: it holds its slot meanwhile, and "
+                "when all slots wait, nothing runs. Send what comes next from the end of the other task, or write "
+                "get(allow_inside_task=True), or aget(...), if other workers run it"
+            )
         if self._ignored:
             raise TaskqError(f"task {self.id} stores no result: it was sent with ignore_result=True")
         return float("inf") if timeout is None else time.monotonic() + seconds(timeout, "timeout")
 
-    def _value(self, ending: Ending, propagate: bool) -> R:
+    def _value(self, ending: Ending, propagate: bool) -> R | TaskFailedError:
         if ending.state is TaskState.SUCCESS:
             return ending.value  # type: ignore[no-any-return]
         error = ending.exception(self.id)
         if propagate:
             raise error
-        return error  # type: ignore[return-value]
+        return error
 
     def _timed_out(self) -> ResultTimeoutError:
         return ResultTimeoutError(f"task {self.id} did not end in time; its status is {self.status}")
 
+    def _warn(self, queues: Sequence[QueueKeys]) -> None:
+        """Say why nothing comes, if that is plain to see."""
+        execute = self._app.sync_broker.execute
+        with suppress(BrokerError):
+            status = self.status
+            if status in (TaskState.UNKNOWN, TaskState.UNTRACED):
+                logger.warning(
+                    "get() waits for task %s, of which there is no trace: never sent here, or its result has "
+                    "expired or was not kept. Give it a timeout",
+                    self.id,
+                )
+            elif status is not TaskState.STARTED and not any(has_workers(execute, k) for k in queues):
+                names = ", ".join(keys.queue for keys in queues)
+                logger.warning("get() waits for task %s, but no worker reads queue %s", self.id, names)
+
     def _wait(self, limit: float) -> Ending:
-        candidates = self._candidates()
+        candidates, patience = self._candidates(), _Patience()
         with self._app.listeners.borrow() as listener:
             while True:
                 listener.subscribe()
@@ -199,10 +259,13 @@ class Result(Generic[R]):
                     raise self._timed_out()
                 if (ending := _final(listener.receive(self.id, min(REREAD, remaining)))) is not None:
                     return ending
+                if patience.ended():
+                    self._warn(candidates)
 
     async def _await(self, limit: float) -> Ending:
         listener, client = self._app.listeners.of_loop(), self._app.async_client
         candidates = self._candidates() if self._queue else await asyncio.to_thread(self._candidates)
+        patience = _Patience()
         while True:
             await listener.subscribe()
             published = listener.expect(self.id)
@@ -219,6 +282,28 @@ class Result(Generic[R]):
                     return ending
             finally:
                 listener.forget(self.id, published)
+            if patience.ended():
+                await asyncio.to_thread(self._warn, candidates)
+
+
+LONG = 5.0
+"""Seconds of waiting after which it is looked at whether anything can come."""
+
+
+class _Patience:
+    """Ends once, after :data:`LONG`."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + LONG
+
+    def ended(self) -> bool:
+        """Whether it ends now."""
+        if time.monotonic() < self._until:
+            return False
+        self._until = float("inf")
+        return True
 
 
 def _final(raw: bytes | None) -> Ending | None:

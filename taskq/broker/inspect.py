@@ -100,6 +100,17 @@ def check_levels(members: Iterable[bytes]) -> list[int]:
     return [int(level) for level in members if len(level) == 1 and level.isdigit()]
 
 
+def has_workers(execute: Execute, keys: QueueKeys) -> bool:
+    """Whether a worker has a lease of the queue, on Redis's clock.
+
+    Raises:
+        BrokerError: Redis could not be asked.
+    """
+    seconds, micros = execute("TIME")
+    now = int(seconds) * 1000 + int(micros) // 1000
+    return bool(execute("ZCOUNT", keys.consumers, f"({now}", "+inf"))
+
+
 def queue_names(execute: Execute, keys: Keys) -> list[str]:
     """Every queue that was ever used in this namespace."""
     return sorted(names_of(of_our_types(execute)("SMEMBERS", keys.queues)))

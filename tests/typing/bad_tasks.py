@@ -28,6 +28,7 @@ send.options(countdwon=3)  # E: call-arg
 send.options(priority="high")  # E: arg-type
 send("wrong type")  # E: arg-type
 number: int = send.delay(1).get()  # E: assignment
+text: str = fetch.delay("u").get(propagate=False)  # E: assignment
 bound.delay(bound, 1)  # E: call-arg, arg-type
 bound.delay("wrong type")  # E: arg-type
 app.task(max_retry=3)  # E: call-overload

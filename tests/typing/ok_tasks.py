@@ -3,7 +3,7 @@
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
-from taskq import AsyncTask, Batch, BatchItem, Context, Result, Task, TaskQ, TaskState, task
+from taskq import AsyncTask, Batch, BatchItem, Context, Result, Task, TaskFailedError, TaskQ, TaskState, task
 
 app = TaskQ("shop")
 
@@ -81,3 +81,22 @@ async def program() -> None:
     assert_type(await fetch("u"), int)
     assert_type(await bare.options(queue="slow").adelay(1), Result[str])
     assert_type(await bare.adelay_many([(1,)]), list[Result[str]])
+
+
+def waits(flag: bool) -> None:
+    result = with_settings.delay(1)
+    assert_type(result.get(), float)
+    assert_type(result.get(3, propagate=True), float)
+    assert_type(result.get(propagate=False), float | TaskFailedError)
+    assert_type(result.get(propagate=flag, allow_inside_task=True), float | TaskFailedError)
+    answer = result.get(propagate=False)
+    if isinstance(answer, TaskFailedError):
+        print(answer.traceback)
+    else:
+        assert_type(answer, float)
+
+
+async def awaits() -> None:
+    assert_type(await fetch.delay("u").aget(timeout="3s"), int)
+    assert_type(await fetch.delay("u").aget(propagate=False), int | TaskFailedError)
+    assert_type(await fetch.delay("u").astatus(), TaskState)

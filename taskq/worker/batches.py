@@ -109,6 +109,10 @@ class Batches:
         self.start_ready()
         return others
 
+    def held(self) -> list[Delivery]:
+        """What waits for company or for a slot."""
+        return [member for collected in (*self._open.values(), *self._ready) for member in collected.members]
+
     @property
     def blocked(self) -> bool:
         """Whether batches could start but for want of a slot."""

@@ -34,6 +34,7 @@ from taskq.worker.refusals import Refusals
 from taskq.worker.releaser import Releaser
 from taskq.worker.settlement import settle_call, sound
 from taskq.worker.standing import Standing
+from taskq.worker.strays import Holder
 
 logger = logging.getLogger("taskq.worker")
 
@@ -189,6 +190,11 @@ class Fetcher:
         self._reader.close()
         self._connection.close()
 
+    def holders(self) -> list[Holder]:
+        """Where deliveries may be, see :mod:`taskq.worker.strays`."""
+        stations: list[Holder | None] = [self._quarantine, self._batches, self._gate, self._refusals]
+        return [station for station in stations if station is not None]
+
     def held(self) -> int:
         """How many deliveries are not settled."""
         return sum(len(link.held) for link in self._links)
@@ -313,6 +319,7 @@ class Fetcher:
                     self._refusals.refused(link, item, why[item[0].entry].decode(errors="replace"))
             batch = [item for item in batch if item[0].entry not in why]
         self._refusals.accepted(link, batch)
+        link.taken = ()
         held = link.held
         begun: list[Delivery] = []
         for delivery, outcome, _ in batch:

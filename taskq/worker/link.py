@@ -40,6 +40,8 @@ class QueueLink:
         """Every delivery of ours that is not settled, by :attr:`Delivery.key`."""
         self.ended: deque[Ended] = deque()
         """Outcomes to settle; executors append from their threads."""
+        self.taken: Sequence[Ended] = ()
+        """What the call under way settles."""
         self.hot = True
         """Whether the last fetch got all it asked for, so that there is probably more."""
         self.looked_at = 0.0
@@ -105,6 +107,7 @@ class QueueLink:
         Those of deliveries that are no longer ours are dropped.
         """
         batch: list[Ended] = []
+        self.taken = batch
         ended, held, words = self.ended, self.held, 0
         while ended and len(batch) < limit and words < MANY_WORDS:
             item = ended.popleft()

@@ -134,6 +134,10 @@ class Gate:
             return max(credit, 2 * self._parked_lately)
         return max(credit - sum(map(len, self._waiting.values())), 0)
 
+    def held(self) -> list[Delivery]:
+        """What waits for a permit, or is being asked for."""
+        return [delivery for queue in self._waiting.values() for delivery in queue]
+
     def take_waiting(self, only: QueueLink | None = None) -> list[Delivery]:
         """Give up what waits for a slot; what is being asked for stays."""
         given_up: list[Delivery] = []

@@ -150,8 +150,9 @@ def _obey(orders: Connection, loop: asyncio.AbstractEventLoop, signals: _Signals
 
 
 def is_ready(worker: Worker) -> bool:
-    """Whether the worker has read its queues lately."""
-    return worker.started.is_set() and time.monotonic() - worker.last_fetch < READY_WITHIN
+    """Whether the worker has read its queues lately, and knows all that it holds."""
+    read = worker.started.is_set() and time.monotonic() - worker.last_fetch < READY_WITHIN
+    return read and not worker.strays.any
 
 
 async def check_server(app: TaskQ) -> ServerSettings:
@@ -210,6 +211,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 async def _report(worker: Worker, report: Callable[[float], None], sound: Callable[[], bool]) -> None:
     while True:
-        if worker.last_fetch and sound():
+        if worker.last_fetch and sound() and not worker.strays.any:
             report(worker.last_fetch)
         await asyncio.sleep(1 if worker.last_fetch else 0.02)

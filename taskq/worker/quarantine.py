@@ -72,6 +72,10 @@ class Quarantine:
                 self._isolation.booked.discard(delivery)
             self._next()
 
+    def held(self) -> list[Delivery]:
+        """What waits for its turn, or is being marked."""
+        return [*self._waiting, *(suspect for suspect, marking in self._running.items() if not marking.done())]
+
     def take_waiting(self) -> list[Delivery]:
         """Give up what has not started."""
         waiting = list(self._waiting)

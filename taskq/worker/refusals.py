@@ -144,6 +144,10 @@ class Refusals:
         self._tried[delivery.key] = (original, how)
         link.ended.append((delivery, _instead(original, why, how), item[2]))
 
+    def held(self) -> list[Delivery]:
+        """What is set aside for its time."""
+        return [item[0] for _, _, item in self._aside]
+
     def lease_lost(self) -> None:
         """What was set aside belongs to others now."""
         self._most.clear()

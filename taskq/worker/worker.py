@@ -41,6 +41,7 @@ from taskq.worker.promoter import Promoter
 from taskq.worker.record import describe
 from taskq.worker.report import Reporter
 from taskq.worker.retention import Retention
+from taskq.worker.strays import Strays
 from taskq.worker.tally import by_kind, settled_of
 from taskq.worker.unparker import Unparker
 
@@ -112,6 +113,7 @@ class Worker:
             self._settled,
             self._tell_lease_lost,
         )
+        self.strays = Strays(self._links, [*self._executors(), *self._fetcher.holders()])
         self._promoters = {link.queue: Promoter(link, self._connection.run_call) for link in self._links}
         run, execute = self._connection.run_call, self._connection.execute
         self._unparkers = {link.queue: Unparker(link, app.tasks, run, execute) for link in self._links}
@@ -149,7 +151,7 @@ class Worker:
             self._intake.gate.start_service()
         for dispatcher in self._dispatchers.values():
             dispatcher.start()
-        running = (self._fetcher.run(), self._control.run(), self._retention.run())
+        running = (self._fetcher.run(), self._control.run(), self._retention.run(), self.strays.run())
         services = [asyncio.create_task(service) for service in running]
         self.started.set()
         try:

@@ -34,6 +34,9 @@ class Executor(Protocol):
     def load(self) -> int:
         """How many deliveries it holds, running and waiting."""
 
+    def held(self) -> list[Delivery]:
+        """All that it holds, running and waiting."""
+
     def running(self) -> list[Delivery]:
         """What runs now; may be called from any thread."""
 

@@ -43,6 +43,9 @@ class CoroutineExecutor:
     def load(self) -> int:
         return len(self._waiting) + len(self._running)
 
+    def held(self) -> list[Delivery]:
+        return [*self._waiting, *(delivery for delivery, task in self._running.items() if not task.done())]
+
     def running(self) -> list[Delivery]:
         return list(self._running)
 

@@ -159,6 +159,9 @@ class ProcessExecutor:
     def load(self) -> int:
         return len(self._waiting) + sum(len(each.held) for each in self._children)
 
+    def held(self) -> list[Delivery]:
+        return [*self._waiting, *(delivery for each in self._children for delivery in each.held.values())]
+
     def running(self) -> list[Delivery]:
         found = []
         for each in list(self._children):

@@ -79,6 +79,9 @@ class ThreadExecutor:
     def load(self) -> int:
         return len(self._work) + len(self._running)
 
+    def held(self) -> list[Delivery]:
+        return [*self._work.copy(), *self.running()]
+
     def running(self) -> list[Delivery]:
         return list(self._running.values())
 

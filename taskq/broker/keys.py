@@ -33,7 +33,7 @@ key                          type    content                                    
 ``ns:{q}:history``           hash    minute modulo 120 -> the minute and its sums       TTL
 ``ns:{q}:ended:well``        list    the latest that succeeded, a sample, for views     TTL (the latest 200)
 ``ns:{q}:ended:otherwise``   list    the latest that ended in any other way             TTL (the latest 200)
-``ns:worker:<consumer>``     string  what a worker says of itself, for views            TTL, or when it stops
+``ns:worker:<consumer>``     string  what a worker says of itself, for views            TTL (6 h), or when it stops
 ``ns:{q}:schedule:<name>``   hash    a schedule's revision, last fire time, pause       kept, until it is removed
 ``ns:{q}:fires:<name>``      stream  what became of its last fire times, for views      kept, until it is removed
 ``ns:{q}:held:<name>``       list    level digit, task id, newline, message: see below  until the one before ended

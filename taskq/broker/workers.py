@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from taskq.broker.inspect import Command, Pipeline, run_steps
+from taskq.broker.inspect import Command, Execute, Pipeline, run_steps
 from taskq.broker.keys import Keys
 from taskq.config import is_fifo
 
@@ -21,8 +21,10 @@ MOST_WORKERS = 1000
 """Workers of one queue that are looked at, at most."""
 MOST_RUNNING = 20
 """Running tasks that a record names, at most."""
-RECORD_LEASES = 3
-"""How many leases a record outlives its last writing."""
+RECENT_LEASES = 3
+"""How many leases after its last writing a record counts in sums."""
+KEPT = 6 * 3600.0
+"""Seconds for which the record of a worker that died can be looked at; one that stops takes its record along."""
 
 
 class Running(msgspec.Struct, omit_defaults=True):
@@ -92,6 +94,13 @@ class WorkerInfo:
         """Whether all its leases stand."""
         return self.lease_left > 0
 
+    @property
+    def recent(self) -> WorkerRecord | None:
+        """Its record, for sums; None where there is none, or only the last words of one that died a while ago."""
+        if self.record is None or (self.heartbeat_age or 0.0) > RECENT_LEASES * self.record.lease_ms / 1000:
+            return None
+        return self.record
+
 
 def pack_record(record: WorkerRecord) -> bytes:
     """The stored form of *record*."""
@@ -105,6 +114,17 @@ def read_workers(pipeline: Pipeline, keys: Keys, queues: Sequence[str]) -> list[
         BrokerError: Redis could not be reached.
     """
     return run_steps(read_steps(keys, queues), pipeline)
+
+
+def read_last_words(execute: Execute, keys: Keys, name: str) -> WorkerInfo | None:
+    """What a worker without a lease said last: it died, and its messages were taken over. None: nothing is kept.
+
+    Raises:
+        BrokerError: Redis could not be reached.
+    """
+    workers = {name: WorkerInfo(name)}
+    _add_records(workers, [execute("GET", keys.worker(name.encode()))])
+    return workers[name] if workers[name].record is not None else None
 
 
 def read_steps(keys: Keys, queues: Sequence[str]) -> Generator[Sequence[Command], list[Any], list[WorkerInfo]]:

@@ -22,6 +22,7 @@ from taskq.dashboard.render import Templates
 from taskq.dashboard.routing import Endpoint, Group, NotFoundError
 from taskq.dashboard.sampler import Sampler
 from taskq.dashboard.view import View
+from taskq.dashboard.watch import Watch
 from taskq.errors import BrokerError, TaskqError
 
 logger = logging.getLogger("taskq.dashboard")
@@ -62,6 +63,7 @@ class Site:
         self.access = Access(options.credentials, options.session_key)
         self.templates = Templates()
         self.sampler = Sampler(app)
+        self.watch = Watch(app)
         self.jobs = Jobs()
 
     def queues(self) -> list[str]:

@@ -14,7 +14,7 @@ from taskq.broker.keys import Keys
 from taskq.broker.scripts import Call
 from taskq.broker.sync import SyncConnection
 from taskq.broker.totals import LIVES, Sums
-from taskq.broker.workers import RECORD_LEASES, WorkerRecord, pack_record
+from taskq.broker.workers import KEPT, WorkerRecord, pack_record
 from taskq.errors import BrokerError
 from taskq.worker.latest import Latest
 from taskq.worker.link import QueueLink
@@ -137,7 +137,7 @@ class Reporter:
         shown = [run.id for run in record.running]
         changed = shown != self._shown
         if changed or now - self._written >= self._lease * (1 if shown else 2):
-            ttl_ms = round(self._lease * 1000 * RECORD_LEASES)
+            ttl_ms = round(KEPT * 1000)
             connection.execute("SET", self.record_key, pack_record(record), "PX", ttl_ms, deadline=deadline)
             self._shown, self._written = shown, now
         return changed or bool(shown)

@@ -216,7 +216,7 @@ def test_a_fifo_is_a_queue_like_others(app: TaskQ, open_site: Any, browser: Make
         answer = visitor.get(path)
         assert answer.status in (200, 303), path
         assert NAMED not in answer.text, path
-    assert "no worker serves it" not in visitor.get("/").text
+    assert "No worker" not in visitor.get("/").text
     assert visitor.post(f"/queue/pause/{queue}").header("location") == f"/queues/{queue}"
     assert "paused" in visitor.get(f"/queues/{queue}").text
     assert visitor.post(f"/queue/resume/{queue}").status == 303

@@ -44,7 +44,7 @@ def draw(state: State, where: str, width: int, height: int) -> RenderableType:
 
 def _heading(state: State, where: str, width: int) -> Text:
     snapshot = state.snapshot
-    records = [worker.record for worker in snapshot.workers if worker.record]
+    records = [worker.recent for worker in snapshot.workers if worker.recent]
     slots = sum(record.slots + record.async_slots for record in records)
     clock = time.strftime("%H:%M:%S", time.gmtime(snapshot.at)) if snapshot.at else "--:--:--"
     figures = (
@@ -90,10 +90,10 @@ def _colour(queue: QueueStats) -> str:
 def _running_rows(state: State) -> list[list[str]]:
     now = time.time()
     rows = [
-        (max(now - run.started_at / 1000, 0), run, worker.record.host, worker.record.pid)
+        (max(now - run.started_at / 1000, 0), run, worker.recent.host, worker.recent.pid)
         for worker in state.snapshot.workers
-        if worker.record
-        for run in worker.record.running
+        if worker.recent
+        for run in worker.recent.running
     ]
     rows.sort(key=lambda row: -row[0])
     return [

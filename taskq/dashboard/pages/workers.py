@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from taskq.broker.workers import WorkerInfo, read_workers
+from taskq.broker.workers import WorkerInfo, read_last_words, read_workers
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.sampler import pace
 from taskq.dashboard.view import View
@@ -16,7 +16,7 @@ page = Page("workers", "Workers", "/workers")
 def index(view: View) -> Response:
     """Every worker process."""
     workers = _read(view)
-    records = [worker.record for worker in workers if worker.record]
+    records = [worker.record for worker in workers if worker.alive and worker.record]
     template = "workers_live.html" if view.part == "live" else "workers.html"
     return view.render(
         template,
@@ -26,6 +26,7 @@ def index(view: View) -> Response:
         busy=sum(record.busy for record in records),
         rss=sum(record.rss for record in records),
         pace=pace(len(view.site.queues()) + 2),
+        known=bool(records),
         late=[worker for worker in workers if not worker.alive],
     )
 
@@ -35,8 +36,11 @@ def detail(view: View) -> Response:
     """One worker process."""
     name = view.path("name")
     found = next((worker for worker in _read(view) if worker.name == name), None)
+    app = view.site.app
     if found is None:
-        raise NotFoundError("This worker has stopped, or its messages were taken over.")
+        found = read_last_words(app.sync_broker.execute, app.keys, name)
+    if found is None:
+        raise NotFoundError("This worker has stopped, or died longer ago than its last report is kept.")
     template = "worker_live.html" if view.part == "live" else "worker.html"
     return view.render(template, worker=found, pace=pace(len(view.site.queues()) + 2))
 

@@ -21,12 +21,12 @@ class WorkerSubject:
 
 
 def _metrics(ns: str, queues: Collection[str], workers: Collection[WorkerInfo]) -> list[Metric]:
-    told = {label(worker): (worker, worker.record) for worker in workers if worker.record is not None}
+    told = {label(worker): (worker, worker.recent) for worker in workers if worker.recent is not None}
     records: dict[str, WorkerRecord] = {name: record for name, (_, record) in told.items()}
     running: Counter[str] = Counter()
     for record in records.values():
         running.update(record.busy_by_queue)
-    versions = Counter(worker.record.version if worker.record else "unknown" for worker in workers)
+    versions = Counter(worker.recent.version if worker.recent else "unknown" for worker in workers)
     slots: list[Row] = [((name, "ordinary"), record.slots) for name, record in records.items()]
     slots += [((name, "async"), record.async_slots) for name, record in records.items()]
     ages = [((name,), worker.heartbeat_age or 0.0) for name, (worker, _) in told.items()]

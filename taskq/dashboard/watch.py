@@ -1,0 +1,92 @@
+"""What the overview looks at beside the queues: workers, beats, schedules, and what failed lately.
+
+It is read at most every :func:`taskq.dashboard.sampler.pace` seconds, whoever looks, so an open page stays cheap.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from taskq.app import TaskQ
+from taskq.broker.totals import read_history
+from taskq.broker.workers import WorkerInfo, read_workers
+from taskq.dashboard.sampler import pace
+from taskq.errors import BrokerError
+from taskq.schedules.views import ScheduleInfo
+
+logger = logging.getLogger("taskq.dashboard")
+
+LATELY = 3600.0
+"""Seconds within which a failure for good is new."""
+SOONEST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What there was at the last look."""
+
+    workers: Sequence[WorkerInfo]
+    beats: int
+    schedules: Sequence[ScheduleInfo]
+    failed_lately: int
+    """Messages that failed for good within :data:`LATELY`."""
+
+    @property
+    def alive(self) -> int:
+        """Worker processes that live."""
+        return sum(worker.alive for worker in self.workers)
+
+    @property
+    def dead(self) -> list[WorkerInfo]:
+        """Those that do not renew their leases, the one that reported last first."""
+        late = [worker for worker in self.workers if not worker.alive]
+        return sorted(late, key=lambda worker: -worker.lease_left)
+
+    @property
+    def overdue(self) -> list[ScheduleInfo]:
+        """Schedules whose fire time waits, the longest first."""
+        return sorted((info for info in self.schedules if info.overdue > 60), key=lambda info: -info.overdue)
+
+
+NOTHING = Seen((), 0, (), 0)
+
+
+class Watch:
+    """Looks, and remembers what it saw for a while."""
+
+    def __init__(self, app: TaskQ) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self._seen = NOTHING
+        self._next = 0.0
+
+    def seen(self, queues: Sequence[str]) -> Seen:
+        """What there is, at most a few seconds old; longer with very many *queues* or schedules, or without Redis."""
+        if time.monotonic() >= self._next and self._lock.acquire(blocking=self._seen is NOTHING):
+            try:  # somebody who looks already is not waited for: an older answer is better than a queue of requests
+                if time.monotonic() >= self._next:
+                    self._look(queues)
+            finally:
+                self._lock.release()
+        return self._seen
+
+    def _look(self, queues: Sequence[str]) -> None:
+        commands = 14 + 2 * len(queues) + 2 * len(self._seen.schedules)
+        self._next = time.monotonic() + max(SOONEST, pace(commands))
+        try:
+            self._seen = self._read(queues)
+        except BrokerError as error:  # the sampler tells about it
+            logger.debug("workers and schedules could not be read: %s", error)
+
+    def _read(self, queues: Sequence[str]) -> Seen:
+        app = self._app
+        workers = read_workers(app.sync_broker.pipeline, app.keys, queues)
+        beats, schedules = app.schedules.beats(), app.schedules.list()
+        history = read_history(app.sync_broker.pipeline, [app.keys.queue(name) for name in queues])
+        since = time.time() - LATELY
+        failed = sum(minute.sums.failed for rows in history.values() for minute in rows if minute.start >= since)
+        return Seen(workers, len(beats), schedules, failed)

@@ -253,3 +253,23 @@ def test_every_time_says_its_zone(app: TaskQ, open_site: Any, browser: Make) -> 
     app.schedules.remove("nightly")
     app.purge("default")
     app.dlq.purge()
+
+
+def test_a_message_that_succeeded_has_a_page(app: TaskQ, redis_client: Any, open_site: Any, browser: Make) -> None:
+    @app.task(name="shop.work", queue="alpha")
+    def work(path: str, api_token: str) -> str:
+        return f"{path}.webp"
+
+    visitor = browser(open_site)
+    with running_worker(app, queues=["alpha"]) as running:
+        sent = work.delay("a.png", "tok-5f1c9b").id
+        text = eventually(lambda: "Duration" in (text := visitor.get(f"/messages/{sent}?queue=alpha").text) and text)
+        worker = running.consumer.decode()
+    assert re.search(r"<h1>shop.work\s+<span class=\"badge ok\">success</span>", text)
+    for shown in (sent, "a.png.webp", f'href="/workers/{worker}"', "Started", "UTC", "Arguments are not kept"):
+        assert shown in text, shown
+    assert "tok-5f1c9b" not in text
+    redis_client.delete(app.keys.queue("alpha").ended_well)
+    text = visitor.get(f"/messages/{sent}?queue=alpha").text
+    assert "it is not in the sample" in text
+    assert "a.png.webp" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from taskq.broker.ended import EndedMessage, read_ended
 from taskq.broker.inspect import QueueStats
 from taskq.dashboard import shown
 from taskq.dashboard.actions import record
@@ -64,6 +65,7 @@ def detail(view: View) -> Response:
         message=shown.of_message(view.site.app, trace.found) if trace.found else None,
         ending=shown.of_ending(trace.ending) if trace.ending else None,
         letter=_dead_letter(view, task_id, [trace.queue]) if failed else None,
+        ended=_sampled(view, task_id, trace.queue) if trace.state.final else None,
     )
 
 
@@ -87,6 +89,13 @@ def _dead_letter(view: View, task_id: str, queues: list[str]) -> DeadLetter | No
         if found is not None:
             return found
     return None
+
+
+def _sampled(view: View, task_id: str, queue: str) -> EndedMessage | None:
+    """What the sample of ended messages has of it."""
+    app = view.site.app
+    rows = read_ended(app.sync_broker.pipeline, [app.keys.queue(queue)])
+    return next((row for _, row in rows if row.id == task_id), None)
 
 
 def _task_id(view: View) -> str:

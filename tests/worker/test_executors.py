@@ -529,3 +529,12 @@ def test_a_revoked_message_has_its_process_killed(pool: Pool) -> None:
         eventually(lambda: result.status is TaskState.REVOKED and result.ready(), timeout=20)
         assert pool.run("echo") == [[], {}]
     assert pool.lines() == ["sleeping"]
+
+
+@processes
+def test_a_child_leaves_no_timer_of_a_limit_behind(pool: Pool) -> None:
+    with pool.worker() as running:
+        call = pool.app.tasks["echo"].options(time_limit=3600)
+        results = [call.delay(number) for number in range(50)]
+        assert [result.get(timeout=20) for result in results] == [[[number], {}] for number in range(50)]
+        eventually(lambda: not any(each.timers for each in running.worker._sync._children))  # type: ignore[attr-defined]

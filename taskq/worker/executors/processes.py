@@ -57,6 +57,8 @@ class _Child(asyncio.Protocol):
         self.closing = False
         """Whether it was told to end, with nothing to run."""
         self.lifeline: Connection | None = None
+        self.timers: dict[int, asyncio.TimerHandle] = {}
+        """When the time limits of what it holds are looked at."""
         self.killed_for: Delivery | None = None
         """What it ran too long, or after it was revoked, so that we killed it."""
         self._given = 0
@@ -267,6 +269,8 @@ class ProcessExecutor:
             failpoints.hit("pool.answered")
         for number, took, kind, state, stored, ttl_ms, extra in answers:
             delivery = each.held.pop(number, None)
+            if each.timers and (timer := each.timers.pop(number, None)) is not None:
+                timer.cancel()
             if delivery is not None:
                 delivery.started = time.monotonic() - took  # what it waited in the frame of answers is below 10 ms
                 finish(delivery, restored(kind, state, stored, ttl_ms, extra), took)
@@ -295,7 +299,10 @@ class ProcessExecutor:
                 lost.append(delivery)
             else:
                 self._waiting.appendleft(delivery)
-        each.held.clear()  # their limit timers find nothing, and stop
+        each.held.clear()
+        for timer in each.timers.values():
+            timer.cancel()
+        each.timers.clear()
         if self._closed:
             return
         self._deaths += 1
@@ -369,7 +376,7 @@ class ProcessExecutor:
     def _arm(self, each: _Child, delivery: Delivery, number: int) -> None:
         _, hard = limits_of(delivery)
         if hard is not None:
-            self._loop.call_later(hard, self._check_limit, each, number, hard)
+            each.timers[number] = self._loop.call_later(hard, self._check_limit, each, number, hard)
 
     def _check_limit(self, each: _Child, number: int, hard: float) -> None:
         """Kill the child if this message has run for its whole limit; it may have waited before it started."""
@@ -382,7 +389,7 @@ class ProcessExecutor:
             each.killed_for = delivery
             each.kill()
         else:
-            self._loop.call_later(hard - ran, self._check_limit, each, number, hard)
+            each.timers[number] = self._loop.call_later(hard - ran, self._check_limit, each, number, hard)
 
     def _kill_if_running(self, each: _Child, delivery: Delivery) -> None:
         if each.running() is delivery:

@@ -46,6 +46,7 @@ _CHANGES = (
 
 P = ParamSpec("P")
 R = TypeVar("R")
+AnyTask = TypeVar("AnyTask", bound="BaseTask[Any, Any]")
 
 
 class BaseTask(Generic[P, R]):
@@ -348,6 +349,19 @@ class Registrar(Protocol):
 
     @overload
     def __call__(  # type: ignore[overload-overlap] # a coroutine function is the narrower case, and comes first
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class PeriodicRegistrar(Protocol):
+    """What ``@app.periodic(...)`` returns: a task stays what it is, a function becomes one."""
+
+    @overload
+    def __call__(self, task: AnyTask, /) -> AnyTask: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap] # as above
         self, function: Callable[P, Coroutine[Any, Any, R]], /
     ) -> AsyncTask[P, R]: ...
     @overload

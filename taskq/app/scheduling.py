@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from taskq.app.naming import default_name
 from taskq.app.publishing import Publishing
@@ -20,9 +20,7 @@ from taskq.result import Result
 from taskq.schedule import Schedule
 from taskq.schedule.zones import zone_of
 from taskq.schedules.entry import MAX_CATCH_UP, PeriodicEntry
-from taskq.task import BaseTask, TaskDecorator
-
-F = TypeVar("F", bound=BaseTask[Any, Any])
+from taskq.task import BaseTask, PeriodicRegistrar, TaskDecorator
 
 
 class Scheduling(Publishing):
@@ -54,7 +52,7 @@ class Scheduling(Publishing):
         start: datetime | None = None,
         end: datetime | None = None,
         **options: Any,
-    ) -> Callable[[F | Callable[..., Any]], F | BaseTask[Any, Any]]:
+    ) -> PeriodicRegistrar:
         """Run a task on a schedule: above a plain function or above ``@app.task``.
 
         Args:

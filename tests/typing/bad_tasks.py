@@ -1,6 +1,6 @@
 """Mistakes in calls of tasks that a type checker finds; checked, never run."""
 
-from taskq import Context, TaskQ
+from taskq import Context, TaskQ, every
 
 app = TaskQ("shop")
 
@@ -15,12 +15,20 @@ def bound(self: Context, order_id: int) -> str:
     return self.id
 
 
+@app.periodic(every("1d"))
+@app.task
+def nightly(day: int = 0) -> str:
+    return str(day)
+
+
 @app.task
 async def fetch(url: str) -> int:
     return len(url)
 
 
 send.delay("wrong type")  # E: arg-type
+nightly.delay("wrong type")  # E: arg-type
+day: int = nightly.delay(1).get()  # E: assignment
 send.delay()  # E: call-arg
 send.delay(1, colour="red")  # E: call-arg
 send.options(countdown=3).delay("wrong type")  # E: arg-type

@@ -3,7 +3,21 @@
 from collections.abc import Coroutine
 from typing import Any, assert_type
 
-from taskq import AsyncTask, Batch, BatchItem, Context, Result, Task, TaskFailedError, TaskQ, TaskState, task
+from taskq import (
+    AsyncTask,
+    Batch,
+    BatchItem,
+    Context,
+    Result,
+    Task,
+    TaskFailedError,
+    TaskQ,
+    TaskState,
+    cron,
+    crontab,
+    every,
+    task,
+)
 
 app = TaskQ("shop")
 
@@ -100,3 +114,41 @@ async def awaits() -> None:
     assert_type(await fetch.delay("u").aget(timeout="3s"), int)
     assert_type(await fetch.delay("u").aget(propagate=False), int | TaskFailedError)
     assert_type(await fetch.delay("u").astatus(), TaskState)
+
+
+@app.periodic(cron("0 2 * * *"))
+@app.task
+def nightly(day: int = 0) -> str:
+    return f"{day}"
+
+
+@app.periodic(every("5m"), overlap="skip")
+@app.task(queue="polls")
+async def poll(source: str = "eu") -> int:
+    return len(source)
+
+
+@app.periodic(crontab(minute=0, hour="*/3"), args=(1,))
+@app.periodic(every(30), name="often")
+@app.task(bind=True)
+def bound_periodic(self: Context, order_id: int = 0) -> bool:
+    return self.cancelled
+
+
+@app.periodic(every(1))
+def made_a_task(count: int = 1) -> float:
+    return float(count)
+
+
+@app.periodic(every(1))
+async def made_an_async_task(count: int = 1) -> bytes:
+    return bytes(count)
+
+
+assert_type(nightly.delay(3), Result[str])
+assert_type(nightly(3), str)
+assert_type(poll.delay("us"), Result[int])
+assert_type(poll.options(countdown=3).delay(source="us"), Result[int])
+assert_type(bound_periodic.delay(order_id=1), Result[bool])
+assert_type(made_a_task.delay(count=2).get(), float)
+assert_type(made_an_async_task.delay(), Result[bytes])

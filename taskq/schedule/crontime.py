@@ -8,7 +8,7 @@ from datetime import UTC, datetime, tzinfo
 from taskq.checks import shown
 from taskq.errors import ScheduleError
 from taskq.schedule.base import SECOND, Schedule, utc
-from taskq.schedule.cronline import CronField, check_fields, croniter_line, field_text, fields_of
+from taskq.schedule.cronline import CronField, croniter_line, either_day, field_text, fields_of
 from taskq.schedule.zones import instant_of, latest_wall, next_change, wall_at, zone_of
 
 
@@ -27,7 +27,7 @@ class Cron:
     """Whether day of month *and* day of week must match when both are given; cron asks for either."""
 
     def __post_init__(self) -> None:
-        check_fields(self.expression)
+        croniter_line(self.expression)
         # the calendar repeats within the 50 years that croniter searches, so any start will do
         if self._next_match(datetime(2000, 1, 1)) is None:
             raise ScheduleError(f"cron line {self.expression!r} never fires: no such date exists")
@@ -89,10 +89,14 @@ class Cron:
         """The first wall-clock time after *wall* that matches, if any; time zones play no part here."""
         from croniter import croniter
 
+        either = not self.both_days and either_day(self.expression)
         try:
-            found: datetime = croniter(croniter_line(self.expression), wall, day_or=not self.both_days).get_next(
-                datetime
-            )
+            search = croniter(croniter_line(self.expression), wall, day_or=either)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            mixed = "days such as L, 15W and fri#2 do not go together with numbers"
+            raise ScheduleError(f"cron line {self.expression!r} cannot be read: {mixed}") from None
+        try:
+            found: datetime = search.get_next(datetime)
         except (ValueError, OverflowError):  # nothing within 50 years, or past the year 9999
             return None
         return found
@@ -104,10 +108,14 @@ def cron(expression: str, tz: str | tzinfo | None = None) -> Cron:
     Five fields: minute, hour, day of month, month, day of week (0 and 7 are Sunday). With six, the first is
     the second, as in Quartz, Spring and most other schedulers that have seconds.
 
-    Understood are ``*``, ``*/5``, ``1-5``, ``1,3``, names (``mon``, ``jan``), ``L`` (last day of the month),
-    ``15W`` (weekday nearest to the 15th), ``fri#2`` (second Friday), ``L5`` (last Friday) and the aliases
-    ``@hourly``, ``@daily``, ``@midnight``, ``@weekly``, ``@monthly``, ``@yearly`` and ``@annually``.
-    If both day fields are restricted, a match of either is enough, as cron has it.
+    Understood are ``*``, ``*/5``, ``1-5``, ``1-30/2``, ``1,3``, names (``mon``, ``jan``), ``?`` for ``*`` in a day
+    field, ``L`` (last day of the month), ``15W`` (weekday nearest to the 15th), ``fri#2`` (second Friday), ``L5``
+    (last Friday) and the aliases ``@hourly``, ``@daily``, ``@midnight``, ``@weekly``, ``@monthly``, ``@yearly`` and
+    ``@annually``. A step longer than its field (``*/90``), a step without a range (``5/15``) and a range that runs
+    backwards (``5-1``) are errors.
+
+    The two day fields go together as in Vixie cron and cronie: if both are restricted, a match of either is enough;
+    but if one of them starts with ``*``, both must match: ``0 0 */2 * 1`` is every Monday on an odd day.
 
     Args:
         expression: the line.
@@ -125,16 +133,17 @@ def cron(expression: str, tz: str | tzinfo | None = None) -> Cron:
 def crontab(
     minute: CronField = "*",
     hour: CronField = "*",
-    *,
     day_of_week: CronField = "*",
     day_of_month: CronField = "*",
     month_of_year: CronField = "*",
+    *,
     tz: str | tzinfo | None = None,
 ) -> Cron:
     """Celery's ``crontab``: the fields of a cron line by name, e.g. ``crontab(minute=0, hour="*/3")``.
 
-    As in Celery, and unlike :func:`cron`, a day must match both ``day_of_week`` and ``day_of_month``. These
-    two and the month are keywords only: Celery and cron order them differently.
+    As in Celery, and unlike :func:`cron`, a day must match both ``day_of_week`` and ``day_of_month``, a range may run
+    over the end of the week or the year (``fri-mon``), and the day of the week is the third argument. Better write the
+    last three by name: a cron line has them in another order.
 
     Args:
         minute, hour, day_of_week, day_of_month, month_of_year: a number, cron text, or several of these.

@@ -28,7 +28,7 @@ class Reference:
         self.minutes, self.hours = numbers(minute, 0, 59), numbers(hour, 0, 23)
         self.days, self.months = numbers(day, 1, 31), numbers(month, 1, 12)
         self.weekdays = {number % 7 for number in numbers(weekday, 0, 7)}
-        self.either = day != "*" and weekday != "*"
+        self.either = not day.startswith("*") and not weekday.startswith("*")
         self.rhythm = hour.startswith("*")
 
     def matches(self, wall: datetime) -> bool:

@@ -251,6 +251,21 @@ def test_a_line_ends_with_the_calendar() -> None:
         ("-1 * * * *", "minute '-1'"),
         ("1.5 * * * *", "minute '1.5'"),
         ("*/0 * * * *", "minute"),
+        ("*/90 * * * *", "a step of 90 is longer than 0-59; write 0 for once, or every(...)"),
+        ("0 */25 * * *", "a step of 25 is longer than 0-23"),
+        ("0 0 */31 * *", "a step of 31 is longer than 1-31; write 1 for once"),
+        ("5/15 * * * *", "a step needs a range; write 5-59/15"),
+        ("0 0 * * 5-1", "the range '5-1' runs backwards; write 5-7,0-1"),
+        ("0 0 * * fri-mon", "the range 'fri-mon' runs backwards; write 5-7,0-1"),
+        ("0 0 * * 5-0", "the range '5-0' runs backwards; write 5-7"),
+        ("0 22-2 * * *", "the range '22-2' runs backwards; write 22-23,0-2"),
+        ("0 0 1 nov-feb *", "write 11-12,1-2"),
+        ("? * * * *", "minute '?'"),
+        ("0 0 L-2 * *", "day of month 'L-2'"),
+        ("0 0 * * L", "day of week 'L' cannot be read; write 0-7 (0 and 7 are Sunday), sun-sat, fri#2 or L5"),
+        ("0 0 * * 5L", "day of week '5L'"),
+        ("0 0 * * 5#6", "day of week '5#6'"),
+        ("0 0 * * 1,fri#2", "do not go together"),
         ("1,, * * * *", "minute"),
         ("0 noon * * *", "hour 'noon'"),
         ("H 2 * * *", "minute 'H'"),
@@ -270,6 +285,92 @@ def test_a_bad_line_is_explained(line: Any, complaint: str) -> None:
         cron(line)
     assert complaint in str(caught.value)
     assert isinstance(caught.value, ConfigError)
+
+
+def nights(line: str, first: str = "2026-08-01", last: str = "2026-09-30") -> list[str]:
+    """The days on which it fires at midnight."""
+    return [due.strftime("%a %d") for due in fire_times(cron(line), utc(first) - timedelta(seconds=1), utc(last), 99)]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        # Vixie cron and cronie: both days must match where one of the fields starts with a star
+        ("0 0 */2 * 1", ["Mon 03", "Mon 17", "Mon 31", "Mon 07", "Mon 21"]),
+        ("0 0 1 * */2", ["Sat 01", "Tue 01"]),
+        ("0 0 *,1 * 1", ["Mon 03", "Mon 10", "Mon 17", "Mon 24", "Mon 31", "Mon 07", "Mon 14", "Mon 21", "Mon 28"]),
+        ("0 0 */15 * */2", ["Sat 01", "Sun 16", "Tue 01"]),
+        # else one of them
+        ("0 0 1,15 8 1", ["Sat 01", "Mon 03", "Mon 10", "Sat 15", "Mon 17", "Mon 24", "Mon 31"]),
+        ("0 0 ? * 1#1", ["Mon 03", "Mon 07"]),
+        ("0 0 15 * ?", ["Sat 15", "Tue 15"]),
+        (
+            "0 0 1-7 9 7",
+            ["Tue 01", "Wed 02", "Thu 03", "Fri 04", "Sat 05", "Sun 06", "Mon 07", "Sun 13", "Sun 20", "Sun 27"],
+        ),
+        ("0 0 */2 9 sat-sun", ["Sat 05", "Sun 13", "Sat 19", "Sun 27"]),
+        (
+            "0 0 * 9 0-7/3",
+            [
+                "Wed 02",
+                "Sat 05",
+                "Sun 06",
+                "Wed 09",
+                "Sat 12",
+                "Sun 13",
+                "Wed 16",
+                "Sat 19",
+                "Sun 20",
+                "Wed 23",
+                "Sat 26",
+                "Sun 27",
+                "Wed 30",
+            ],
+        ),
+        ("0 0 L * *", ["Mon 31", "Wed 30"]),
+        ("0 0 1W * *", ["Mon 03", "Tue 01"]),
+        ("0 0 * * L7", ["Sun 30", "Sun 27"]),
+        ("0 0 * AUG Mon#2", ["Mon 10"]),
+        ("@weekly", ["Sun 02", "Sun 09", "Sun 16", "Sun 23", "Sun 30", "Sun 06", "Sun 13", "Sun 20", "Sun 27"]),
+    ],
+)
+def test_days_are_those_of_cron(line: str, expected: list[str]) -> None:
+    assert nights(line) == expected
+
+
+def test_six_fields_begin_with_the_second() -> None:
+    every_two_seconds = cron("*/2 * * * * *")
+    assert every_two_seconds.next_after(utc("2026-08-03 10:00:01")) == utc("2026-08-03 10:00:02")
+    assert cron("30 15 10 * * 1").next_after(utc("2026-08-03")) == utc("2026-08-03 10:15:30")
+
+
+def spans(least: int, most: int) -> st.SearchStrategy[str]:
+    """A part of a plain field: a number, a range, or one of them with a step."""
+
+    def span(first: int, length: int, step: int) -> str:
+        last = min(first + length, most)
+        return f"{first}" if not length else f"{first}-{last}" if step == 1 else f"{first}-{last}/{step}"
+
+    plain = st.builds(span, st.integers(least, most), st.integers(0, most - least), st.integers(1, 9))
+    return st.one_of(plain, st.builds("*/{}".format, st.integers(1, 6)), st.just("*"))
+
+
+def fields(least: int, most: int) -> st.SearchStrategy[str]:
+    return st.lists(spans(least, most), min_size=1, max_size=3).map(",".join)
+
+
+@given(day=fields(1, 31), month=fields(1, 12), weekday=fields(0, 7), year=st.integers(2020, 2032))
+def test_drawn_days_are_those_of_an_independent_reference(day: str, month: str, weekday: str, year: int) -> None:
+    line = f"0 0 {day} {month} {weekday}"
+    try:
+        schedule = cron(line)
+    except ScheduleError as error:
+        assert "never fires" in str(error)  # noqa: PT017
+        return
+    begin, reference = datetime(year, 1, 1, tzinfo=UTC), Reference(line)
+    dates = [begin + timedelta(days=n) for n in range(365)]
+    expected = [date for date in dates if reference.matches(date)]
+    assert fire_times(schedule, begin - timedelta(seconds=1), dates[-1], 400) == expected
 
 
 def test_a_bad_line_is_refused_by_the_class_too() -> None:
@@ -323,6 +424,14 @@ def test_an_unknown_zone_is_explained(tz: Any, complaint: str) -> None:
     [
         (crontab(), "* * * * *"),
         (crontab(0, "*/3"), "0 */3 * * *"),
+        # Celery's order of arguments: the day of the week is the third
+        (crontab(30, 7, 1), "30 7 * * 1"),
+        (crontab("0", "2", "mon", "*", "1,6"), "0 2 * 1,6 mon"),
+        (crontab(0, [8, 20], {"sat", "sun"}), "0 8,20 * * sat,sun"),
+        # Celery's ranges may run over the end
+        (crontab(0, 0, "fri-mon"), "0 0 * * 5,6,0,1"),
+        (crontab(0, "22-2/2"), "0 22,0,2 * * *"),
+        (crontab(0, 0, month_of_year="nov-feb"), "0 0 * 11,12,1,2 *"),
         (crontab(minute={30, 0, 9}, hour=range(8, 11)), "0,9,30 8,9,10 * * *"),
         (crontab(minute=0, hour=0, day_of_week="mon-fri"), "0 0 * * mon-fri"),
         (crontab(minute=0, hour=0, day_of_week="Thursday, sunday"), "0 0 * * Thu,sun"),

@@ -45,7 +45,7 @@ class Result(Generic[R]):
     __slots__ = ("_app", "_ignored", "_queue", "_when_ms", "id")
 
     def __init__(
-        self, app: TaskQ, task_id: str, queue: str | None = None, *, when_ms: int = 0, ignored: bool = False
+        self, app: TaskQ, task_id: str, queue: str | None = None, *, when_ms: int = 0, ignored: bool | None = None
     ) -> None:
         self._app = app
         self.id = task_id
@@ -91,8 +91,7 @@ class Result(Generic[R]):
 
     def ready(self) -> bool:
         """Whether the message has ended, in any way."""
-        ending = self._read()
-        return ending is not None and ending.state.final
+        return self._end() is not None
 
     async def aready(self) -> bool:
         """As :meth:`ready`, without blocking the event loop."""
@@ -105,8 +104,7 @@ class Result(Generic[R]):
 
     def failed(self) -> bool:
         """Whether it ended FAILURE."""
-        ending = self._read()
-        return ending is not None and ending.state is TaskState.FAILURE
+        return self._end() is TaskState.FAILURE
 
     @property
     def traceback(self) -> str | None:
@@ -205,6 +203,18 @@ class Result(Generic[R]):
             raw = self._app.sync_broker.execute("GET", keys.result(self.id))
             if raw is not None:
                 return outcome.unpack(raw)
+        return None
+
+    def _end(self) -> TaskState | None:
+        """How it has ended; of a dead letter also where no outcome is kept. None while it has not."""
+        ending = self._read()
+        if ending is not None:
+            return ending.state if ending.state.final else None
+        if self._ignored is False:
+            return None  # it stores one
+        execute = self._app.sync_broker.execute
+        if any(execute("EXISTS", keys.dead) for keys in self._candidates()) and (state := self.status).final:
+            return state
         return None
 
     def _limit(self, timeout: Duration | None, allow_inside_task: bool) -> float:

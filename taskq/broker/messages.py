@@ -23,6 +23,8 @@ PARKED = "parked"
 """The level of a message that waits for the rate limit of its task."""
 HELD = "held"
 """The level of a message that waits until the one before it of its schedule has ended."""
+DEAD = "dead"
+"""The level of a dead letter."""
 MOST_SCANNED = 20_000
 """Entries looked at for one list, or for one message, at most."""
 _AT_ONCE = 2_000
@@ -35,7 +37,7 @@ class Stored:
 
     queue: str
     state: TaskState
-    """PENDING, STARTED (delivered to a worker) or SCHEDULED."""
+    """PENDING, STARTED (delivered to a worker) or SCHEDULED; FAILURE of a dead letter."""
     data: bytes
     message: Message | None
     """None when the bytes are no message."""
@@ -214,6 +216,9 @@ def _trace(keys: QueueKeys, answer: Sequence[Any]) -> Trace:
         found = _in_park(keys, where[1])
     elif place == b"lane":
         found = _in_lane(keys, where[0])
+    elif place == b"dead":
+        at_ms = int(where[0].partition(b"-")[0])
+        found = Stored(keys.queue, TaskState.FAILURE, where[1], _decoded(where[1]), at_ms, DEAD, where[0].decode())
     elif place == b"held":
         found = _in_hold(keys, where[0])
     handle = where[1] if place in (b"stream", b"parked") else where[0] if where else b""

@@ -99,7 +99,7 @@ def test_each_place_has_its_state(app: TaskQ) -> None:
             each.get(timeout=30)
         for each in (later, parked):
             each.revoke()
-        eventually(lambda: app.queues() and held.status in ("SUCCESS", "UNKNOWN"))
+        eventually(held.ready)
     assert app.purge("work", delayed=True) == 1
     app.dlq.purge()
     app.sync_broker.execute("DEL", keys.permits("limited"))
@@ -155,3 +155,21 @@ def test_the_script_answers_with_the_outcome_first(app: TaskQ) -> None:
     run_burst(app)
     assert app.sync_broker.run(call)[1:] == [0, 1, b""]
     assert app.sync_broker.run(call)[0][:1] == b"S"
+
+
+def test_a_dead_letter_without_an_outcome_has_failed(app: TaskQ) -> None:
+    @app.task(name="bad", max_retries=0, ignore_result=True)
+    def bad() -> None:
+        raise ValueError("no")
+
+    @app.task(name="kept", max_retries=0)
+    def kept() -> None:
+        raise ValueError("no")
+
+    results = [bad.delay(), kept.delay()]
+    run_burst(app)
+    results[1].forget()
+    for each in (results[0], *(app.result(result.id) for result in results)):
+        assert (each.status, each.ready(), each.failed()) == (TaskState.FAILURE, True, True)
+    app.dlq.purge()
+    assert (results[0].status, results[0].ready()) == (TaskState.UNKNOWN, False)

@@ -8,7 +8,7 @@
 --         '' not found, or the message has ended
 --         'stream'  level, entry id, message, worker ('' not delivered), ms it has it
 --         'delayed' member, due ms      'parked' task, what the list holds      'lane' what the list holds
---         'held'    what the list holds
+--         'held'    what the list holds  'dead' entry id, message
 -- Where there are more messages than it may look at, it looks first where the message should be: a stream is in the
 -- order of sending, as ids of ours are, so that a search by halves finds the spot whatever a sender's clock says.
 -- A key of another type, which nothing of ours wrote, reads as an empty one.
@@ -26,6 +26,7 @@ local function word(...)
 end
 
 local id, left, base = ARGV[2], tonumber(ARGV[3]), KEYS[6]
+local most = left
 local outcome = word('GET', KEYS[1])
 local revoked = word('ZSCORE', KEYS[2], ARGV[1]) and 1 or 0
 if outcome and string.sub(outcome, 1, 1) ~= 'R' then return {outcome, revoked, 1, ''} end
@@ -170,4 +171,8 @@ for _, list in ipairs(lists) do
     if not all then left = left - list.size end
   end
 end
-return {outcome, revoked, all and 1 or 0, ''}
+-- one without an outcome: none was kept, or it has expired
+for _, row in ipairs(outcome and {} or read('XREVRANGE', base .. 'dead', '+', '-', 'COUNT', most)) do
+  if is(row[2][2] or '', 1) then return {outcome, revoked, 1, 'dead', row[1], row[2][2]} end
+end
+return {outcome, revoked, all and count('XLEN', base .. 'dead') <= most and 1 or 0, ''}

@@ -345,3 +345,22 @@ def test_a_later_signal_hands_back_at_once(place: Place, options: tuple[str, ...
     worker.signal(number)
     assert worker.wait() == ExitCode.INTERRUPTED, worker.output()
     assert [result.status for result in results] == [TaskState.PENDING] * 2, worker.output()
+
+
+@pytest.mark.parametrize("options", [("-P", "processes"), ("-w", "2")], ids=" ".join)
+def test_without_a_place_for_temporary_files_a_worker_says_so_and_ends(
+    spawn: Spawn, tmp_path: Path, redis_url: str, namespace: str, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "confined.py").write_text(
+        "import tempfile\n"
+        "from multiprocessing import heap\n"
+        "from taskq import TaskQ\n"
+        "tempfile.tempdir = '/nowhere'\n"
+        "heap.Arena._dir_candidates = []\n"
+        f"app = TaskQ('confined', {redis_url!r}, namespace={namespace!r})\n"
+    )
+    worker = spawn("-m", "taskq", "worker", "-A", "confined:app", *options)
+    assert worker.wait() in (ExitCode.FAILED, ExitCode.USAGE)
+    assert "/nowhere" in worker.output()
+    assert "taskq: " in worker.output().splitlines()[-1]
+    assert "Traceback" not in worker.output()

@@ -147,8 +147,8 @@ class ProcessExecutor:
             TaskqError: a child ended before it was ready; its own output says why.
         """
         await asyncio.gather(*(self._spawn() for _ in range(self.slots)))
-        while not all(each.ready for each in self._children):
-            if len(self._children) < self.slots:
+        while sum(each.ready for each in self._children) < self.slots:
+            if self._deaths:
                 raise TaskqError(
                     "a child process did not start, or ended while it imported the app; see the error above"
                 )

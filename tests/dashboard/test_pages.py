@@ -269,6 +269,9 @@ def test_a_message_that_succeeded_has_a_page(app: TaskQ, redis_client: Any, open
     for shown in (sent, "a.png.webp", f'href="/workers/{worker}"', "Started", "UTC", "Arguments are not kept"):
         assert shown in text, shown
     assert "tok-5f1c9b" not in text
+    stopped = visitor.get(f"/messages/{sent}?queue=alpha").text
+    assert worker in stopped
+    assert f'href="/workers/{worker}"' not in stopped, "a worker that has stopped has no page"
     redis_client.delete(app.keys.queue("alpha").ended_well)
     text = visitor.get(f"/messages/{sent}?queue=alpha").text
     assert "it is not in the sample" in text

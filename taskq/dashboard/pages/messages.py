@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from taskq.broker.ended import EndedMessage, read_ended
 from taskq.broker.inspect import QueueStats
+from taskq.broker.workers import read_last_words
 from taskq.dashboard import shown
 from taskq.dashboard.actions import record
 from taskq.dashboard.read import messages as read
@@ -59,13 +60,16 @@ def detail(view: View) -> Response:
             return view.redirect(f"/dlq/letters/{letter.queue}/{letter.entry}")
         raise NotFoundError("Message not found. It may have expired or was not kept, or is deep in its queue.")
     failed = trace.state is TaskState.FAILURE
+    ended = _sampled(view, task_id, trace.queue) if trace.state.final else None
+    app = view.site.app
     return view.render(
         "message.html",
         trace=trace,
         message=shown.of_message(view.site.app, trace.found) if trace.found else None,
         ending=shown.of_ending(trace.ending) if trace.ending else None,
         letter=_dead_letter(view, task_id, [trace.queue]) if failed else None,
-        ended=_sampled(view, task_id, trace.queue) if trace.state.final else None,
+        ended=ended,
+        worker_known=ended is not None and read_last_words(app.sync_broker.execute, app.keys, ended.worker) is not None,
     )
 
 

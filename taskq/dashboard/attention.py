@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,13 @@ class Attention:
 
 def attention(samples: Sequence[QueueSample], seen: Seen) -> list[Attention]:
     """What is not as it should be, the worst first."""
-    found = [*_workers(samples, seen), *_schedules(seen), *_queues(samples), *_dead_letters(samples, seen)]
+    found = [
+        *_workers(samples, seen),
+        *_unknown(seen),
+        *_schedules(seen),
+        *_queues(samples),
+        *_dead_letters(samples, seen),
+    ]
     return sorted(found, key=lambda item: item.kind)
 
 
@@ -61,6 +68,15 @@ def _died(seen: Seen) -> str:
     names = _named([worker.name.rpartition(":")[0] or worker.name for worker in dead])
     text = "1 worker is" if len(dead) == 1 else f"{number(len(dead))} workers are"
     return f"{text} late or dead, {'' if len(dead) == 1 else 'the last '}since {age(-dead[0].lease_left)}: {names}"
+
+
+def _unknown(seen: Seen) -> Iterator[Attention]:
+    tasks = seen.unknown.tasks
+    if tasks:
+        since = age(max(time.time() - seen.unknown.since_ms / 1000, 0.0))
+        text = f"No worker knows {_named([name for name, _ in tasks.most_common()])}: messages wait for {since}"
+        hint = "start a worker whose app has these tasks, before they become dead letters"
+        yield Attention("bad", text, "/messages", hint)
 
 
 def _schedules(seen: Seen) -> Iterator[Attention]:

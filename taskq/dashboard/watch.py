@@ -9,10 +9,12 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from taskq.app import TaskQ
+from taskq.broker.inspect import QueueStats
 from taskq.broker.totals import read_history
+from taskq.broker.unknown import Unknown, first_delayed
 from taskq.broker.workers import WorkerInfo, read_workers
 from taskq.dashboard.sampler import pace
 from taskq.errors import BrokerError
@@ -23,6 +25,8 @@ logger = logging.getLogger("taskq.dashboard")
 LATELY = 3600.0
 """Seconds within which a failure for good is new."""
 SOONEST = 5
+UNKNOWN_QUEUES, UNKNOWN_EACH = 5, 10
+"""Queues, those with most delayed messages, and messages of each that are looked at for unknown tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class Seen:
     schedules: Sequence[ScheduleInfo]
     failed_lately: int
     """Messages that failed for good within :data:`LATELY`."""
+    unknown: Unknown = field(default_factory=Unknown)
+    """Tasks that no worker knows, among the first delayed messages of some queues."""
 
     @property
     def alive(self) -> int:
@@ -64,7 +70,7 @@ class Watch:
         self._seen = NOTHING
         self._next = 0.0
 
-    def seen(self, queues: Sequence[str]) -> Seen:
+    def seen(self, queues: Sequence[QueueStats]) -> Seen:
         """What there is, at most a few seconds old; longer with very many *queues* or schedules, or without Redis."""
         if time.monotonic() >= self._next and self._lock.acquire(blocking=self._seen is NOTHING):
             try:  # somebody who looks already is not waited for: an older answer is better than a queue of requests
@@ -74,7 +80,7 @@ class Watch:
                 self._lock.release()
         return self._seen
 
-    def _look(self, queues: Sequence[str]) -> None:
+    def _look(self, queues: Sequence[QueueStats]) -> None:
         commands = 14 + 2 * len(queues) + 2 * len(self._seen.schedules)
         self._next = time.monotonic() + max(SOONEST, pace(commands))
         try:
@@ -82,11 +88,19 @@ class Watch:
         except BrokerError as error:  # the sampler tells about it
             logger.debug("workers and schedules could not be read: %s", error)
 
-    def _read(self, queues: Sequence[str]) -> Seen:
-        app = self._app
-        workers = read_workers(app.sync_broker.pipeline, app.keys, queues)
+    def _read(self, queues: Sequence[QueueStats]) -> Seen:
+        app, names = self._app, [stats.queue for stats in queues]
+        pipeline = app.sync_broker.pipeline
+        workers = read_workers(pipeline, app.keys, names)
         beats, schedules = app.schedules.beats(), app.schedules.list()
-        history = read_history(app.sync_broker.pipeline, [app.keys.queue(name) for name in queues])
+        history = read_history(pipeline, [app.keys.queue(name) for name in names])
         since = time.time() - LATELY
         failed = sum(minute.sums.failed for rows in history.values() for minute in rows if minute.start >= since)
-        return Seen(workers, len(beats), schedules, failed)
+        return Seen(workers, len(beats), schedules, failed, self._unknown(queues))
+
+    def _unknown(self, queues: Sequence[QueueStats]) -> Unknown:
+        found, fullest = Unknown(), sorted(queues, key=lambda stats: -stats.delayed)[:UNKNOWN_QUEUES]
+        commands = [first_delayed(self._app.keys.queue(each.queue), UNKNOWN_EACH) for each in fullest if each.delayed]
+        for reply in self._app.sync_broker.pipeline(commands) if commands else ():
+            found.add(reply if isinstance(reply, list) else ())
+        return found

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
 from collections.abc import Iterator
 
 from taskq.broker.inspect import QueueStats
-from taskq.broker.scripts import split_member
+from taskq.broker.unknown import Unknown, first_delayed
 from taskq.config import FIFO
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import MOST_QUEUES, Patient
-from taskq.errors import DecodeError
-from taskq.message import decode
 
 OLD = 600.0
 """Seconds that the oldest message may have waited."""
@@ -97,22 +93,16 @@ def _unknown(patient: Patient, queue: QueueStats) -> Iterator[Finding]:
     """Messages that wait because no worker that had them knows their task."""
     if not queue.delayed:
         return
-    sample = patient.ask("ZRANGE", patient.keys.queue(queue.queue).delayed, 0, UNKNOWN_SAMPLED - 1)
-    unknown: Counter[str] = Counter()
-    longest = 0.0
-    for member in sample:
-        with contextlib.suppress(DecodeError):
-            message = decode(split_member(member)[1])
-            if message.meta is not None and message.meta.unknown_since:
-                unknown[message.task[:100]] += 1
-                longest = max(longest, (patient.now_ms - message.meta.unknown_since) / 1000)
-    if unknown:
+    unknown = Unknown()
+    unknown.add(patient.ask(*first_delayed(patient.keys.queue(queue.queue), UNKNOWN_SAMPLED)))
+    if unknown.tasks:
+        longest = (patient.now_ms - unknown.since_ms) / 1000
         grave = error if longest > UNKNOWN_LONG else warning
-        names = ", ".join(f"{name} ({count})" for name, count in unknown.most_common(5))
+        names = ", ".join(f"{name} ({count})" for name, count in unknown.tasks.most_common(5))
         yield grave(
             "backlog.unknown",
-            f"queue {queue.queue}: {unknown.total()} of {len(sample)} delayed messages looked at are of tasks that no "
-            f"worker of it knew, for up to {longest:.0f} s: {names}",
+            f"queue {queue.queue}: {unknown.tasks.total()} of {unknown.looked_at} delayed messages looked at are of "
+            f"tasks that no worker of it knew, for up to {longest:.0f} s: {names}",
             "start a worker whose app has these tasks; after unknown_task_timeout they are dead letters, and taskq dlq "
             "replay --as NEW_NAME gives them another name",
         )

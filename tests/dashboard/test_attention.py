@@ -143,3 +143,13 @@ def test_dead_workers_are_one_cause_and_keep_their_last_words(
     with running_worker(heir, queues=["slow", "other", "default"]):  # it takes over, and the dead one's lease goes
         eventually(lambda: name not in visitor.get("/workers").text)
         assert "Running at its last report" in visitor.get(f"/workers/{name}").text
+
+
+def test_tasks_that_no_worker_knows_are_named(app: TaskQ, open_site: Any, browser: Make) -> None:
+    app.task(name="shop.work")(lambda: None)
+    visitor = browser(open_site)
+    with running_worker(app):
+        app.send_task("shop.renamed", queue="default")
+        pattern = r"No worker knows shop.renamed: messages wait for .*"
+        eventually(lambda: any(re.fullmatch(pattern, line) for line in said(visitor)))
+    app.purge("default", delayed=True)

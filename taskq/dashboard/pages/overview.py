@@ -18,7 +18,7 @@ def show(view: View) -> Response:
     """All of it, or what changes each second."""
     state = view.site.sampler.state()
     queues = sorted(state.queues.values(), key=lambda one: (-one.stats.backlog, one.stats.queue))
-    seen = view.site.watch.seen(list(state.queues))
+    seen = view.site.watch.seen([sample.stats for sample in queues])
     template = "overview_live.html" if view.part == "live" else "overview.html"
     return view.render(
         template,

@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from taskq.broker.ended import EndedMessage, read_ended
 from taskq.broker.inspect import QueueStats
+from taskq.broker.messages import DEAD
 from taskq.broker.workers import read_last_words
 from taskq.dashboard import shown
 from taskq.dashboard.actions import record
@@ -59,6 +60,8 @@ def detail(view: View) -> Response:
         if letter is not None:
             return view.redirect(f"/dlq/letters/{letter.queue}/{letter.entry}")
         raise NotFoundError("Message not found. It may have expired or was not kept, or is deep in its queue.")
+    if trace.ending is None and trace.found is not None and trace.found.level == DEAD:
+        return view.redirect(f"/dlq/letters/{trace.queue}/{trace.found.entry}")
     failed = trace.state is TaskState.FAILURE
     ended = _sampled(view, task_id, trace.queue) if trace.state.final else None
     app = view.site.app

@@ -538,3 +538,21 @@ def test_a_child_leaves_no_timer_of_a_limit_behind(pool: Pool) -> None:
         results = [call.delay(number) for number in range(50)]
         assert [result.get(timeout=20) for result in results] == [[[number], {}] for number in range(50)]
         eventually(lambda: not any(each.timers for each in running.worker._sync._children))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("pool", ["coroutines"], indirect=True)
+def test_a_task_that_others_cancel_before_its_first_line_gives_its_slot_back(pool: Pool) -> None:
+    with running_worker(pool.app, async_concurrency=2) as running:
+        executor = running.worker._async
+        submit = executor.submit
+
+        def cancelling(deliveries: Any) -> None:
+            submit(deliveries)
+            for task in list(executor._running.values()):  # type: ignore[attr-defined]
+                task.cancel()
+
+        executor.submit = cancelling  # type: ignore[method-assign]
+        results = [pool.app.tasks["boom"].delay() for _ in range(2)]
+        assert {_error_of(result) for result in results} == {"WorkerLostError"}
+        executor.submit = submit  # type: ignore[method-assign]
+        assert pool.run("echo") == [[], {}]

@@ -12,6 +12,9 @@ from taskq.worker.limits import TimeLimits
 from taskq.worker.outcomes import Outcome
 from taskq.worker.runner import Runner
 
+SWEEP = 1.0
+"""Seconds between two looks for tasks that were cancelled before they had begun: a task may cancel all it finds."""
+
 
 class CoroutineExecutor:
     """Up to *slots* coroutines at once; the rest waits its turn.
@@ -32,9 +35,7 @@ class CoroutineExecutor:
         self._waiting: deque[Delivery] = deque()
         self._running: dict[Delivery, asyncio.Task[None]] = {}
         self._times = ServiceTime()
-        self._fresh: list[tuple[Delivery, asyncio.Task[None]]] = []
-        """Created and, when last looked at, not begun."""
-        self._checking = False
+        self._sweeping = False
 
     def submit(self, deliveries: list[Delivery]) -> None:
         self._waiting.extend(deliveries)
@@ -76,10 +77,9 @@ class CoroutineExecutor:
             task = self._loop.create_task(self._run(delivery), context=self._runner.context.copy())
             waiting.popleft()
             running[delivery] = task
-            self._fresh.append((delivery, task))
-        if self._fresh and not self._checking:
-            self._checking = True
-            self._loop.call_soon(self._check_begun)
+        if not self._sweeping and running:
+            self._sweeping = True
+            self._loop.call_later(SWEEP, self._sweep)
 
     async def _run(self, delivery: Delivery) -> None:
         delivery.started = time.monotonic()
@@ -98,14 +98,12 @@ class CoroutineExecutor:
             self._fill()
         self._finished()
 
-    def _check_begun(self) -> None:
+    def _sweep(self) -> None:
         """Take back the slots of tasks that somebody cancelled before their first line, which could not say so."""
-        fresh = [pair for pair in self._fresh if not pair[0].started]
-        self._fresh = [pair for pair in fresh if not pair[1].done()]
-        self._checking = bool(self._fresh)
-        if self._fresh:
-            self._loop.call_soon(self._check_begun)
-        for delivery, task in fresh:
+        for delivery, task in list(self._running.items()):
             if task.done():
-                delivery.started = time.monotonic()
+                delivery.started = delivery.started or time.monotonic()
                 self._ended(delivery, self._runner.failed(delivery, asyncio.CancelledError()))
+        self._sweeping = bool(self._running)
+        if self._sweeping:
+            self._loop.call_later(SWEEP, self._sweep)

@@ -40,6 +40,7 @@ key                          type    content                                    
 ``ns:{schedules}:defined``   hash    schedule -> its definition                         kept, until it is removed
 ``ns:{schedules}:revision``  hash    schedule -> number and hash of its definition      kept, until it is removed
 ``ns:{schedules}:number``    string  last revision number given out                     kept
+``ns:{schedules}:changes``   stream  revision number -> the schedule it is for          kept (the latest 1,000)
 ``ns:{schedules}:seen``      hash    schedule -> ms when a beat last had its code       kept, until it is removed
 ``ns:{schedules}:beats``     zset    beat -> lease deadline ms (Redis's clock)          TTL, or when it stops
 ``ns:{q}:lanes``             hash    messages not ended of each ordering key in use     until they have ended
@@ -251,11 +252,12 @@ class TopicKeys:
 class ScheduleKeys:
     """The keys of the definitions of all schedules of a namespace."""
 
-    __slots__ = ("beats", "confirmed", "definitions", "number", "revisions", "wake")
+    __slots__ = ("beats", "changes", "confirmed", "definitions", "number", "revisions", "wake")
 
     def __init__(self, namespace: str, db: int = 0) -> None:
         prefix = f"{namespace}:{{schedules}}:".encode()
         self.beats = prefix + b"beats"
+        self.changes = prefix + b"changes"
         self.confirmed = prefix + b"seen"
         self.definitions = prefix + b"defined"
         self.number = prefix + b"number"

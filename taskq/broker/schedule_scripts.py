@@ -89,6 +89,8 @@ class Defining(NamedTuple):
     queue: str
     packed: bytes
     source: str
+    app: str = ""
+    """Whose code it is."""
 
 
 def define(keys: ScheduleKeys, definition: Defining, now_ms: int | None, patience_ms: int) -> Call:
@@ -96,15 +98,15 @@ def define(keys: ScheduleKeys, definition: Defining, now_ms: int | None, patienc
 
     Answers ``[1, number, ms since when its timing holds, earlier queues ...]``, or ``[0 or -1, number]`` when refused.
     """
-    name, revision, timing, queue, packed, source = definition
+    name, revision, timing, queue, packed, source, app = definition
     now: Arg = "" if now_ms is None else now_ms
-    all_keys = (keys.definitions, keys.revisions, keys.number, keys.confirmed)
-    return Call(DEFINE, all_keys, (name, revision, queue, packed, source, timing, now, patience_ms, keys.wake))
+    all_keys = (keys.definitions, keys.revisions, keys.number, keys.confirmed, keys.changes)
+    return Call(DEFINE, all_keys, (name, revision, queue, packed, source, timing, now, patience_ms, keys.wake, app))
 
 
 def undefine(keys: ScheduleKeys, name: str, number: int) -> Call:
     """Forget a definition; answers 1, or 0 when there is a newer one."""
-    all_keys = (keys.definitions, keys.revisions, keys.number, keys.confirmed)
+    all_keys = (keys.definitions, keys.revisions, keys.number, keys.confirmed, keys.changes)
     return Call(UNDEFINE, all_keys, (name, number, keys.wake))
 
 

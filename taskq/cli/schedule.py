@@ -294,7 +294,6 @@ def _zone(name: str) -> Any:
 
 
 def _row(one: ScheduleInfo) -> list[object]:
-    state = "paused" if one.paused else "no beat" if not one.has_beat else "overdue" if one.overdue > 5 else "on"
     late = age(one.lateness) if one.fired_at else "-"
     return [
         one.name,
@@ -302,7 +301,7 @@ def _row(one: ScheduleInfo) -> list[object]:
         one.task,
         one.queue,
         one.source,
-        state,
+        one.state,
         _short(one.last_fire),
         late,
         _short(one.next_fire),
@@ -310,7 +309,7 @@ def _row(one: ScheduleInfo) -> list[object]:
 
 
 def _fields(one: ScheduleInfo) -> dict[str, Any]:
-    return _plain(dataclasses.asdict(one))
+    return _plain({"state": one.state} | dataclasses.asdict(one))
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:

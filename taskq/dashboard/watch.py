@@ -18,7 +18,7 @@ from taskq.broker.unknown import Unknown, first_delayed
 from taskq.broker.workers import WorkerInfo, read_workers
 from taskq.dashboard.sampler import pace
 from taskq.errors import BrokerError
-from taskq.schedules.views import ScheduleInfo
+from taskq.schedules.views import OVERDUE, ScheduleInfo
 
 logger = logging.getLogger("taskq.dashboard")
 
@@ -55,7 +55,7 @@ class Seen:
     @property
     def overdue(self) -> list[ScheduleInfo]:
         """Schedules whose fire time waits, the longest first."""
-        return sorted((info for info in self.schedules if info.overdue > 60), key=lambda info: -info.overdue)
+        return sorted((info for info in self.schedules if info.overdue > OVERDUE), key=lambda info: -info.overdue)
 
 
 NOTHING = Seen((), 0, (), 0)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from taskq.broker.workers import WorkerRecord
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import Patient
+from taskq.schedules.views import OVERDUE, ScheduleInfo
 
 
 def check(patient: Patient) -> Iterator[Finding]:
@@ -66,9 +67,33 @@ def _apps(records: Sequence[WorkerRecord]) -> Iterator[Finding]:
 def _schedules(patient: Patient) -> Iterator[Finding]:
     keys = patient.keys.schedules
     defined = patient.ask("HLEN", keys.definitions)
-    if defined and not patient.ask("ZCOUNT", keys.beats, patient.now_ms, "+inf"):
+    if not defined:
+        return
+    if not patient.ask("ZCOUNT", keys.beats, patient.now_ms, "+inf"):
         yield error(
             "fleet.beat",
             f"{defined} schedules are defined, and no beat is alive to fire them",
             "start one: taskq beat -A ..., or taskq worker -B",
         )
+        return
+    known = patient.app.schedules.list()
+    overdue = [one for one in known if one.overdue > OVERDUE]
+    if overdue:
+        longest = max(one.overdue for one in overdue)
+        yield error(
+            "fleet.overdue",
+            f"{len(overdue)} schedules should have fired, up to {longest / 60:.0f} minutes ago: {_named(overdue)}",
+            "does a beat run that has their code? Look at its log, and at taskq schedule list",
+        )
+    retired = [one for one in known if one.retired]
+    if retired:
+        yield note(
+            "fleet.retired",
+            f"{len(retired)} schedules were taken out of the code, and fire no more: {_named(retired)}",
+            "nothing, if that was meant: beats forget them after 7 days, taskq schedule remove does so now",
+        )
+
+
+def _named(schedules: Sequence[ScheduleInfo]) -> str:
+    more = f" and {len(schedules) - 5} more" if len(schedules) > 5 else ""
+    return ", ".join(one.name for one in schedules[:5]) + more

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CollectorRegistry, Metric
 
 from taskq.app import TaskQ
+from taskq.metrics.catalogue import MOST_SCHEDULES, OTHER
 from taskq.metrics.snapshot import BUCKETS, Series, Snapshot, families, histogram
 
 OUTCOMES = ("fired", "skipped", "missed")
@@ -60,7 +61,7 @@ class BeatMetrics:
 
     def _fired(self, name: str, late: float) -> None:
         with self._lock:
-            numbers = self._lateness[name]
+            numbers = self._lateness[self._label(name)]
             numbers[bisect_left(BUCKETS, late)] += 1
             numbers[-1] += late
         self._count(name, "fired", 1)
@@ -68,9 +69,14 @@ class BeatMetrics:
     def _count(self, name: str, outcome: str, count: int) -> None:
         with self._lock:
             # all from the start: a rate needs a first sample
-            kinds = self._fires.setdefault(name, dict.fromkeys(OUTCOMES, 0))
+            kinds = self._fires.setdefault(self._label(name), dict.fromkeys(OUTCOMES, 0))
             kinds[outcome] += count
         self.changed()
+
+    def _label(self, name: str) -> str:
+        """The schedule's label: its name, as long as there are not too many."""
+        known = name in self._fires or len(self._fires) < MOST_SCHEDULES or name in self._app.periodic_entries
+        return name if known else OTHER
 
     def _clock(self, ahead: float) -> None:
         self._skew = ahead

@@ -19,6 +19,10 @@ PLACES = {
     BEAT: "What a beat did: `taskq beat --metrics-port`, and workers with `-B`",
 }
 NAMESPACE = "ns"
+OTHER = "other"
+"""Value of a label for all that would make too many series."""
+MOST_SCHEDULES = 200
+"""Schedules with series of their own; those that are defined at runtime may be one for each customer."""
 
 Row = tuple[Sequence[str], float]
 """Values of the labels after ``ns``, and the sample."""
@@ -71,6 +75,7 @@ CATALOGUE: tuple[Spec, ...] = (
         ),
         ("worker_start_time_seconds", "gauge", "worker", "When it started, in epoch seconds."),
         ("beats", "gauge", "", "Beats with a live lease."),
+        ("schedules", "gauge", "state", "Schedules by what they are: on, paused, no beat, overdue, retired or ended."),
         ("schedule_overdue_seconds", "gauge", "schedule", "How long a fire time has waited for a beat; 0 without one."),
         ("schedule_paused", "gauge", "schedule", "1 while it does not fire."),
         ("schedule_held", "gauge", "schedule", "Messages held back until the one before them has ended."),

@@ -19,7 +19,7 @@ from taskq.schedule import Schedule, fire_times
 from taskq.schedule.base import EPOCH, utc
 from taskq.schedules.definition import Definition, define, fire_id, message
 from taskq.schedules.entry import MAX_CATCH_UP, PeriodicEntry
-from taskq.schedules.registry import REFUSED_NAME, Registered, Registry, Snapshot, State
+from taskq.schedules.registry import REFUSED_NAME, RUNTIME, Registered, Registry, Snapshot, State
 from taskq.schedules.views import Fire, ScheduleInfo, fires, info, instant, milliseconds_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Schedules:
         definition = define(self._app, entry)
         if definition.when is None:
             raise ScheduleError(f"schedule {name!r}: only cron, every and at in a named zone can be kept in Redis")
-        snapshot = self._registry.load()
+        snapshot = self._registry.load([name])
         known = snapshot.registered.get(name)
         if known is None or known.definition != definition:
             self._check_future(definition, snapshot.now_ms)
@@ -108,11 +108,11 @@ class Schedules:
         Raises:
             ScheduleError: there is none, or a beat has it in its code (take it out of there, or pause it).
         """
-        snapshot = self._registry.load()
-        one = snapshot.registered.get(name) if isinstance(name, str) else None
+        snapshot = self._look_up(name)
+        one = snapshot.registered.get(name)
         if one is None:
-            raise self._unknown(name, snapshot)
-        if info(one, State(), None, now_ms=snapshot.now_ms, beats=["any"]).has_beat and one.confirmed_ms:
+            raise self._unknown(name)
+        if one.definition.source != RUNTIME and one.has_code(snapshot.now_ms):
             raise ScheduleError(f"schedule {name!r} is in the code of a running beat; take it out there, or pause it")
         config = self._app.config
         outcome = pack_error(TaskState.REVOKED, "", "its schedule was removed", "", 0)
@@ -215,12 +215,12 @@ class Schedules:
         Raises:
             ScheduleError: there is none of that name.
         """
-        snapshot = self._registry.load()
-        for one in self._with_own(snapshot):
-            if one.definition.name == name:
-                (state,) = self._registry.states([one.definition])
-                return self._info(one, state, snapshot)
-        raise self._unknown(name, snapshot)
+        snapshot = self._look_up(name)
+        one = snapshot.registered.get(name) or self._own(name)
+        if one is None:
+            raise self._unknown(name)
+        (state,) = self._registry.states([one.definition])
+        return self._info(one, state, snapshot)
 
     def history(self, name: str, *, limit: int = 20) -> builtins.list[Fire]:
         """What became of its last fire times, newest first; ``schedule_history`` says how many are kept.
@@ -250,15 +250,15 @@ class Schedules:
         return fire_times(schedule, begin, datetime.max.replace(tzinfo=UTC), count)
 
     def beats(self) -> builtins.list[str]:
-        """The beats that are alive: host, process id and a random part."""
-        return sorted(self._registry.load().beats)
+        """The beats that are alive: app, host, process id and a random part."""
+        return sorted(self._registry.load([""]).beats)
 
     @property
     def _registry(self) -> Registry:
         return Registry(self._app.sync_broker, self._app.keys)
 
     def _register(self, definition: Definition) -> None:
-        standing = self._registry.define(definition)
+        standing = self._registry.define(definition, app=self._app.name)
         if standing.verdict == REFUSED_NAME:
             raise ScheduleError(f"the schedule name {definition.name!r} is taken by the code of a running beat")
         if standing.stands:
@@ -266,18 +266,27 @@ class Schedules:
 
     def _find(self, name: str, *, register: bool = True) -> Registered:
         """The definition that stands; one that only this app's code has is registered, if asked."""
-        snapshot = self._registry.load()
-        if not isinstance(name, str):
-            raise self._unknown(name, snapshot)
-        if (known := snapshot.registered.get(name)) is not None:
+        if (known := self._look_up(name).registered.get(name)) is not None:
             return known
-        if (entry := self._app.periodic_entries.get(name)) is None:
-            raise self._unknown(name, snapshot)
-        definition = define(self._app, entry)
-        if not register:
-            return Registered(definition, 0)
-        self._register(definition)
-        return Registered(definition, 0)
+        if (own := self._own(name)) is None:
+            raise self._unknown(name)
+        if register:
+            self._register(own.definition)
+        return own
+
+    def _look_up(self, name: object) -> Snapshot:
+        if not isinstance(name, str):
+            raise self._unknown(name)
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise self._unknown(name) from None
+        return self._registry.load([name])
+
+    def _own(self, name: str) -> Registered | None:
+        """What this app's code has of that name."""
+        entry = self._app.periodic_entries.get(name)
+        return None if entry is None else Registered(define(self._app, entry), 0)
 
     def _with_own(self, snapshot: Snapshot) -> Sequence[Registered]:
         """What stands, and what only this app's code has."""
@@ -315,8 +324,8 @@ class Schedules:
         seconds, micros = self._app.sync_broker.execute("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
-    def _unknown(self, name: str, snapshot: Snapshot) -> ScheduleError:
-        known = {*snapshot.registered, *self._app.periodic_entries}
+    def _unknown(self, name: object) -> ScheduleError:
+        known = {*self._registry.names(), *self._app.periodic_entries}
         return ScheduleError(f"there is no schedule {shown(name)}; {suggestion(name, known)}")
 
 

@@ -8,7 +8,7 @@ moves, its old queue is closed to it first (``retire``), and what that queue kne
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,6 +24,10 @@ LEASE = 15.0
 """Seconds after its last sign of life for which a beat counts as alive."""
 
 REFUSED_OLDER, REFUSED_NAME = 0, -1
+RUNTIME = "runtime"
+"""Source of a definition that is in no code."""
+MOST_CHANGES = 500
+"""With more changes than that since the last look, all definitions are read instead."""
 
 
 class Standing(NamedTuple):
@@ -52,6 +56,29 @@ class Registered:
     earlier: tuple[str, ...] = ()
     confirmed_ms: int = 0
     """When a beat last had it in its code; 0 for one defined at runtime."""
+    app: str = ""
+    """The app whose code it is; empty for one defined at runtime."""
+
+    def has_code(self, now_ms: int) -> bool:
+        """Whether a beat has had its code lately, or it needs none."""
+        return self.definition.source == RUNTIME or now_ms - self.confirmed_ms < PATIENCE * 1000
+
+    def is_retired(self, now_ms: int, beats: Iterable[str]) -> bool:
+        """Whether it was taken out of the code: beats of its app are alive, and none of them has it.
+
+        Where the app has no beat at all, nobody can tell: then its beats are missing.
+        """
+        return bool(self.app) and not self.has_code(now_ms) and any(app_of(beat) == self.app for beat in beats)
+
+
+def beat_name(app: str, unique: str) -> str:
+    """The name of a beat of *app*."""
+    return f"{app}@{unique}"
+
+
+def app_of(beat: str) -> str:
+    """The app of a beat; empty for one of a release whose beats did not say it."""
+    return beat.rpartition("@")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +96,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All definitions of a namespace at one moment."""
+    """The definitions of a namespace at one moment: all, or those asked for."""
 
     registered: Mapping[str, Registered] = field(default_factory=dict)
     number: int = 0
@@ -91,8 +118,8 @@ class Registry:
         self._keys = keys
         self._deadline = deadline
 
-    def define(self, definition: Definition, now_ms: int | None = None) -> Standing:
-        """Register *definition*, or confirm that it stands; *now_ms* None asks Redis."""
+    def define(self, definition: Definition, now_ms: int | None = None, app: str = "") -> Standing:
+        """Register *definition*, which is in the code of *app*, or confirm that it stands; *now_ms* None asks Redis."""
         defining = scripts.Defining(
             definition.name,
             definition.revision,
@@ -100,6 +127,7 @@ class Registry:
             definition.queue,
             pack(definition),
             definition.source,
+            "" if definition.source == RUNTIME else app,
         )
         call = scripts.define(self._keys.schedules, defining, now_ms, round(PATIENCE * 1000))
         verdict, number, *rest = self._broker.run(call, deadline=self._deadline)
@@ -131,9 +159,37 @@ class Registry:
         answer = self._broker.run(call, deadline=self._deadline)
         return (int(answer[1]), bool(answer[2])) if answer[0] else None
 
-    def load(self) -> Snapshot:
-        """Every definition that stands; what cannot be read is left out."""
-        return snapshot_of(self._broker.pipeline(load_commands(self._keys), deadline=self._deadline))
+    def load(self, names: Sequence[str] | None = None) -> Snapshot:
+        """Every definition that stands, or those of *names*; what cannot be read is left out."""
+        return snapshot_of(self._broker.pipeline(load_commands(self._keys, names), deadline=self._deadline), names)
+
+    def names(self) -> list[str]:
+        """The names of all definitions."""
+        found = self._broker.execute("HKEYS", self._keys.schedules.definitions, deadline=self._deadline)
+        return sorted(name.decode(errors="replace") for name in found)
+
+    def changed_since(self, number: int, now: int) -> tuple[list[str], int] | None:
+        """Which schedules have changed between two revision numbers, and the last number that is among them.
+
+        None: it is not known, so everything has to be read.
+        """
+        if now - number > MOST_CHANGES:
+            return None
+        command = ("XRANGE", self._keys.schedules.changes, f"({number}-0", "+", "COUNT", 2 * MOST_CHANGES)
+        rows = self._broker.execute(*command, deadline=self._deadline)
+        numbers = [int(entry.split(b"-")[0]) for entry, _ in rows]
+        if len(rows) < now - number or numbers != list(range(number + 1, number + 1 + len(rows))):
+            return None
+        return [fields[1].decode(errors="replace") for _, fields in rows], number + len(rows)
+
+    def without_code(self) -> Snapshot:
+        """The definitions of code that no beat has had lately."""
+        own = self._keys.schedules
+        commands = [("TIME",), ("HGETALL", own.confirmed)]
+        time, seen = self._broker.pipeline(commands, deadline=self._deadline)
+        since = _milliseconds(time) - PATIENCE * 1000
+        found = [name.decode(errors="replace") for name, ms in _pairs(seen).items() if int(ms) <= since]
+        return self.load(found) if found else Snapshot()
 
     def states(self, definitions: Sequence[Definition]) -> list[State]:
         """What their queues know of them."""
@@ -190,30 +246,39 @@ class Registry:
         self._broker.run(scripts.attend(self._keys.schedules, beat, None, ()), deadline=self._deadline)
 
 
+def _milliseconds(time: Sequence[bytes]) -> int:
+    return int(time[0]) * 1000 + int(time[1]) // 1000
+
+
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def load_commands(keys: Keys) -> list[tuple[Any, ...]]:
-    """What :func:`snapshot_of` reads."""
+def load_commands(keys: Keys, names: Sequence[str] | None = None) -> list[tuple[Any, ...]]:
+    """What :func:`snapshot_of` reads: of all schedules, or of *names* (at least one)."""
     own = keys.schedules
+    tables = (own.definitions, own.revisions, own.confirmed)
     return [
         ("TIME",),
         ("GET", own.number),
         ("ZRANGE", own.beats, 0, -1, "WITHSCORES"),
-        ("HGETALL", own.definitions),
-        ("HGETALL", own.revisions),
-        ("HGETALL", own.confirmed),
+        *(("HGETALL", table) if names is None else ("HMGET", table, *names) for table in tables),
     ]
 
 
-def snapshot_of(replies: Sequence[Any]) -> Snapshot:
+def snapshot_of(replies: Sequence[Any], names: Sequence[str] | None = None) -> Snapshot:
     """The definitions in the replies to :func:`load_commands`."""
-    time, number, beats, packed, revisions, confirmed = replies
-    now = int(time[0]) * 1000 + int(time[1]) // 1000
-    records, seen = _pairs(revisions), _pairs(confirmed)
+    time, number, beats, *tables = replies
+    now = _milliseconds(time)
+    if names is None:
+        packed, records, seen = (_pairs(table) for table in tables)
+    else:
+        keys = [name.encode() for name in names]
+        packed, records, seen = (
+            {key: value for key, value in zip(keys, table, strict=True) if value is not None} for table in tables
+        )
     found = {}
-    for name, data in sorted(_pairs(packed).items()):
+    for name, data in sorted(packed.items()):
         one = _registered(data, records.get(name), seen.get(name))
         if one is not None and one.definition.name == name.decode(errors="replace"):
             found[one.definition.name] = one
@@ -242,7 +307,8 @@ def _registered(data: bytes, record: bytes | None, confirmed: bytes | None) -> R
         known = json.loads(record or b"")
         # Lua writes an empty list as {}
         earlier = tuple(queue for queue in known["queues"] or () if queue != definition.queue)
-        return Registered(definition, int(known["number"]), int(known["since"]), earlier, int(confirmed or 0))
+        app = str(known.get("app", ""))
+        return Registered(definition, int(known["number"]), int(known["since"]), earlier, int(confirmed or 0), app)
     except (DecodeError, ValueError, KeyError, TypeError):
         return None
 

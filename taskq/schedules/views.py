@@ -9,7 +9,11 @@ from typing import Any
 
 from taskq.schedule import Schedule
 from taskq.schedule.base import EPOCH
-from taskq.schedules.registry import PATIENCE, Registered, State
+from taskq.schedules.registry import Registered, State
+
+OVERDUE = 60.0
+"""Seconds that a fire time may wait for a beat before views and alerts call it overdue."""
+STATES = ("on", "paused", "no beat", "overdue", "retired", "ended")
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -50,8 +54,25 @@ class ScheduleInfo:
     """Number of the definition that stands; higher is newer."""
     has_beat: bool
     """Whether a beat is alive that fires it."""
+    retired: bool
+    """Whether it was taken out of the code: beats of its app are alive, and none of them has had it for 30 s."""
+    over: bool
+    """Whether it has no fire time to come."""
     args: list[Any]
     kwargs: dict[str, Any]
+
+    @property
+    def state(self) -> str:
+        """In a word or two, as all views show it: one of :data:`STATES`."""
+        if self.retired:
+            return "retired"
+        if self.paused:
+            return "paused"
+        if not self.has_beat and not self.over:
+            return "no beat"
+        if self.overdue > OVERDUE:
+            return "overdue"
+        return "ended" if self.over else "on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +99,13 @@ def info(
 ) -> ScheduleInfo:
     """One schedule as it is at *now_ms*."""
     definition, now = one.definition, instant(now_ms)
+    retired = one.is_retired(now_ms, beats)
     due = upcoming = None
     if schedule is not None:
         upcoming = schedule.next_after(now)
         begun = state.fired_ms if state.fired_ms is not None else one.since_ms
         due = schedule.next_after(instant(begun)) if begun else None
-    waits = due is not None and not state.paused and (now - due).total_seconds() > definition.jitter
-    live = definition.source == "runtime" or now_ms - one.confirmed_ms < PATIENCE * 1000
+    waits = due is not None and not state.paused and not retired and (now - due).total_seconds() > definition.jitter
     return ScheduleInfo(
         name=definition.name,
         task=definition.task,
@@ -96,7 +117,7 @@ def info(
         last_fire=None if state.at_ms is None or state.fired_ms is None else instant(state.fired_ms),
         fired_at=None if state.at_ms is None else instant(state.at_ms),
         lateness=state.late_ms / 1000,
-        next_fire=upcoming,
+        next_fire=None if retired else upcoming,
         overdue=(now - due).total_seconds() if waits and due is not None else 0.0,
         running=state.message,
         held=state.held,
@@ -104,7 +125,9 @@ def info(
         overlap=definition.overlap,
         jitter=definition.jitter,
         revision=one.number,
-        has_beat=bool(beats) and live,
+        has_beat=bool(beats) and one.has_code(now_ms),
+        retired=retired,
+        over=schedule is not None and upcoming is None,
         args=definition.args,
         kwargs=definition.kwargs,
     )

@@ -11,7 +11,7 @@ _QUEUE = rf"(?:\{{[^{{}}/]+\}}|{_TOPIC}:[^:]+)"
 PERMANENT_KEYS = {
     r"queues": "registry: the queues that were ever used, for views",
     r"workers": "registry: workers and their last sign of life, for views",
-    r"\{schedules\}:(defined|revision|number|seen)": "registry: the schedules that beats know",
+    r"\{schedules\}:(defined|revision|number|seen|changes)": "registry: the schedules that beats know",
     rf"{_QUEUE}:stream:(\d|front)": "the queue, kept for its consumer group; must be empty, with nothing pending",
     rf"{_QUEUE}:levels": "the priority levels that the queue has a stream for",
     rf"{_QUEUE}:schedule:.+": "last fire time of a schedule: what makes a fire time happen once",

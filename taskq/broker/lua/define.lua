@@ -1,9 +1,9 @@
 -- Register the definition of a schedule, or confirm that it stands.
 --
--- KEYS  1 definitions  2 revisions  3 last revision number  4 confirmed
+-- KEYS  1 definitions  2 revisions  3 last revision number  4 confirmed  5 changes
 -- ARGV  1 schedule  2 revision hash  3 queue  4 definition  5 source: code, config or runtime  6 hash of its timing
 --       7 the present ms ('' asks this server)  8 ms after which nobody is taken to have the newer definition any more
---       9 wake channel
+--       9 wake channel  10 app whose code it is ('' none)
 -- Returns {1 this definition stands, its number, ms since when its timing holds, queues that had it before ...};
 --         {0 a newer one stands, its number}; {-1 the name belongs to code that a beat runs, its number}.
 -- The newest definition stands. One that was replaced is taken for that of an older release: it is refused while a
@@ -14,6 +14,7 @@ local known = redis.call('HGET', KEYS[2], ARGV[1])
 local record = known and cjson.decode(known) or {hash = '', source = 'runtime', replaced = {}, queues = {}}
 local live = now - tonumber(redis.call('HGET', KEYS[4], ARGV[1]) or 0) < tonumber(ARGV[8])
 
+-- include changed
 if record.hash ~= ARGV[2] then
   if ARGV[5] == 'runtime' then
     if record.source ~= 'runtime' and live then return {-1, record.number} end
@@ -36,11 +37,14 @@ if record.hash ~= ARGV[2] then
   if record.timing ~= ARGV[6] then
     record.timing, record.since = ARGV[6], ARGV[7] == '' and string.format('%.0f', now) or ARGV[7]
   end
-  record.number = redis.call('INCR', KEYS[3])
-  record.hash, record.queue, record.source = ARGV[2], ARGV[3], ARGV[5]
+  record.number = changed(KEYS[3], KEYS[5], ARGV[1])
+  record.hash, record.queue, record.source, record.app = ARGV[2], ARGV[3], ARGV[5], ARGV[10]
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[4])
   redis.call('HSET', KEYS[2], ARGV[1], cjson.encode(record))
   redis.pcall('PUBLISH', ARGV[9], 'changed')
+elseif record.app ~= ARGV[10] then
+  record.app = ARGV[10]
+  redis.call('HSET', KEYS[2], ARGV[1], cjson.encode(record))
 end
 if ARGV[5] ~= 'runtime' then redis.call('HSET', KEYS[4], ARGV[1], string.format('%.0f', now)) end
 local answer = {1, record.number, record.since}

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from prometheus_client.core import Metric
 
 from taskq.errors import BrokerError, ScheduleError
-from taskq.metrics.catalogue import Row, gauges
+from taskq.metrics.catalogue import MOST_SCHEDULES, OTHER, gauges
 from taskq.metrics.exporter.subject import Moment, Steps
 from taskq.schedule import Schedule
 from taskq.schedules.definition import Definition
-from taskq.schedules.registry import load_commands, snapshot_of, state_commands, states_of
-from taskq.schedules.views import ScheduleInfo, info
+from taskq.schedules.registry import RUNTIME, load_commands, snapshot_of, state_commands, states_of
+from taskq.schedules.views import STATES, ScheduleInfo, info
 
 
 class ScheduleSubject:
-    """The gauges of every schedule that a beat has registered."""
+    """The gauges of every schedule that a beat has registered; beyond :data:`MOST_SCHEDULES` they share one label."""
 
     def read(self, moment: Moment) -> Steps:
         keys, ns = moment.keys, moment.keys.namespace
@@ -34,6 +35,17 @@ class ScheduleSubject:
         return [*_metrics(schedules, ns), gauges("taskq_beats", ns, [((), len(snapshot.beats))])]
 
 
+_GAUGES: dict[str, tuple[Callable[[ScheduleInfo], float | None], Callable[[list[float]], float]]] = {
+    "overdue_seconds": (lambda one: one.overdue, max),
+    "paused": (lambda one: float(one.paused), sum),
+    "held": (lambda one: one.held, sum),
+    "next_fire_time_seconds": (lambda one: one.next_fire.timestamp() if one.next_fire else None, min),
+    "last_fire_time_seconds": (lambda one: one.last_fire.timestamp() if one.last_fire else None, max),
+    "last_lateness_seconds": (lambda one: one.lateness if one.last_fire else None, max),
+}
+"""What is shown of one schedule (None: nothing), and of several that share a label."""
+
+
 def _when(definition: Definition) -> Schedule | None:
     try:
         return definition.schedule()
@@ -42,12 +54,15 @@ def _when(definition: Definition) -> Schedule | None:
 
 
 def _metrics(schedules: Sequence[ScheduleInfo], ns: str) -> list[Metric]:
-    rows: dict[str, list[Row]] = {
-        "overdue_seconds": [((one.name,), one.overdue) for one in schedules],
-        "paused": [((one.name,), float(one.paused)) for one in schedules],
-        "held": [((one.name,), one.held) for one in schedules],
-        "next_fire_time_seconds": [((one.name,), one.next_fire.timestamp()) for one in schedules if one.next_fire],
-        "last_fire_time_seconds": [((one.name,), one.last_fire.timestamp()) for one in schedules if one.last_fire],
-        "last_lateness_seconds": [((one.name,), one.lateness) for one in schedules if one.last_fire],
-    }
-    return [gauges(f"taskq_schedule_{name}", ns, values) for name, values in rows.items()]
+    # those of code first: how many there are is up to the code, and not to the users of the app
+    ranked = sorted(schedules, key=lambda one: (one.source == RUNTIME, one.name))
+    labels = {one.name: one.name if place < MOST_SCHEDULES else OTHER for place, one in enumerate(ranked)}
+    states = Counter(one.state for one in schedules)
+    found = [gauges("taskq_schedules", ns, [((state,), states[state]) for state in STATES])]
+    for name, (value, together) in _GAUGES.items():
+        rows: dict[str, list[float]] = {}
+        for one in schedules:
+            if (sample := value(one)) is not None:
+                rows.setdefault(labels[one.name], []).append(sample)
+        found.append(gauges(f"taskq_schedule_{name}", ns, [((label,), together(rows[label])) for label in rows]))
+    return found

@@ -157,7 +157,7 @@ def test_one_bad_key_does_not_hide_the_rest(app: TaskQ, redis_client: Any, regis
     redis_client.set(app.keys.queue("bad").consumers, "not ours either", px=60_000)
     Exporter(app, registry)
     assert of_queue(registry, "ships")["lag"] == 0
-    assert "lag" not in of_queue(registry, "bad")
+    assert of_queue(registry, "bad")["lag"] == 0, "what can be read of it is shown"
     assert samples(registry)["taskq_up"] == 1
     redis_client.delete(app.keys.queue("bad").consumers)
 

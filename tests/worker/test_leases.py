@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +13,9 @@ from support.wait import eventually
 
 from taskq import TaskQ
 from taskq.broker import address, scripts
+from taskq.broker.scripts import Call
 from taskq.config import Config
+from taskq.errors import BrokerError
 from taskq.lease import LeaseKeeper
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.doorbell import Doorbell
@@ -75,24 +78,64 @@ def test_a_queue_whose_keys_are_broken_does_not_cost_the_others_their_leases(
     assert set(lost) == {b"somebody"}
 
 
-def test_a_worker_takes_out_and_gives_up_all_its_leases_in_few_round_trips(make_app: MakeApp, redis_url: str) -> None:
+class Counting(WorkerConnection):
+    """Counts how often it waits for an answer."""
+
+    waits = 0
+
+    async def run_call(self, call: Call) -> Any:
+        self.waits += 1
+        return await super().run_call(call)
+
+    async def run_calls(self, calls: Sequence[Call]) -> list[Any]:
+        self.waits += 1
+        return await super().run_calls(calls)
+
+    async def pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        self.waits += 1
+        return await super().pipeline(commands)
+
+    async def execute(self, *command: Any) -> Any:
+        self.waits += 1
+        return await super().execute(*command)
+
+
+def test_a_worker_takes_out_and_gives_up_all_its_leases_in_few_round_trips(app: TaskQ) -> None:
+    links = [QueueLink(app.keys.queue(f"q{n}"), b"somebody") for n in range(QUEUES)]
+
+    async def come_and_go() -> int:
+        connection, bell = Counting(app.address, app.config), Doorbell()
+        intake: Any = None  # nothing waits to be started here
+        standing = Standing(connection, app.config, links, bell, bell.ring, connection.execute, links.remove)
+        await standing.register()
+        await Releaser(connection, links, intake, bell).hand_back(None)
+        connection.close()
+        return connection.waits
+
+    assert asyncio.run(come_and_go()) < 10
+    assert not any(app.sync_broker.execute("EXISTS", link.keys.consumers) for link in links)
+
+
+def test_calls_of_one_round_trip_wait_for_no_answer_in_between(
+    make_app: MakeApp, redis_url: str, redis_client: Any
+) -> None:
     with FaultProxy(redis_url) as proxy:
         app = make_app(broker_url=proxy.url)
-        names = [f"q{n}" for n in range(QUEUES)]
-        app.task(name="ping", queue=names[0])(lambda: "pong")
-        links = [QueueLink(app.keys.queue(name), b"somebody") for name in names]
+        links = [QueueLink(app.keys.queue(f"q{n}"), b"somebody") for n in range(QUEUES)]
+        calls = [scripts.register(link.keys, link.consumer, 60_000, link.streams) for link in links]
 
-        async def come_and_go() -> int:
-            connection, bell = WorkerConnection(app.address, app.config), Doorbell()
-            intake: Any = None  # nothing waits to be started here
-            standing = Standing(connection, app.config, links, bell, bell.ring, connection.execute, links.remove)
-            await standing.register()
-            await standing.register()  # the server knows the scripts by now
-            before = proxy.requests
-            await standing.register()
-            await Releaser(connection, links, intake, bell).hand_back(None)
+        async def without_answers() -> None:
+            connection = WorkerConnection(app.address, app.config)
+            await connection.run_calls(calls[:1])  # the server knows the script by now
+            proxy.silence()
+            running = asyncio.ensure_future(connection.run_calls(calls))
+            there = [link.keys.consumers for link in links]
+            await asyncio.to_thread(eventually, lambda: redis_client.exists(*there) == QUEUES)
+            assert not running.done()
             connection.close()
-            return proxy.requests - before
+            with contextlib.suppress(BrokerError):
+                await running
 
-        assert asyncio.run(come_and_go()) < QUEUES
-        assert not any(app.sync_broker.execute("EXISTS", link.keys.consumers) for link in links)
+        asyncio.run(without_answers())
+    for link in links:
+        redis_client.delete(link.keys.consumers)

@@ -334,10 +334,18 @@ class Runner:
         shown = error if text and not unwieldy(error) else None
         _log(logging.ERROR, delivery, "%s is a dead letter (%s): %s: %s", message.task, reason, kind, said, error=shown)
         stored, ttl_ms = b"", 1
-        if delivery.task is not None and not ignores_result(delivery):
+        if not self._nobody_asks(delivery):
             stored = pack_error(TaskState.FAILURE, kind, said, text, meta.attempt)
-            ttl_ms = delivery.task.settings.failure_ttl_ms
+            task = delivery.task
+            ttl_ms = milliseconds(self._config.failure_expires) if task is None else task.settings.failure_ttl_ms
         return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, buried(delivery.data, message.task, evidence))
+
+    def _nobody_asks(self, delivery: Delivery) -> bool:
+        """Whether the outcome need not be stored; of a task that is not known here by the app's own settings."""
+        if delivery.task is not None:
+            return ignores_result(delivery)
+        meta = delivery.message.meta or PLAIN
+        return self._config.task_ignore_result if meta.ignore_result is None else meta.ignore_result
 
     def _ended(self, delivery: Delivery, state: TaskState, reason: str) -> Outcome:
         """REVOKED and EXPIRED. The outcome is stored even without results: a revoke mark ends with it."""

@@ -87,11 +87,15 @@ def test_an_unknown_task_is_handed_back_uncharged(make_app: MakeApp) -> None:
 
 
 def test_a_task_that_nobody_knows_for_long_is_a_dead_letter(make_app: MakeApp) -> None:
-    app = make_app(unknown_task_delay=0.02, unknown_task_timeout=0.1)
-    app.send_task("never heard of", ("x",))
+    app = make_app(unknown_task_delay=0.02, unknown_task_timeout=0.1, failure_expires="2h")
+    result = app.send_task("never heard of", ("x",))
     with running_worker(app):
         (letter,) = eventually(app.dlq.list)
+        with pytest.raises(TaskFailedError, match="no worker knew the task"):
+            result.get(timeout=30)
     assert (letter.task, letter.evidence.reason) == ("never heard of", "unknown task")
+    left = app.sync_broker.execute("PTTL", app.keys.queue("default").result(result.id))
+    assert 7_000_000 < left <= 7_200_000
     app.dlq.purge()
 
 

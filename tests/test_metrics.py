@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
 from support.process import ROOT, Proc
 from support.programs import require
 from support.wait import eventually, wait_for_line
@@ -20,8 +21,8 @@ from support.worker import running_worker
 from taskq.app import TaskQ
 from taskq.errors import BrokerUnavailableError, ConfigError
 from taskq.hooks import Settled, Unusual
-from taskq.metrics import Exporter, SenderMetrics, SharedMetrics, WorkerMetrics, aggregate, document, serve
-from taskq.metrics.catalogue import CATALOGUE, EXPORTER
+from taskq.metrics import BeatMetrics, Exporter, SenderMetrics, SharedMetrics, WorkerMetrics, aggregate, document, serve
+from taskq.metrics.catalogue import CATALOGUE, EXPORTER, MOST_SERIES, counters, gauges
 from taskq.metrics.snapshot import BUCKETS
 
 
@@ -299,3 +300,34 @@ def test_names_and_help_are_as_prometheus_wants_them(app: TaskQ) -> None:
 
 def test_buckets_ascend() -> None:
     assert list(BUCKETS) == sorted(set(BUCKETS))
+
+
+def test_names_without_end_are_bounded(app: TaskQ) -> None:
+    """Of schedules and queues, whose names a program may make up; their sums stay what they were."""
+    sender, beat = SenderMetrics(app), BeatMetrics(app)
+    for n in range(2 * MOST_SERIES):
+        app.hooks.emit("sent", f"queue{n}", 1, 0.1)
+        app.hooks.emit("send_failed", f"queue{n}")
+        app.hooks.emit("schedule_fired", f"schedule{n}", "q", 0, 0.1)
+    for metrics, most in ((sender, MOST_SERIES + 1), (beat, MOST_SERIES + 1)):
+        for series in metrics.snapshot().numbers.values():
+            assert len({labels[0] for labels in series if labels}) <= most
+    counted = sender.snapshot().numbers["taskq_enqueued_total"]
+    assert sum(value for (value,) in counted.values()) == 2 * MOST_SERIES
+    assert counted["other",] == [MOST_SERIES]
+    rows = [((f"schedule{n}",), float(n)) for n in range(2 * MOST_SERIES)]
+    samples = gauges("taskq_schedule_overdue_seconds", "ns", rows).samples
+    assert len(samples) == MOST_SERIES + 1
+    assert (samples[-1].labels["schedule"], samples[-1].value) == ("other", 2 * MOST_SERIES - 1)
+    summed = counters("taskq_topic_published_total", "ns", [((f"t{n}",), 1.0) for n in range(2 * MOST_SERIES)]).samples
+    assert summed[-1].value == MOST_SERIES
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\nb", "a\\b", 'a\\"\n# HELP x', "\u202e"], ids=ascii)
+def test_label_values_are_escaped(app: TaskQ, name: str) -> None:
+    registry = CollectorRegistry()
+    SenderMetrics(app, registry)
+    app.hooks.emit("sent", name, 1, 0.1)
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    found = {sample.labels["queue"] for family in families for sample in family.samples if "queue" in sample.labels}
+    assert found == {name}

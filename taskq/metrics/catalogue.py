@@ -1,13 +1,17 @@
 """Every metric: name, kind, labels and meaning. Collectors build their families here, ``docs/metrics.md`` is its text.
 
 All have the label ``ns``, the namespace. (Not ``namespace``: under Kubernetes that is where the pod runs.) Values of
-labels are bounded: a task name that the app does not know counts as ``other``, and no label holds a task id.
+labels are bounded: a task name that the app does not know counts as ``other``, as does what a metric has beyond
+:data:`MOST_SERIES`, and no label holds a task id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -21,6 +25,8 @@ PLACES = {
 NAMESPACE = "ns"
 OTHER = "other"
 """Value of a label for all that would make too many series."""
+MOST_SERIES = 1000
+"""Label values of any other metric, at most: names of queues and tasks come from users too."""
 MOST_SCHEDULES = 200
 """Schedules with series of their own; those that are defined at runtime may be one for each customer."""
 
@@ -138,11 +144,29 @@ CATALOGUE: tuple[Spec, ...] = (
 SPECS = {spec.name: spec for spec in CATALOGUE}
 
 
+V = TypeVar("V")
+
+
+def known_or_other(name: str, known: Mapping[str, object]) -> str:
+    """*name* as a label: :data:`OTHER` when *known* has as many names as a metric may have."""
+    return name if name in known or len(known) < MOST_SERIES else OTHER
+
+
+def bounded(rows: Iterable[tuple[Sequence[str], V]], join: Callable[[V, V], V]) -> list[tuple[Sequence[str], V]]:
+    """The first :data:`MOST_SERIES` of *rows*, and one row that joins what is beyond."""
+    kept = list(rows)
+    if len(kept) <= MOST_SERIES:
+        return kept
+    beyond = kept[MOST_SERIES:]
+    labels = (OTHER,) * len(beyond[0][0])
+    return [*kept[:MOST_SERIES], (labels, functools.reduce(join, (value for _, value in beyond)))]
+
+
 def gauges(name: str, ns: str, rows: Iterable[Row]) -> Metric:
     """A gauge of the catalogue with its samples."""
     spec = SPECS[name]
     family = GaugeMetricFamily(name, spec.text, labels=(NAMESPACE, *spec.labels))
-    for values, sample in rows:
+    for values, sample in bounded(rows, max):
         family.add_metric((ns, *values), sample)
     return family
 
@@ -151,6 +175,6 @@ def counters(name: str, ns: str, rows: Iterable[Row]) -> Metric:
     """A counter of the catalogue with its samples."""
     spec = SPECS[name]
     family = CounterMetricFamily(name, spec.text, labels=(NAMESPACE, *spec.labels))
-    for values, sample in rows:
+    for values, sample in bounded(rows, operator.add):
         family.add_metric((ns, *values), sample)
     return family

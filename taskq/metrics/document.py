@@ -14,7 +14,8 @@ Every Prometheus metric of taskq. This page is written by `python -m taskq.metri
 [`taskq/metrics/catalogue.py`](../taskq/metrics/catalogue.py).
 
 All have the label `ns`, the namespace. (Not `namespace`: under Kubernetes that is where the pod runs.) Values of labels
-are bounded: a task name that the app does not know counts as `other`, and no label holds a task id. What is in Redis is
+are bounded: a task name that the app does not know counts as `other`, as does what a metric has beyond 1,000 values
+(the largest of gauges, the sum of counters and histograms), and no label holds a task id. What is in Redis is
 exposed in one place, or sums over instances count it several times. The label `worker` is `host:pid`.
 
 Dashboards, rules and alerts are in [`grafana/`](../grafana/README.md), what to do about an alert in

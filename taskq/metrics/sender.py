@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CollectorRegistry, Metric
 
 from taskq.app import TaskQ
+from taskq.metrics.catalogue import known_or_other
 from taskq.metrics.snapshot import BUCKETS, Snapshot, families, histogram
 
 
@@ -51,6 +52,7 @@ class SenderMetrics:
 
     def _sent(self, queue: str, count: int, seconds: float) -> None:
         with self._lock:
+            queue = known_or_other(queue, self._errors)
             numbers = self._seconds[queue]
             numbers[bisect_left(BUCKETS, seconds)] += 1
             numbers[-1] += seconds
@@ -59,4 +61,4 @@ class SenderMetrics:
 
     def _failed(self, queue: str) -> None:
         with self._lock:
-            self._errors[queue] += 1
+            self._errors[known_or_other(queue, self._errors)] += 1

@@ -9,7 +9,7 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.samples import Exemplar
 
-from taskq.metrics.catalogue import NAMESPACE, SPECS
+from taskq.metrics.catalogue import NAMESPACE, SPECS, bounded
 
 BUCKETS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
@@ -65,16 +65,17 @@ def families(snapshot: Snapshot, ns: str) -> Iterator[Metric]:
             continue
         kind = CounterMetricFamily if spec.kind == "counter" else GaugeMetricFamily
         family = kind(name, spec.text, labels=labels)
-        for values, (value,) in series.items():
+        join = _larger if spec.kind == "gauge" else _sum
+        for values, (value,) in bounded(series.items(), join):
             family.add_metric((ns, *values), value)
         yield family
 
 
 def _histogram(family: HistogramMetricFamily, snapshot: Snapshot, ns: str) -> Metric:
     traced = snapshot.exemplars.get(family.name, {})
-    for values, numbers in snapshot.numbers[family.name].items():
+    for values, numbers in bounded(snapshot.numbers[family.name].items(), _sum):
         *counts, total = numbers
-        traces = traced.get(values, {})
+        traces = traced.get(tuple(values), {})
         buckets = [
             (bound, count, _exemplar(*traces[index])) if index in traces else (bound, count)
             for index, (bound, count) in enumerate(zip(_BOUNDS, accumulate(counts), strict=True))

@@ -229,3 +229,61 @@ def test_no_window_has_more_starts_than_the_limit(bench: Any, steps: list[Any], 
     ordered = sorted(world.starts)
     for first, last in zip(ordered, ordered[count:], strict=False):
         assert last - first >= 10_000 - 0.01, f"{count + 1} starts in {last - first} ms"
+
+
+HOUR = 3_600_000
+
+
+def shift(bench: Any, by_ms: int) -> None:
+    """Have all starts and holds been written *by_ms* later: as after a step of Redis's clock back by so much."""
+    permits = bench.keys.permits("t")
+    for name, at in bench.client.zrange(permits, 0, -1, withscores=True):
+        bench.client.zadd(permits, {name: at + by_ms})
+
+
+@pytest.mark.parametrize("window_ms", [1_000, 10_000, 7 * 24 * HOUR])
+@pytest.mark.parametrize("back_ms", [5_000, HOUR])
+def test_after_a_step_back_starts_count_from_the_present_at_the_latest(
+    bench: Any, window_ms: int, back_ms: int
+) -> None:
+    """Else nothing would start until the clock is where it was."""
+    limit = RateLimit(2, window_ms)
+    entries = bench.fetch(b"one", b"two", b"three")
+    assert ask(bench, entries, limit=limit) == [1, 1, 0]
+    shift(bench, back_ms)
+    moved, wait = unpark(bench, limit)
+    assert moved == 0
+    assert wait <= window_ms + scripts.GUARD_MS
+    latest = max(at for _, at in bench.client.zrange(bench.keys.permits("t"), 0, -1, withscores=True))
+    assert latest <= bench.now_ms() + scripts.GUARD_MS + 1
+    shift(bench, back_ms)
+    assert ask(bench, bench.fetch(b"four"), limit=limit) == [0], "more than the limit would start in a window"
+    latest = max(at for _, at in bench.client.zrange(bench.keys.permits("t"), 0, -1, withscores=True))
+    assert latest <= bench.now_ms() + scripts.GUARD_MS + 1
+
+
+def test_after_a_step_back_a_held_permit_is_held_no_longer(bench: Any) -> None:
+    limit = RateLimit(2, 1_000)
+    assert ask(bench, bench.fetch(b"one", b"two"), most=0, limit=limit) == [2, 2]
+    shift(bench, HOUR)
+    assert ask(bench, bench.fetch(b"three"), most=0, limit=limit) == [0]
+    latest = max(at for _, at in bench.client.zrange(bench.keys.permits("t"), 0, -1, withscores=True))
+    assert latest <= bench.now_ms() + HOLD_MS
+
+
+def test_after_a_step_forward_no_more_than_the_limit_may_start_again(bench: Any) -> None:
+    """What was written before the step is forgotten: once, that many more than without it."""
+    entries = bench.fetch(b"one", b"two", b"three", b"four", b"five")
+    assert ask(bench, entries[:3]) == [1, 1, 0]
+    shift(bench, -HOUR)
+    assert unpark(bench)[0] == 1
+    assert bench.client.zcard(bench.keys.permits("t")) == 1
+    assert ask(bench, entries[3:]) == [1, 0]
+
+
+def test_who_moves_parked_messages_is_not_kept_by_a_step_back(bench: Any) -> None:
+    """The key lives until a time of the clock: after a step back far longer than anybody is ever the mover."""
+    assert ask(bench, bench.fetch(b"one", b"two", b"three")) == [1, 1, 0]
+    bench.client.set(bench.keys.mover("t"), b"dead", px=HOUR)
+    bench.client.delete(bench.keys.permits("t"))
+    assert unpark(bench)[0] == 1

@@ -8,9 +8,11 @@
 --               2 its permit is held until it finds a slot, 0 it is parked, or was not ours any more}.
 -- A permit counts from its start: until the worker says when that was (see started.lua), from the latest possible.
 -- While messages are parked, newcomers are parked behind them; a parked message that was moved back has its permit.
+-- include steps
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return {0} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
+clamp(KEYS[2], now, tonumber(ARGV[4]), ARGV[8] - ARGV[3])
 local most, guard = tonumber(ARGV[5]), string.format('%.3f', now + ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.3f', now - ARGV[3]))
 local free = ARGV[2] - redis.call('ZCARD', KEYS[2])

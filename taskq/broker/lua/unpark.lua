@@ -5,15 +5,18 @@
 -- Returns {moved, ms until there may be more to do (0: at once, -1: nothing is parked)}.
 -- A moved message holds its permit until it starts; the hold is for one that never will, because it was purged.
 -- One caller at a time is the mover, until it should have come again and did not; the others are told to come later.
+-- include steps
 if redis.call('LLEN', KEYS[2]) == 0 then
   redis.call('SREM', KEYS[5], ARGV[8])
   return {0, -1}
 end
-local mover = redis.call('GET', KEYS[3])
-if mover and mover ~= ARGV[1] then return {0, redis.call('PTTL', KEYS[3])} end
+local mover, left = redis.call('GET', KEYS[3]), redis.call('PTTL', KEYS[3])
+-- longer than anybody is ever the mover: Redis's clock was set back meanwhile
+if mover and mover ~= ARGV[1] and left <= ARGV[3] + ARGV[4] + ARGV[5] then return {0, left} end
 local time = redis.call('TIME')
 local now, window = time[1] * 1000 + time[2] / 1000, tonumber(ARGV[3])
 local limit = tonumber(ARGV[2])
+clamp(KEYS[1], now, tonumber(ARGV[4]), ARGV[5] - window)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.3f', now - window))
 local used = redis.call('ZCARD', KEYS[1])
 local moved = 0

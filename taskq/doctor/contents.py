@@ -32,7 +32,7 @@ def _orphans(patient: Patient) -> Iterator[Finding]:
     marks: list[bytes] = []
     unlisted: set[bytes] = set()
     listed = set(patient.ask("SMEMBERS", patient.keys.queues))
-    for page in _pages(patient):
+    for page in patient.pages():
         found = [(key, match[1], match[2].decode()) for key in page if (match := shape.match(key))]
         full = [(key, queue) for key, queue, family in found if family == "stream" and queue not in listed]
         lengths = patient.ask_all([("XLEN", key) for key, _ in full])
@@ -60,16 +60,6 @@ def _orphans(patient: Patient) -> Iterator[Finding]:
             "--fix lists them again",
             partial(patient.ask, "SADD", patient.keys.queues, *unlisted),
         )
-
-
-def _pages(patient: Patient) -> Iterator[list[bytes]]:
-    """Keys of the namespace, among the first so many of the server."""
-    cursor = b"0"
-    for _ in range(max(patient.keys_sampled // PAGE, 1)):
-        cursor, found = patient.ask("SCAN", cursor, "MATCH", f"{patient.keys.namespace}:*", "COUNT", PAGE)
-        yield found
-        if cursor == b"0":
-            return
 
 
 def _expire(patient: Patient, marks: list[bytes]) -> None:

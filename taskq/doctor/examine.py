@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from taskq.app import TaskQ
-from taskq.doctor import backlog, clock, consumers, contents, fleet, rights, server
+from taskq.doctor import backlog, clock, consumers, contents, fleet, foreign, rights, server
 from taskq.doctor.finding import Finding, Severity, warning
 from taskq.doctor.patient import Patient
 from taskq.errors import BrokerAuthError, BrokerError, BrokerUnavailableError
@@ -20,6 +20,7 @@ CHECKS: dict[str, Check] = {
     "backlog": backlog.check,
     "consumers": consumers.check,
     "contents": contents.check,
+    "foreign": foreign.check,
     "fleet": fleet.check,
 }
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 from taskq.app import TaskQ
-from taskq.broker.inspect import QueueStats, levels
+from taskq.broker.inspect import QueueStats, levels, of_our_types
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import streams_of
 from taskq.broker.survey import read_queues
 from taskq.broker.workers import WorkerInfo, read_workers
 from taskq.errors import BrokerError, BrokerUnavailableError
 
+PAGE = 1000
+"""Keys of one step of the search."""
 MOST_QUEUES = 200
 """Queues looked at, the first by name."""
 
@@ -34,12 +36,12 @@ class Patient:
         self.run = app.sync_broker.run
 
     def ask(self, *command: Any) -> Any:
-        """Run one command.
+        """Run one command; what is of another type than ours reads as empty.
 
         Raises:
             BrokerError: Redis refused it, or could not be reached.
         """
-        return self.app.sync_broker.execute(*command)
+        return of_our_types(self.app.sync_broker.execute)(*command)
 
     def ask_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Run several commands in one round trip; a refused one is an exception in the list."""
@@ -89,6 +91,15 @@ class Patient:
     def workers(self) -> list[WorkerInfo]:
         """Who has a lease on one of them."""
         return read_workers(self.app.sync_broker.pipeline, self.keys, self.names)
+
+    def pages(self) -> Iterator[list[bytes]]:
+        """Keys of the namespace, among the first so many of the server."""
+        cursor = b"0"
+        for _ in range(max(self.keys_sampled // PAGE, 1)):
+            cursor, found = self.ask("SCAN", cursor, "MATCH", f"{self.keys.namespace}:*", "COUNT", PAGE)
+            yield found
+            if cursor == b"0":
+                return
 
     def streams(self, keys: QueueKeys) -> list[bytes]:
         """The streams of a queue that are there."""

@@ -106,8 +106,8 @@ USEFUL: dict[str, tuple[object, ...]] = {
     "SCAN": (0,),
 }
 """Commands that taskq can do without, with less grace or fewer views."""
-OWN = ("ACL WHOAMI", "DISCARD", "MULTI")
-"""With these, ``taskq doctor`` tries the others."""
+OWN = ("ACL WHOAMI", "DISCARD", "MULTI", "TYPE")
+"""What ``taskq doctor`` alone needs."""
 
 
 def check(patient: Patient) -> Iterator[Finding]:

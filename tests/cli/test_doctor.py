@@ -19,11 +19,12 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import TaskFailedError, TaskQ, every
+from taskq.broker import keys as data_model
 from taskq.broker import scripts
 from taskq.broker.workers import WorkerRecord, pack_record
 from taskq.cli import main
 from taskq.dashboard import asgi
-from taskq.doctor import Finding, Severity, examine, rights
+from taskq.doctor import Finding, Severity, examine, foreign, rights
 from taskq.embedded import EmbeddedRedis
 from taskq.scheduler.beat import Beat
 
@@ -343,6 +344,29 @@ def test_tasks_that_no_worker_knows(make_app: Callable[..., TaskQ], app: TaskQ, 
     assert "3 of 3 delayed messages" in eventually(lambda: look()["backlog.unknown"].reason, 20)
     assert (found.severity, "shop.renamed" in found.reason) == (Severity.WARNING, True)
     app.purge("default", delayed=True)
+
+
+def test_the_types_of_the_data_model_are_those_that_are_looked_for() -> None:
+    table = re.findall(r"^``ns:(\S.*?)``\s+(\w+)\s", data_model.__doc__ or "", flags=re.M)
+    known = {key: kind for kind, keys in foreign.TYPES.items() for key in keys}
+    assert {re.sub(r"<.*", "", key): kind for key, kind in table} == known
+
+
+def test_what_somebody_else_wrote_under_our_names(app: TaskQ, look: Any, redis_client: Any, namespace: str) -> None:
+    app.send_task("add")
+    redis_client.sadd(app.keys.queues, "default", "orders/readers")
+    keys = [app.keys.queue("orders/readers").stream(5), app.keys.queue("q").dead_groups, app.keys.schedules.beats]
+    for key in keys:
+        redis_client.set(key, "x")
+    redis_client.sadd(app.keys.queue("default").levels, "-5", "7", "nan")
+    found = look()
+    assert found["foreign.type"].severity is Severity.ERROR
+    for key in keys:
+        assert key.decode() in found["foreign.type"].reason
+    assert "default: 2 priority levels that are none" in found["foreign.levels"].reason
+    redis_client.delete(*keys, app.keys.queue("default").levels)
+    assert not {check for check in look() if check.startswith("foreign.")}
+    app.purge("default")
 
 
 def test_two_apps_on_one_queue(app: TaskQ, look: Any, redis_client: Any) -> None:

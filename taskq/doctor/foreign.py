@@ -11,7 +11,16 @@ from taskq.doctor.patient import Patient
 
 TYPES = {
     "string": (
-        *("{q}:renewed", "{q}:producer:", "{q}:sent:", "{q}:claim:", "{q}:result:", "{q}:mover:", "{q}:paused"),
+        *(
+            "{q}:renewed",
+            "{q}:producer:",
+            "{q}:sent:",
+            "{q}:claim:",
+            "{q}:result:",
+            "{q}:stored:",
+            "{q}:mover:",
+            "{q}:paused",
+        ),
         *("worker:", "{schedules}:number", "{t/}:sent:"),
     ),
     "list": ("{q}:parked:", "{q}:ended:well", "{q}:ended:otherwise", "{q}:held:", "{q}:lane:"),
@@ -24,7 +33,7 @@ TYPES = {
         *("{q}:dead:groups", "{q}:dead:run:", "{q}:waiting", "{q}:job:", "{q}:totals", "{q}:history", "{q}:schedule:"),
         *("{schedules}:defined", "{schedules}:revision", "{schedules}:seen", "{q}:lanes", "{t/}:topic"),
     ),
-    "stream": ("{q}:stream:", "{q}:dead", "{q}:fires:", "audit", "{t/}:events"),
+    "stream": ("{schedules}:changes", "{q}:stream:", "{q}:dead", "{q}:fires:", "audit", "{t/}:events"),
 }
 """Type -> the keys that have it, without the namespace; one that ends with a colon goes on with a name."""
 _QUEUE = r"(?:\{[^{}/]+\}|\{[^{}/]+/\}:[^:]+)"

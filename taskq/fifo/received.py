@@ -85,7 +85,7 @@ class Received:
         """How it ended, for the record of the replay that it came back in."""
         if self.replayed is None:
             return []
-        count = (keys.dead_run(self.replayed.run), f"{word}:{self.replayed.group}", 0)
+        count = (keys.dead_run(self.replayed.run), f"{word}:{self.replayed.group}", "", 0)
         return ["n", self.level, self.entry, self.id, "", RUN_TTL_MS, *count]
 
 

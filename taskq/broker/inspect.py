@@ -13,9 +13,12 @@ from typing import Any, TypeVar
 from taskq.broker.keys import GROUP, Keys, QueueKeys
 from taskq.broker.replies import is_wrongtype
 from taskq.config import is_fifo
+from taskq.durations import LATEST_MS
 from taskq.errors import BrokerError
 from taskq.message import DEFAULT_PRIORITY
 
+MOST_DIGITS = 15
+"""Of a number that one of ours wrote: a count, or milliseconds."""
 R = TypeVar("R")
 Execute = Callable[..., Any]
 """Runs one Redis command and returns its reply."""
@@ -75,9 +78,9 @@ def run_steps(steps: Generator[Sequence[Command], list[Any], R], pipeline: Pipel
 def of_our_types(execute: Execute) -> Execute:
     """*execute*, but that a key of another type than ours reads as an empty one: views show the rest."""
 
-    def read(*command: Any) -> Any:
+    def read(*command: Any, **limits: Any) -> Any:
         try:
-            return execute(*command)
+            return execute(*command, **limits)
         except BrokerError as error:
             if is_wrongtype(error):
                 return []
@@ -93,6 +96,25 @@ def names_of(members: Iterable[bytes]) -> list[str]:
         with contextlib.suppress(UnicodeDecodeError):
             found.append(member.decode())
     return found
+
+
+def count_of(value: object) -> int:
+    """*value* as the count or epoch milliseconds that one of ours wrote; 0 for what is neither."""
+    if isinstance(value, int):
+        return value
+    text = value if isinstance(value, (bytes, str)) else b""
+    return int(text) if text.isdigit() and len(text) <= MOST_DIGITS and int(text) <= LATEST_MS else 0
+
+
+def table_of(reply: object) -> dict[bytes, bytes]:
+    """What a reply that alternates names and values says; empty for a key of another type.
+
+    Raises:
+        BrokerError: it is one, for another reason.
+    """
+    if isinstance(reply, BrokerError) and not is_wrongtype(reply):
+        raise reply
+    return dict(zip(reply[::2], reply[1::2], strict=True)) if isinstance(reply, list) else {}
 
 
 def check_levels(members: Iterable[bytes]) -> list[int]:

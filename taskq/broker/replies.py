@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hiredis import ReplyError
 
@@ -55,6 +57,16 @@ def is_denied(error: object) -> bool:
 def is_wrongtype(error: object) -> bool:
     """Whether a key holds another type than ours: nobody of ours wrote it, and nothing but that key is concerned."""
     return isinstance(error, Exception) and "WRONGTYPE" in str(error)
+
+
+@contextmanager
+def though_wrongtype() -> Iterator[None]:
+    """For what is only for views: a key that holds another type stops nothing else."""
+    try:
+        yield
+    except BrokerRefusedError as error:
+        if not is_wrongtype(error):
+            raise
 
 
 def broker_error(error: ReplyError) -> BrokerError:

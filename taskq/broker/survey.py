@@ -9,6 +9,7 @@ from typing import Any
 from taskq.broker import scripts
 from taskq.broker.inspect import Command, Execute, Pipeline, QueueStats, run_steps
 from taskq.broker.keys import Keys, QueueKeys
+from taskq.broker.replies import is_wrongtype
 from taskq.broker.totals import HISTORY_MINUTES, minutes_of, per_second
 from taskq.errors import BrokerError
 
@@ -35,9 +36,10 @@ def read_names(pipeline: Pipeline, keys: Keys) -> tuple[float, list[str]]:
     """Redis's clock in epoch seconds, and every queue that was ever used in this namespace."""
     time, names = pipeline([("TIME",), ("SMEMBERS", keys.queues)])
     for reply in (time, names):
-        if isinstance(reply, BrokerError):
+        if isinstance(reply, BrokerError) and not is_wrongtype(reply):
             raise reply
-    return int(time[0]) + int(time[1]) / 1e6, sorted(name.decode(errors="replace") for name in names)
+    found = names if isinstance(names, list) else []
+    return int(time[0]) + int(time[1]) / 1e6, sorted(name.decode(errors="replace") for name in found)
 
 
 def read_queues(pipeline: Pipeline, queues: Sequence[QueueKeys]) -> list[QueueView]:

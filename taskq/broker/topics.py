@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from taskq import serialization
 from taskq.broker import survey
-from taskq.broker.inspect import Command, Execute, QueueStats
+from taskq.broker.inspect import Command, Execute, QueueStats, count_of, names_of, of_our_types
 from taskq.broker.keys import Keys, TopicKeys
 from taskq.errors import DecodeError
 from taskq.topic import Event, queue_of
@@ -71,14 +72,18 @@ class GroupStats:
         return self.unread + self.waiting
 
 
+_PLACE = re.compile(r"\d{1,20}(-\d{1,20})?")
+"""An id of an entry, as a group's position is one; what else somebody wrote there is no group."""
+
+
 def topic_names(execute: Execute, keys: Keys) -> list[str]:
     """Every topic that was ever used in this namespace."""
-    return sorted(name.decode() for name in execute("SMEMBERS", keys.topics))
+    return sorted(names_of(of_our_types(execute)("SMEMBERS", keys.topics)))
 
 
 def topic_stats(execute: Execute, keys: Keys, topic: str) -> TopicStats:
     """One topic."""
-    own = keys.topic(topic)
+    execute, own = of_our_types(execute), keys.topic(topic)
     state = _state(execute, own)
     first, last = (
         execute("XRANGE", own.events, "-", "+", "COUNT", 1),
@@ -87,7 +92,7 @@ def topic_stats(execute: Execute, keys: Keys, topic: str) -> TopicStats:
     return TopicStats(
         topic=topic,
         total=_number(state, "total"),
-        kept=execute("XLEN", own.events),
+        kept=execute("XLEN", own.events) or 0,
         oldest=first[0][0].decode() if first else None,
         newest=last[0][0].decode() if last else None,
         retention_ms=_number(state, "age"),
@@ -104,7 +109,7 @@ def group_names(execute: Execute, keys: Keys, topic: str) -> list[str]:
 
 def group_stats(execute: Execute, keys: Keys, topic: str) -> list[GroupStats]:
     """The groups of one topic: a handful of commands for each."""
-    own = keys.topic(topic)
+    execute, own = of_our_types(execute), keys.topic(topic)
     state = _state(execute, own)
     return [_group(execute, keys, own, state, group) for group in _groups(state)]
 
@@ -176,7 +181,7 @@ def read_page(
 
     What is no event of ours is skipped with a log line. Payloads are decoded.
     """
-    entries = execute("XRANGE", keys.events, f"({after}", until, "COUNT", count)
+    entries = of_our_types(execute)("XRANGE", keys.events, f"({after}", until, "COUNT", count)
     events = []
     for entry, fields in entries:
         event = _event(keys.topic, entry, fields)
@@ -189,7 +194,7 @@ def read_page(
 
 def newest(execute: Execute, keys: TopicKeys, count: int, until: str = "+") -> list[Event]:
     """The last *count* events with ids not above *until*, oldest first."""
-    entries = execute("XREVRANGE", keys.events, until, "-", "COUNT", count) if count else []
+    entries = of_our_types(execute)("XREVRANGE", keys.events, until, "-", "COUNT", count) if count else []
     found = [_event(keys.topic, entry, fields) for entry, fields in reversed(entries)]
     return [event for event in found if event is not None]
 
@@ -224,16 +229,20 @@ def _ordinal(fields: Sequence[bytes]) -> int | None:
 
 
 def _state(execute: Execute, keys: TopicKeys) -> dict[str, str]:
-    return _pairs(execute("HGETALL", keys.state))
+    return _pairs(of_our_types(execute)("HGETALL", keys.state))
 
 
 def _pairs(flat: list[bytes]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    return {
+        name.decode(errors="replace"): value.decode(errors="replace")
+        for name, value in zip(flat[::2], flat[1::2], strict=True)
+    }
 
 
 def _groups(state: dict[str, str]) -> list[str]:
-    return sorted(name.removeprefix("cursor:") for name in state if name.startswith("cursor:"))
+    cursors = (name for name, place in state.items() if name.startswith("cursor:") and _PLACE.fullmatch(place))
+    return sorted(name.removeprefix("cursor:") for name in cursors)
 
 
 def _number(state: dict[str, str], field: str) -> int:
-    return int(state.get(field, 0))
+    return count_of(state.get(field))

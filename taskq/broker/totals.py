@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from taskq.broker.inspect import Pipeline
+from taskq.broker.inspect import Pipeline, count_of
 from taskq.broker.keys import QueueKeys
 
 HISTORY_MINUTES = 120
@@ -83,7 +83,7 @@ def minutes_of(rows: object) -> list[Minute]:
     """The minutes in the values of a history; what cannot be read is left out."""
     found = []
     for row in rows if isinstance(rows, list) else ():
-        numbers = [int(part) for part in (row or b"").split() if part.isdigit()]
+        numbers = [count_of(part) for part in (row or b"").split() if part.isdigit()]
         if len(numbers) > len(Sums._fields):
             found.append(Minute(numbers[0] * 60, Sums(*numbers[1 : 1 + len(Sums._fields)])))
     return found
@@ -121,4 +121,5 @@ def _tasks(reply: object) -> dict[str, TaskTotals]:
 def _pairs(reply: object) -> Mapping[str, int]:
     if not isinstance(reply, list):
         return {}
-    return {name.decode(errors="replace"): int(value) for name, value in zip(reply[::2], reply[1::2], strict=True)}
+    pairs = zip(reply[::2], reply[1::2], strict=True)
+    return {name.decode(errors="replace"): count_of(value) for name, value in pairs}

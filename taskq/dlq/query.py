@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from taskq.broker.inspect import Execute, of_our_types
+from taskq.broker.inspect import MOST_DIGITS, Execute, of_our_types
 from taskq.broker.keys import QueueKeys
 from taskq.checks import shown
 from taskq.dlq.filters import Filter
@@ -59,10 +59,6 @@ class Group:
     last_at: datetime | None
     last_entry: str
     """Id of the latest one in the dead letter queue; it may be gone by now."""
-
-
-MOST_DIGITS = 15
-"""Of a number that one of ours wrote: counts and milliseconds."""
 
 
 def count(execute: Execute, queues: Sequence[QueueKeys]) -> int:

@@ -126,6 +126,10 @@ class Beat:
                 logger.warning("cannot fire schedules: %s; trying every %g s", error, RETRY_PAUSE)
             self._outage = True
             return RETRY_PAUSE
+        except Exception:  # what somebody else wrote under our names must not end every beat there is
+            logger.exception("cannot fire schedules; trying again in %g s", LOOK_EVERY)
+            self._lose_sight()
+            return LOOK_EVERY
         if self._outage:
             logger.warning("schedules fire again")
         self._outage = False

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from taskq.broker import schedule_scripts as scripts
+from taskq.broker.inspect import count_of, names_of, of_our_types, table_of
 from taskq.broker.keys import Keys
+from taskq.broker.replies import though_wrongtype
 from taskq.broker.sync import SyncBroker
 from taskq.errors import DecodeError, ScheduleError
 from taskq.schedules.definition import Definition, pack, unpack
@@ -153,7 +155,8 @@ class Registry:
             call = scripts.retire(self._keys.queue(earlier), name, standing.number)
             if known := self._broker.run(call, deadline=self._deadline):
                 floor, paused = max(floor, int(known[0] or 0)), paused or bool(known[1])
-        self._broker.execute("SADD", self._keys.queues, queue, deadline=self._deadline)
+        with though_wrongtype():
+            self._broker.execute("SADD", self._keys.queues, queue, deadline=self._deadline)
         begin = max(standing.since_ms if begin_ms is None else begin_ms, floor)
         call = scripts.arm(self._keys.queue(queue), name, standing.number, begin, floor, paused)
         answer = self._broker.run(call, deadline=self._deadline)
@@ -165,8 +168,8 @@ class Registry:
 
     def names(self) -> list[str]:
         """The names of all definitions."""
-        found = self._broker.execute("HKEYS", self._keys.schedules.definitions, deadline=self._deadline)
-        return sorted(name.decode(errors="replace") for name in found)
+        found = of_our_types(self._broker.execute)("HKEYS", self._keys.schedules.definitions, deadline=self._deadline)
+        return sorted(names_of(found))
 
     def changed_since(self, number: int, now: int) -> tuple[list[str], int] | None:
         """Which schedules have changed between two revision numbers, and the last number that is among them.
@@ -176,7 +179,7 @@ class Registry:
         if now - number > MOST_CHANGES:
             return None
         command = ("XRANGE", self._keys.schedules.changes, f"({number}-0", "+", "COUNT", 2 * MOST_CHANGES)
-        rows = self._broker.execute(*command, deadline=self._deadline)
+        rows = of_our_types(self._broker.execute)(*command, deadline=self._deadline)
         numbers = [int(entry.split(b"-")[0]) for entry, _ in rows]
         if len(rows) < now - number or numbers != list(range(number + 1, number + 1 + len(rows))):
             return None
@@ -188,7 +191,7 @@ class Registry:
         commands = [("TIME",), ("HGETALL", own.confirmed)]
         time, seen = self._broker.pipeline(commands, deadline=self._deadline)
         since = _milliseconds(time) - PATIENCE * 1000
-        found = [name.decode(errors="replace") for name, ms in _pairs(seen).items() if int(ms) <= since]
+        found = [name.decode(errors="replace") for name, ms in table_of(seen).items() if count_of(ms) <= since]
         return self.load(found) if found else Snapshot()
 
     def states(self, definitions: Sequence[Definition]) -> list[State]:
@@ -238,7 +241,7 @@ class Registry:
             pairs = [text for definition in page for text in (definition.name, definition.revision)]
             call = scripts.attend(self._keys.schedules, beat, round(LEASE * 1000), pairs)
             number, _, *names = self._broker.run(call, deadline=self._deadline)
-            rejected |= {name.decode() for name in names}
+            rejected |= {*names_of(names)}
         return number, rejected
 
     def leave(self, beat: str) -> None:
@@ -248,10 +251,6 @@ class Registry:
 
 def _milliseconds(time: Sequence[bytes]) -> int:
     return int(time[0]) * 1000 + int(time[1]) // 1000
-
-
-def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def load_commands(keys: Keys, names: Sequence[str] | None = None) -> list[tuple[Any, ...]]:
@@ -271,19 +270,22 @@ def snapshot_of(replies: Sequence[Any], names: Sequence[str] | None = None) -> S
     time, number, beats, *tables = replies
     now = _milliseconds(time)
     if names is None:
-        packed, records, seen = (_pairs(table) for table in tables)
+        packed, records, seen = (table_of(table) for table in tables)
     else:
         keys = [name.encode() for name in names]
         packed, records, seen = (
-            {key: value for key, value in zip(keys, table, strict=True) if value is not None} for table in tables
+            {key: value for key, value in zip(keys, table, strict=True) if value is not None}
+            if isinstance(table, list)
+            else table_of(table)
+            for table in tables
         )
     found = {}
     for name, data in sorted(packed.items()):
         one = _registered(data, records.get(name), seen.get(name))
         if one is not None and one.definition.name == name.decode(errors="replace"):
             found[one.definition.name] = one
-    alive = tuple(name.decode() for name, deadline in _pairs(beats).items() if float(deadline) > now)
-    return Snapshot(found, int(number or 0), alive, now)
+    alive = tuple(names_of(name for name, deadline in table_of(beats).items() if float(deadline) > now))
+    return Snapshot(found, count_of(number), alive, now)
 
 
 def state_commands(keys: Keys, definitions: Sequence[Definition]) -> list[tuple[Any, ...]]:
@@ -313,13 +315,16 @@ def _registered(data: bytes, record: bytes | None, confirmed: bytes | None) -> R
         return None
 
 
-def _state(fields: Sequence[bytes | None], held: int) -> State:
+def _state(fields: object, held: object) -> State:
+    if not isinstance(fields, list):
+        table_of(fields)  # raises what is not about its type
+        return State(None, None, 0, False, None, 0)
     fired, at, late, paused, message = fields
     return State(
-        int(fired) if fired else None,
-        int(at) if at else None,
-        int(late or 0),
+        count_of(fired) or None,
+        count_of(at) or None,
+        count_of(late),
         paused is not None,
-        message.decode() if message else None,
-        held,
+        message.decode(errors="replace") if message else None,
+        count_of(held),
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from taskq.broker import topic_scripts
 from taskq.broker.keys import Keys
+from taskq.broker.replies import though_wrongtype
 from taskq.broker.scripts import Call
 from taskq.broker.topic_scripts import NEXT_ASLEEP, NEXT_FULL, NEXT_SEEK
 from taskq.errors import BrokerError
@@ -95,6 +96,7 @@ class Dispatcher(Lookout):
     async def _begin(self) -> None:
         """Give the group its first position, unless another worker was quicker, and make its queue known to views."""
         subscription = self._subscription
-        await self._execute("SADD", self._keys.topics, subscription.topic)
-        await self._execute("SADD", self._keys.queues, subscription.queue)
+        for registry, name in ((self._keys.topics, subscription.topic), (self._keys.queues, subscription.queue)):
+            with though_wrongtype():
+                await self._execute("SADD", registry, name)
         await self._run(topic_scripts.seek(self._topic, subscription.group, subscription.start, only_first=True))

@@ -17,6 +17,7 @@ from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.broker import survey
 from taskq.broker.aio import insist
+from taskq.broker.replies import though_wrongtype
 from taskq.broker.workers import WorkerRecord
 from taskq.config import FIFO, check_queue, is_fifo
 from taskq.errors import BrokerError, ConfigError
@@ -161,7 +162,8 @@ class Worker:
             await self._tear_down(services)
 
     async def _appear(self, _: float) -> None:
-        await self._connection.execute("SADD", self.app.keys.queues, *self.queues)  # views show what has workers
+        with though_wrongtype():
+            await self._connection.execute("SADD", self.app.keys.queues, *self.queues)  # views show what has workers
         await self._fetcher.standing.register()
 
     def stop(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client.core import Metric
 
+from taskq.broker.replies import is_wrongtype
 from taskq.errors import BrokerError, ScheduleError
 from taskq.metrics.catalogue import MOST_SCHEDULES, OTHER, gauges
 from taskq.metrics.exporter.subject import Moment, Steps
@@ -22,7 +23,7 @@ class ScheduleSubject:
     def read(self, moment: Moment) -> Steps:
         keys, ns = moment.keys, moment.keys.namespace
         replies = yield load_commands(keys)
-        refused = next((reply for reply in replies if isinstance(reply, BrokerError)), None)
+        refused = next((reply for reply in replies if isinstance(reply, BrokerError) and not is_wrongtype(reply)), None)
         if refused is not None:
             raise refused
         snapshot = snapshot_of(replies)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.core import Metric
 
+from taskq.broker.inspect import count_of
 from taskq.broker.topics import GroupStats, read_steps
 from taskq.metrics.catalogue import Row, counters, gauges
 from taskq.metrics.exporter.subject import Moment, Steps
@@ -15,7 +16,7 @@ class TopicSubject:
     def read(self, moment: Moment) -> Steps:
         keys, ns = moment.keys, moment.keys.namespace
         (names,) = yield [("SMEMBERS", keys.topics)]
-        topics = sorted(name.decode(errors="replace") for name in names)
+        topics = sorted(name.decode(errors="replace") for name in names) if isinstance(names, list) else []
         counted = yield [
             command
             for topic in topics
@@ -49,4 +50,4 @@ def _of_groups(groups: list[GroupStats], ns: str) -> list[Metric]:
 
 
 def _number(reply: object) -> int:
-    return int(reply) if isinstance(reply, (int, bytes)) else 0
+    return count_of(reply)

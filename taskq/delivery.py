@@ -8,6 +8,9 @@ from typing import Any
 from taskq.message import PLAIN, WIRE_VERSION, Message, new_id
 from taskq.transaction import Transaction
 
+HANDED_BACK = "handed back"
+"""Why a run was cancelled: its worker stops, and the message is in its queue again."""
+
 
 class Delivery:
     """A message that this worker holds, with where it came from. One is made per fetched entry; kept small."""

@@ -32,7 +32,7 @@ _FAILED = pytest.StashKey[bool]()
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, also in a shell's background job: it ignores it, and so would every process that a test starts.
+    """Hear Ctrl-C and SIGQUIT, also in a shell's background job: it ignores them, and so would what a test starts.
 
     And give drawn examples the time that they take: how long that is says something about the machine alone.
     """
@@ -41,6 +41,8 @@ def pytest_configure() -> None:
     settings.load_profile("patient")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def _put_first_on_path(server: str | None) -> None:

@@ -18,6 +18,7 @@ from taskq.app import TaskQ
 from taskq.broker.aio import AsyncConnection, insist
 from taskq.broker.durability import ServerSettings, server_settings
 from taskq.errors import ConfigError, ExitCode
+from taskq.worker.deadline import Deadline, closing
 from taskq.worker.health import serving_health
 from taskq.worker.supervisor import DRAIN, HAND_BACK, READY_WITHIN, SAME_ORDER, Repeated
 from taskq.worker.worker import Worker, WorkerOptions
@@ -56,8 +57,13 @@ def run_worker(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCode
         BrokerError: Redis could not be reached at the start, or refused.
     """
     sys.setswitchinterval(SWITCH_INTERVAL)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_main(app, options, process))
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    code = ExitCode.FAILED
+    try:
+        code = runner.run(_main(app, options, process))
+    finally:
+        closing(runner.close, code)  # it waits for coroutines that were cancelled, and for threads
+    return code
 
 
 async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCode:
@@ -72,8 +78,9 @@ async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCod
             logger.warning("%s", settings.hidden)
         for danger in settings.dangers():
             logger.warning("%s", danger)
+    deadline = Deadline(worker, worker.shutdown_timeout)
     signals = _Signals(worker)
-    signals.install()
+    signals.install(deadline)
     if process.orders is not None:
         obey = (process.orders, asyncio.get_running_loop(), signals)
         threading.Thread(target=_obey, args=obey, name="taskq-orders", daemon=True).start()
@@ -85,6 +92,7 @@ async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCod
             reporter = asyncio.create_task(_report(worker, process.report, process.sound))
             beside.callback(reporter.cancel)
         await worker.run()
+    deadline.end()
     signals.say()
     logger.info("stopped")
     return ExitCode.INTERRUPTED if signals.handed_back else ExitCode.OK
@@ -101,13 +109,15 @@ class _Signals:
         self._news: asyncio.TimerHandle | None = None
         self._who = ""
 
-    def install(self) -> None:
+    def install(self, deadline: Deadline) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._asked, "SIGTERM")
-        loop.add_signal_handler(signal.SIGINT, self._asked, "SIGINT")
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked, number.name)
+            deadline.watch(number)
         for number, act in ((signal.SIGHUP, self.drain), (signal.SIGQUIT, self.hand_back)):
             if signal.getsignal(number) != signal.SIG_IGN:  # as by nohup
                 loop.add_signal_handler(number, act, signal.Signals(number).name)
+                deadline.watch(number)
 
     def drain(self, who: str) -> None:
         """Finish what runs."""

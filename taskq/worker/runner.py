@@ -24,7 +24,7 @@ from taskq import failpoints
 from taskq.broker.scripts import member
 from taskq.config import Config
 from taskq.context import Context, current_delivery
-from taskq.delivery import Delivery
+from taskq.delivery import HANDED_BACK, Delivery
 from taskq.dlq.letter import Evidence, buried
 from taskq.durations import milliseconds
 from taskq.errors import NeverRanError, Reject, Retry, TaskqError, WorkerLostError
@@ -184,6 +184,8 @@ class Runner:
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         """The outcome of a run that raised *error*: again later, or the dead letter queue."""
         try:
+            if delivery.cancelled == HANDED_BACK:  # it runs again elsewhere: nobody waits for this run
+                return released(delivery)
             if isinstance(error, asyncio.CancelledError) and delivery.cancelled:
                 return self.revoked(delivery)
             if failpoints.ARMED:

@@ -15,7 +15,7 @@ from typing import Any
 
 from taskq import failpoints
 from taskq.app import TaskQ
-from taskq.broker import survey
+from taskq.broker import scripts, survey
 from taskq.broker.aio import insist
 from taskq.broker.replies import though_wrongtype
 from taskq.broker.workers import WorkerRecord
@@ -176,6 +176,25 @@ class Worker:
         self._hurry.set()
 
     @property
+    def shutdown_timeout(self) -> float:
+        """Seconds that running tasks may take after :meth:`stop`."""
+        timeout = self.options.shutdown_timeout
+        return self.app.config.worker_shutdown_timeout if timeout is None else timeout
+
+    def hand_back_from_outside(self) -> None:
+        """Give back all that is ours, also what runs, uncharged; from another thread, when the loop is blocked.
+
+        Raises:
+            BrokerError: Redis cannot be reached; the leases will run out instead.
+        """
+        for link in list(self._links):
+            more = 1
+            while more:
+                call = scripts.recover(link.keys, link.streams, link.consumer, 0)
+                moved, more, _, _ = self.app.sync_broker.run(call)
+                more = more and moved
+
+    @property
     def last_fetch(self) -> float:
         """``time.monotonic()`` of the last successful read of a queue; 0 before the first."""
         return self._fetcher.last_fetch
@@ -290,8 +309,7 @@ class Worker:
         fetcher.releaser.give_back((self._sync, self._async))
         if failpoints.ARMED:
             failpoints.hit("drain.released")
-        timeout = self.options.shutdown_timeout
-        limit = time.monotonic() + (self.app.config.worker_shutdown_timeout if timeout is None else timeout)
+        limit = time.monotonic() + self.shutdown_timeout
         while fetcher.held() and time.monotonic() < limit:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL / 4):

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 
-from taskq.delivery import Delivery
+from taskq.delivery import HANDED_BACK, Delivery
 from taskq.worker.executors import Finished, ServiceTime, finish, taken_from
 from taskq.worker.limits import TimeLimits
 from taskq.worker.outcomes import Outcome
@@ -67,7 +67,8 @@ class CoroutineExecutor:
 
     def close(self) -> None:
         self._waiting.clear()
-        for task in self._running.values():
+        for delivery, task in self._running.items():
+            delivery.cancelled = delivery.cancelled or HANDED_BACK
             task.cancel()
 
     def _fill(self) -> None:

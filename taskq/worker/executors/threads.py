@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import lru_cache, partial
 
-from taskq.delivery import Delivery
+from taskq.delivery import HANDED_BACK, Delivery
 from taskq.errors import TaskqError
 from taskq.worker.executors import Finished, ServiceTime, finish
 from taskq.worker.limits import KINDS, TimeLimits, text_of_limit, within_limits
@@ -114,6 +114,8 @@ class ThreadExecutor:
     def close(self) -> None:
         self._closed = True
         self._work.clear()
+        for delivery in list(self._running.values()):
+            delivery.cancelled = delivery.cancelled or HANDED_BACK
         for _ in self._threads:
             self._tokens.put(False)
 

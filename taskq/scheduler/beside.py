@@ -45,7 +45,7 @@ class BesideWorker:
     def _run(self) -> None:
         try:
             self._beat.run(self._stop)
-        except Exception:
+        except BaseException:  # SystemExit too would end this thread without a word
             self.died = True
             logger.critical("the beat of this worker has died; the worker stops, with exit code 1", exc_info=True)
             os.kill(os.getpid(), signal.SIGTERM)

@@ -40,7 +40,7 @@ look = beat.Beat.tick
 def tick_until_told(self, now=None):
     if pathlib.Path("die").exists():
         pathlib.Path("die").rename("dead")
-        raise RuntimeError("no such schedule")
+        raise SystemExit("what no look survives")
     return look(self, now)
 
 beat.Beat.tick = tick_until_told

@@ -219,7 +219,7 @@ def cut_fetch(stage: Stage) -> Judgement:
     assert proxy is not None
     stage.idle()
     begin = time.monotonic_ns()
-    proxy.drop_replies()
+    proxy.drop_replies(having=b":stream:")  # a renewal in the same moment is not what is to get lost
     stage.send(1)
     eventually(lambda: proxy.dropped)
     stage.cluster.log.add("proxy drop", begin)

@@ -46,6 +46,7 @@ class FaultProxy:
         self._delay = 0.0
         self._rate = 0
         self._to_drop = 0
+        self._to_have = b""
 
     def __enter__(self) -> Self:
         assert self._listener
@@ -62,13 +63,13 @@ class FaultProxy:
         for thread in self._threads:
             thread.join()
 
-    def drop_replies(self, chunks: int = 1) -> None:
-        """Swallow the next *chunks* replies, then cut the connections that missed one.
+    def drop_replies(self, chunks: int = 1, *, having: bytes = b"") -> None:
+        """Swallow the next *chunks* replies that have those bytes in them, then cut the connections that missed one.
 
         The server has then done what it was asked, and the client cannot know.
         """
         with self._state:
-            self._to_drop = chunks
+            self._to_drop, self._to_have = chunks, having
 
     def cut(self) -> int:
         """Cut every open connection; returns how many."""
@@ -157,7 +158,7 @@ class FaultProxy:
         """Pass bytes on in one direction until either end closes."""
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
-                if self._passes(link, from_server=source is link.server):
+                if self._passes(link, data, from_server=source is link.server):
                     self._send(link, sink, data)
         with self._state:
             link.cut()
@@ -176,7 +177,7 @@ class FaultProxy:
             if rate:
                 time.sleep(some / rate)
 
-    def _passes(self, link: _Link, *, from_server: bool) -> bool:
+    def _passes(self, link: _Link, data: bytes, *, from_server: bool) -> bool:
         """Count a chunk, hold it as long as it must wait, and say whether to pass it on."""
         with self._state:
             self.replies += from_server
@@ -186,7 +187,7 @@ class FaultProxy:
             time.sleep(delay)
         with self._state:
             self._state.wait_for(lambda: not (self._stalled or (from_server and link.silent)) or link.is_cut)
-            if not from_server or not self._to_drop:
+            if not from_server or not self._to_drop or self._to_have not in data:
                 return not link.is_cut
             self._to_drop -= 1
             self.dropped += 1

@@ -139,7 +139,6 @@ def test_a_batch_that_has_not_run_fails_for_all_its_items(app: TaskQ) -> None:
     app.dlq.purge()
 
 
-@pytest.mark.leaves_keys
 def test_subscribers_and_batch_jobs_run_or_fail(app: TaskQ) -> None:
     app.topic("orders")
     ran: list[str] = []
@@ -166,7 +165,6 @@ def test_subscribers_and_batch_jobs_run_or_fail(app: TaskQ) -> None:
     assert app.jobs.progress("fails").status != "done"
 
 
-@pytest.mark.leaves_keys
 def test_a_wrapper_over_an_async_handler_of_broadcasts_runs_it(app: TaskQ) -> None:
     heard: list[Any] = []
 

@@ -57,6 +57,8 @@ POINTS: dict[str, str] = {
     "exchange.send": "outcomes taken from their queue, not sent",
     "exchange.replied": "settled and fetched in Redis, nothing of it known here",
     "exchange.closed": "settled deliveries forgotten, fetched ones not taken",
+    "pick.send": "about to take what there is a place for, past what must stay",
+    "pick.replied": "taken, and others moved, in Redis, nothing of it known here",
     "accept.taken": "deliveries made, not handed to an executor",
     "accept.started": "deliveries handed to their executors",
     "revoked.looked": "revocations looked up, nothing started",

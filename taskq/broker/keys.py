@@ -53,7 +53,8 @@ key                          type    content                                    
 ``ns:topics``                set     names of the topics ever used, for views           kept
 ===========================  ======  =================================================  ========================
 
-Level ``front`` holds what was handed back or taken over; it is read before every priority.
+Level ``front`` holds what was handed back or taken over, and what was taken past messages that had to stay; it is read
+before every priority.
 
 In ``consumers``, a name that begins with ``!`` and has score 0 marks a worker whose deliveries are being taken over.
 

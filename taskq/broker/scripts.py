@@ -36,6 +36,8 @@ HOLD_MS = 60_000
 """How long a permit waits for a message that was moved back into its queue."""
 MAX_PER_CALL = 1000
 """Most messages in one call: Lua's ``unpack`` fails near 8,000 values, and a call must stay short."""
+PICK_WINDOW, PICK_BYTES = 128, 1024 * 1024
+"""Entries, and bytes of them, that are looked at for some that can start while others cannot."""
 MAX_DELAYED_PER_CALL = 250
 """Most messages in one call that puts them aside."""
 
@@ -78,6 +80,7 @@ DELAY = load("delay")
 REGISTER = load("register")
 HEARTBEAT = load("heartbeat")
 SETTLE = load("settle")
+PICK = load("pick")
 RECOVER = load("recover")
 MARK = load("mark")
 ADOPT = load("adopt")
@@ -184,6 +187,28 @@ def settle(
         SETTLE,
         (keys.consumers, keys.delayed, keys.dead, keys.waiting, keys.revoked, keys.paused, *streams),
         (consumer, want, keys.result_prefix, keys.wake, run_count, *runs, *items),
+    )
+
+
+def pick(
+    keys: QueueKeys,
+    streams: Sequence[bytes],
+    consumer: bytes,
+    known: bytes,
+    rooms: Sequence[int],
+    places: Sequence[Arg],
+    window: tuple[int, int] = (PICK_WINDOW, PICK_BYTES),
+) -> Call:
+    """Take what there is room for, past what must stay; see ``lua/pick.lua`` for the answer.
+
+    *known* is the state of the last answer that had nothing. *rooms* are those of the places; *places* gives for each
+    task its name, the number of its place from 1 and that of its place for a suspect. *window* limits how many entries,
+    and how many bytes of them, are looked at.
+    """
+    return Call(
+        PICK,
+        (keys.consumers, keys.revoked, keys.paused, *streams),
+        (consumer, *window, known, len(rooms), *rooms, *places),
     )
 
 

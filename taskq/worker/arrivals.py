@@ -27,6 +27,7 @@ class Arrivals:
         config: says how long an idempotency key is kept.
         intake: makes deliveries of entries, and starts them.
         releaser: gives back what comes from a queue that is paused meanwhile.
+        trim: gives back what there is no place for, and returns the others.
         doorbell: rung when there is something to settle.
         lease_lost: told the name whose lease Redis does not know.
     """
@@ -37,6 +38,7 @@ class Arrivals:
         config: Config,
         intake: Intake,
         releaser: Releaser,
+        trim: Callable[[QueueLink, list[Delivery]], list[Delivery]],
         doorbell: Doorbell,
         lease_lost: Callable[[bytes], None],
     ) -> None:
@@ -44,6 +46,7 @@ class Arrivals:
         self._config = config
         self._intake = intake
         self._releaser = releaser
+        self._trim = trim
         self._doorbell = doorbell
         self._lease_lost = lease_lost
 
@@ -62,6 +65,8 @@ class Arrivals:
         try:
             if link.paused:
                 taken = self._releaser.release(taken, link)
+            elif taken:
+                taken = self._trim(link, taken)
             if link.must_look_up(revoked) and taken:
                 consumer = link.consumer
                 await self._mark_revoked(link, taken)

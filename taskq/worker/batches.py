@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from taskq import failpoints
@@ -69,6 +70,14 @@ class _Collected:
         return self.members[0].link  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True, slots=True)
+class Collecting:
+    """The place of a call of a batch task: company in a batch that runs on *executor*."""
+
+    executor: Executor
+    batches: Batches = field(repr=False)
+
+
 class Batches:
     """The batches of one worker process. Everything here happens on the event loop's thread.
 
@@ -92,6 +101,8 @@ class Batches:
         self._waiting: Counter[Executor] = Counter()
         self._live: dict[BatchDelivery, None] = {}
         self._recent = 0
+        self.places = {executor: Collecting(executor, self) for executor in sizes}
+        """What the calls of batch tasks need, by where they run."""
         self.draining = False
         """Whether to give back at once whatever comes."""
 
@@ -117,6 +128,11 @@ class Batches:
     def blocked(self) -> bool:
         """Whether batches could start but for want of a slot."""
         return bool(self._ready)
+
+    @property
+    def collects(self) -> bool:
+        """Whether there are batches that have not started."""
+        return bool(self._open or self._ready)
 
     def start_ready(self) -> None:
         """Start what is ready and finds a slot free, or a queue for one."""
@@ -148,19 +164,25 @@ class Batches:
             batch.cancelled = "lease lost"
             self._executor_of(batch.task).stop_delivery(batch)
 
-    def credit(self, credit: int, stalled: bool) -> int:
+    def credit(self, credit: int, room: int) -> int:
         """How many deliveries there is use for, where without batches it would be *credit*.
 
-        Enough to fill a batch for every free slot, and one ahead unless nothing has ended for a while; but at most
-        twice as many as lately were of batch tasks, since nobody knows what comes.
+        Enough to fill the batches, but at most twice as many as lately were of batch tasks: nobody knows what comes.
         """
-        for executor, size in self._sizes.items():
-            free = max(executor.slots - executor.load(), 0)
-            room = size * (free if stalled else free + 1) - self._waiting[executor]
-            if room <= 0 and self._waiting[executor]:
-                return 0
-            credit = max(credit, min(room, 2 * self._recent))
-        return credit
+        return max(credit, min(room, 2 * self._recent))
+
+    def room(self, executor: Executor, stalled: bool) -> int:
+        """How many more calls may wait for company: a batch for every free slot, and one ahead unless *stalled*."""
+        free = max(executor.slots - executor.load(), 0)
+        return self._sizes[executor] * (free if stalled else free + 1) - self._waiting[executor]
+
+    def last_waiting(self) -> object:
+        """The last batch that waits for a slot."""
+        return self._ready[-1] if self._ready else None
+
+    def waits(self, collected: object) -> bool:
+        """Whether *collected* still waits for a slot."""
+        return collected in self._ready
 
     def _add(self, delivery: Delivery) -> None:
         task = delivery.task

@@ -8,6 +8,7 @@ nothing and still starts a new message at once (a blocked connection could not c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -22,12 +23,12 @@ from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
 from taskq.lease import next_name
 from taskq.worker.arrivals import Arrivals
 from taskq.worker.connection import WorkerConnection
-from taskq.worker.demand import Demand
+from taskq.worker.demand import PATIENCE, Demand
 from taskq.worker.doorbell import Doorbell
-from taskq.worker.executors import Executor
 from taskq.worker.intake import Intake
 from taskq.worker.link import QueueLink
-from taskq.worker.outcomes import BEGUN, RELEASE, Ended
+from taskq.worker.outcomes import BEGUN, Ended
+from taskq.worker.picker import Picker
 from taskq.worker.quarantine import Quarantine
 from taskq.worker.reader import Reader
 from taskq.worker.refusals import Refusals
@@ -42,8 +43,6 @@ MOST_HELD = 5000
 """Deliveries held at most, settled or not: the bound of the outcome buffer while Redis cannot be reached."""
 LOOK_EVERY = 0.05
 """Seconds between looks at a queue that had run dry, while another queue is busy."""
-STALL = 0.25
-"""Seconds without any outcome after which deliveries that only wait are given back."""
 LOG_EVERY = 1.0
 """Seconds between log lines about the same trouble."""
 
@@ -58,7 +57,6 @@ class Fetcher:
         links: the queues.
         in_order: serve the first queue before the others; else all in turns.
         intake: takes what was fetched.
-        executors: whose free slots decide how much to fetch.
         doorbell: rings when there is something to do.
         settled: told of each batch that Redis accepted.
         lease_lost: told when our lease was lost, for views.
@@ -72,7 +70,6 @@ class Fetcher:
         links: Sequence[QueueLink],
         in_order: bool,
         intake: Intake,
-        executors: Sequence[Executor],
         doorbell: Doorbell,
         settled: Callable[[QueueLink, list[Ended]], None],
         lease_lost: Callable[[], None],
@@ -83,7 +80,7 @@ class Fetcher:
         self._connection = connection
         self._quarantine = intake.quarantine = Quarantine(connection.run_call, intake.run, intake.isolation)
         self._batches, self._gate = intake.batches, intake.gate
-        self._demand = Demand(executors, config.worker_prefetch, self._batches, self._gate)
+        self._demand = Demand(intake, config.worker_prefetch, links)
         if self._gate is not None:
             self._gate.run_call, self._gate.lease_lost = connection.run_call, self.lease_lost
             self._gate.gone, self._gate.wake = self._quarantine.ended, doorbell.wake
@@ -94,16 +91,18 @@ class Fetcher:
         self.standing = Standing(
             connection, config, self._links, doorbell, self._restart_reading, self._interrupt_reading, self._give_back
         )
-        self.arrivals = Arrivals(connection, config, intake, self.releaser, doorbell, self.lease_lost)
+        self.arrivals = Arrivals(connection, config, intake, self.releaser, self._trim, doorbell, self.lease_lost)
+        accept, pause = self.arrivals.accept, self.standing.note_pause
+        self._picker = Picker(connection, intake, self._demand, accept, self.lease_lost, pause)
         self._reader = Reader(
             address,
             config,
             self._links,
             doorbell,
-            self._credit,
-            self.arrivals.accept,
+            self._to_read_on,
+            accept,
             self._reader_trouble,
-            self.standing.note_pause,
+            pause,
         )
         self._refusals = Refusals()
         self._logged_at = 0.0
@@ -160,7 +159,7 @@ class Fetcher:
             self._gate.clear()
         if self._batches is not None:
             self._batches.lease_lost()
-        for executor in self._demand.executors:
+        for executor in self._intake.executors():
             if settled := [delivery for delivery in executor.take_waiting() if delivery.settled]:
                 executor.submit(settled)
         # before the name changes: the keeper must not ask for a name not yet registered
@@ -211,6 +210,7 @@ class Fetcher:
             self._gate.look()
         again_in = self._refusals.come_back()
         busy = False
+        await self._make_way()
         for link in self._next_order():
             may_reclaim = link.reclaim and not self._reader.reading and not self.draining
             if may_reclaim and not await self.arrivals.reclaim(link):
@@ -219,9 +219,13 @@ class Fetcher:
             if link.ended or want:
                 busy = True
                 await self._exchange(link, want)
+            elif self._may_pick(link) and self._picker.due_in(link) <= 0:
+                busy = True
+                await self._pick(link)
         dry = not self._any_hot() and any(link.awaited for link in self._links)
-        if dry and not self._reader.reading and (credit := self._credit()) > 0:
-            self._reader.start(credit)
+        if dry and not self._reader.reading and (asked := self._to_read())[0]:
+            self._reader.start(*asked)
+        self._give_back_late()
         if not busy and self.standing.registered:  # a lost registration is mended at once, whoever noticed it
             await self._rest(again_in)
 
@@ -239,26 +243,88 @@ class Fetcher:
             return 0
         if not link.hot and (not self._any_hot() or time.monotonic() - link.looked_at < LOOK_EVERY):
             return 0  # it is blocked on, or, while others are busy and nobody blocks, looked at now and then
-        return min(self._credit(), MAX_PER_CALL)
+        return min(self._credit(link), MAX_PER_CALL)
 
-    def _credit(self) -> int:
-        """How many more deliveries may be fetched now."""
+    def _credit(self, link: QueueLink) -> int:
+        """How many more deliveries may be fetched from *link* now, whatever they are."""
         if self.draining or not self.standing.registered:
             return 0
-        return min(self._demand.credit(), MOST_HELD - self.held())
+        return min(self._demand.credit(link), self._room())
+
+    def _room(self) -> int:
+        """How many more deliveries may be held at all."""
+        return MOST_HELD - self.held()
+
+    def _to_read(self) -> tuple[list[QueueLink], int]:
+        """The queues to block on, and how many entries of each stream there is use for."""
+        if self._partly():
+            return [], 0
+        credits = {link: self._credit(link) for link in self._links if link.awaited}
+        chosen = [link for link, credit in credits.items() if credit > 0]
+        if chosen:
+            for link, credit in credits.items():
+                link.left_out = credit <= 0
+        return chosen, min((credits[link] for link in chosen), default=0)
+
+    def _to_read_on(self) -> tuple[list[QueueLink], int]:
+        """The same, for a read that goes on by itself."""
+        if self._demand.waiting():
+            self._doorbell.wake()  # what it has just brought may have to be given back
+        return self._to_read()
+
+    def _partly(self) -> bool:
+        """Whether there is a queue of which some messages could start, and others could not."""
+        if self.draining or not self.standing.registered:
+            return False
+        return any(self._demand.partly(link) and link.awaited for link in self._links)
+
+    def _may_pick(self, link: QueueLink) -> bool:
+        return link.awaited and not self._reader.reading and self._partly() and self._demand.any_room(link)
+
+    async def _make_way(self) -> None:
+        """End the read under way if it would take what has no place, or leaves out what has one now."""
+        if not self._reader.reading:
+            return
+        end = self._partly()
+        for link in self._links:
+            if link.left_out and link.awaited and self._credit(link) > 0:
+                link.left_out, link.hot, end = False, True, True
+        if end:
+            await self._interrupt_reading()
+
+    def _trim(self, link: QueueLink, taken: list[Delivery]) -> list[Delivery]:
+        """Give back at once what there is no place for; the others."""
+        over = self._demand.surplus(link, taken)
+        if over:
+            self.releaser.release(over, None)
+            gone = set(over)
+            taken = [delivery for delivery in taken if delivery not in gone]
+        return taken
+
+    def _give_back_late(self) -> None:
+        if not self.draining and (late := self._demand.late(time.monotonic())):
+            # what waits behind long tasks here may run elsewhere meanwhile
+            self.releaser.give_back(places=late)
 
     async def _rest(self, again_in: float | None) -> None:
         """Wait until there is something to do; not longer than *again_in* seconds."""
         # who blocks on its queues and has nothing waiting may rest for ever; who counts busy slots looks again
-        forever = self._reader.reading and not self._demand.waiting() and not self.standing.must_look()
-        try:
-            async with asyncio.timeout(again_in if forever else STALL):
+        collects = self._batches is not None and self._batches.collects
+        forever = self._reader.reading and not (collects or self._demand.waiting() or self.standing.must_look())
+        looks = [self._picker.due_in(link) for link in self._links if self._may_pick(link)]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(again_in if forever else min(looks, default=PATIENCE / 2)):
                 await self._doorbell.wait()
-        except TimeoutError:
-            if self._demand.waiting() and not self.draining:
-                # nothing has ended for a while: what waits behind long tasks here may run elsewhere meanwhile
-                self._demand.stalled = True
-                self.releaser.give_back(self._demand.executors)
+
+    async def _pick(self, link: QueueLink) -> None:
+        try:
+            await self._picker.pick(link, self._room())
+        except BrokerError as error:
+            if not is_nogroup(error) and not is_wrongtype(error):
+                raise
+            self.standing.registered = False
+        link.hot = True  # there may be more as soon as there is room
+        self._last_exchange = link.looked_at
 
     async def _exchange(self, link: QueueLink, want: int) -> None:
         batch, streams = link.take_ended(self._refusals.most(link, MAX_PER_CALL)), link.streams
@@ -336,7 +402,7 @@ class Fetcher:
             self._intake.run(begun)
             batch = [item for item in batch if item[1] is not BEGUN]
         if batch:
-            self._demand.stalled = self._demand.stalled and all(outcome.kind == RELEASE for _, outcome, _ in batch)
+            self._demand.ended(batch)
             self._settled(link, batch)
 
     def _reader_trouble(self, error: BrokerError) -> None:
@@ -357,7 +423,7 @@ class Fetcher:
         await self._reader.interrupt(self._connection.execute)
 
     def _give_back(self, link: QueueLink) -> None:
-        self.releaser.give_back(self._demand.executors, link)
+        self.releaser.give_back(link)
 
     def _report(self, error: Exception) -> None:
         now = time.monotonic()

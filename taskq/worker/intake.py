@@ -14,7 +14,7 @@ from taskq.worker.batches import Batches
 from taskq.worker.executors import Executor, finish
 from taskq.worker.executors.isolation import Isolation
 from taskq.worker.executors.processes import ProcessExecutor
-from taskq.worker.link import QueueLink
+from taskq.worker.link import Place, QueueLink
 from taskq.worker.outcomes import BEGUN
 from taskq.worker.permits import Gate
 from taskq.worker.quarantine import Quarantine
@@ -94,6 +94,14 @@ class Intake:
                     taken.append(delivery)
         return taken
 
+    def executors(self) -> list[Executor]:
+        """The executors of sync and of async tasks."""
+        return [self._sync, self._async]
+
+    def tasks(self) -> dict[str, Any]:
+        """The tasks that this worker runs, by name."""
+        return dict(self._app.tasks)
+
     def start(self, deliveries: Sequence[Delivery]) -> None:
         """Hand *deliveries* to their executors; those that run at most once are settled first, suspects wait."""
         if self._any_at_most_once:
@@ -108,9 +116,32 @@ class Intake:
             self.quarantine.add(suspects)
         self.run(deliveries)
 
+    def place_of(self, task: Any, suspect: bool) -> Place:
+        """The place that a message of *task* needs, see :mod:`taskq.worker.demand`; None where it does not run here."""
+        if task is None:
+            return None
+        if suspect and self._may_kill(task):
+            return self.quarantine
+        executor = self.executor_of(task)
+        return executor if task.settings.batch is None or self.batches is None else self.batches.places[executor]
+
+    def places(self, queue: str | None = None) -> list[Place]:
+        """The places that messages of *queue* are expected to need: those of its tasks, else those of all."""
+        tasks = [task for task in self._app.tasks.values() if not task.name.startswith("taskq.")]
+        own = [task for task in tasks if task.settings.queue == queue]
+        return list(dict.fromkeys(self.place_of(task, suspect=False) for task in own or tasks)) or [self._sync]
+
+    @property
+    def any_suspects(self) -> bool:
+        """Whether there may be suspects among what was taken last."""
+        return self._any_suspects
+
+    def _may_kill(self, task: Any) -> bool:
+        """Whether a suspect of *task* may take this process with it: a child of the pool dies alone, and is known."""
+        return task.is_async or not self._isolated
+
     def _is_dangerous(self, delivery: Delivery) -> bool:
-        """Whether it may take this process with it: a child of the processes pool dies alone, and is known."""
-        return delivery.suspect and (delivery.task.is_async or not self._isolated)
+        return delivery.suspect and self._may_kill(delivery.task)
 
     def _settle_first(self, delivery: Delivery) -> bool:
         if not delivery.task.settings.at_most_once:
@@ -145,9 +176,9 @@ class Intake:
         delivery.cancelled = why
         if self.isolation is not None:
             self.isolation.stop_delivery(delivery)
-        self._executor_of(delivery.task).stop_delivery(delivery)
+        self.executor_of(delivery.task).stop_delivery(delivery)
 
-    def _executor_of(self, task: Any) -> Executor:
+    def executor_of(self, task: Any) -> Executor:
         return self._async if task is not None and task.is_async else self._sync
 
     def _permitted(self, deliveries: Sequence[Delivery]) -> None:
@@ -159,15 +190,15 @@ class Intake:
 
     def _gate(self) -> Gate | None:
         limited = any(task.settings.rate_limit is not None for task in self._app.tasks.values())
-        return Gate(self._executor_of, self._runner.admit, self._permitted) if limited else None
+        return Gate(self.executor_of, self._runner.admit, self._permitted) if limited else None
 
     def _collector(self) -> Batches | None:
         sizes: dict[Executor, int] = {}
         for task in self._app.tasks.values():
             if (batch := task.settings.batch) is not None:
-                executor = self._executor_of(task)
+                executor = self.executor_of(task)
                 sizes[executor] = max(batch.size, sizes.get(executor, 0))
-        return Batches(self._executor_of, sizes, self._runner.failed) if sizes else None
+        return Batches(self.executor_of, sizes, self._runner.failed) if sizes else None
 
     def _malformed(
         self, link: QueueLink, key: tuple[bytes, bytes], fields: Sequence[bytes], error: DecodeError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from taskq.broker import scripts
 from taskq.broker.keys import QueueKeys
@@ -12,6 +13,9 @@ from taskq.delivery import Delivery
 from taskq.message import DEFAULT_PRIORITY
 from taskq.worker.outcomes import Ended
 
+Place = Any
+"""What a message needs to run, by identity: an executor, company in a batch, its turn among the suspects. See
+:mod:`taskq.worker.demand`."""
 MANY_WORDS = 100_000
 """Arguments of outcomes after which a call takes no more of them: Redis refuses calls with more than a million."""
 
@@ -52,6 +56,14 @@ class QueueLink:
         """Whether nothing of it may be fetched or started, as far as we know."""
         self.reclaim = False
         """Whether a reply may have been lost, so that we may own entries we never saw."""
+        self.shares: dict[Place, float] = {}
+        """The places that its messages need, see :mod:`taskq.worker.demand`, each with its share of them lately."""
+        self.left_out = False
+        """Whether the read under way leaves it out, for want of a place for what it brings."""
+        self.found_at = 0.0
+        """``time.monotonic()`` of when it last brought something, in an app with tasks of several kinds."""
+        self.picked: tuple[Sequence[int], float, bytes] | None = None
+        """The last look of the picker that found nothing: for how much room, when, and the state of the streams."""
 
     def set_levels(self, levels: Sequence[int]) -> None:
         """Read these priority levels from now on, and those read before: deliveries of theirs may be held."""

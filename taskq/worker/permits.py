@@ -138,6 +138,18 @@ class Gate:
         """What waits for a permit, or is being asked for."""
         return [delivery for queue in self._waiting.values() for delivery in queue]
 
+    def waiting_for(self, executor: Executor) -> int:
+        """How many messages wait here for a slot of *executor*."""
+        return sum(len(queue) for queue in self._waiting.values() if self._executor_of(queue[0].task) is executor)
+
+    def last_waiting(self) -> object:
+        """The last message that came."""
+        return next((queue[-1] for queue in reversed(self._waiting.values())), None)
+
+    def waits(self, delivery: object) -> bool:
+        """Whether *delivery* still waits."""
+        return any(delivery in queue for queue in self._waiting.values())
+
     def take_waiting(self, only: QueueLink | None = None) -> list[Delivery]:
         """Give up what waits for a slot; what is being asked for stays."""
         given_up: list[Delivery] = []

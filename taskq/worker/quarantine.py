@@ -28,6 +28,8 @@ from taskq.worker.executors.isolation import Isolation
 
 logger = logging.getLogger("taskq.worker")
 
+MOST = 8
+"""Suspects held at once where they run in the worker itself."""
 RETRY_EVERY = 0.5
 """Seconds between tries to mark a suspect while Redis cannot be reached."""
 
@@ -75,6 +77,30 @@ class Quarantine:
     def held(self) -> list[Delivery]:
         """What waits for its turn, or is being marked."""
         return [*self._waiting, *(suspect for suspect, marking in self._running.items() if not marking.done())]
+
+    @property
+    def blocked(self) -> bool:
+        """Whether suspects wait for their turn."""
+        return bool(self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are suspects."""
+        return bool(self._waiting or self._running)
+
+    def room(self) -> int:
+        """How many more suspects may be held."""
+        isolation = self._isolation
+        most = isolation.slots if isolation is not None and isolation.usable else MOST
+        return most - len(self._waiting) - len(self._running)
+
+    def last_waiting(self) -> object:
+        """The last one that waits."""
+        return self._waiting[-1] if self._waiting else None
+
+    def waits(self, suspect: object) -> bool:
+        """Whether *suspect* still waits."""
+        return suspect in self._waiting
 
     def take_waiting(self) -> list[Delivery]:
         """Give up what has not started."""

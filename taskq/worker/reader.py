@@ -26,7 +26,7 @@ UNBLOCK_TRIES = 20
 
 
 class _Asked(NamedTuple):
-    links: list[QueueLink]
+    links: Sequence[QueueLink]
     replies: asyncio.Future[list[Any]]
 
 
@@ -41,7 +41,7 @@ class Reader:
         config: for timeouts.
         links: the queues.
         doorbell: rung when the reading has ended.
-        credit: how many deliveries there is use for.
+        to_read: the queues to read now, and how many entries of each there is use for.
         accept: takes what was read of a queue; the flag: ids were revoked, of this queue or of another.
         trouble: told what ended the reading, unless that was on purpose.
         pause: told whether a queue is paused, before what was read of it is handed over.
@@ -53,7 +53,7 @@ class Reader:
         config: Config,
         links: Sequence[QueueLink],
         doorbell: Doorbell,
-        credit: Callable[[], int],
+        to_read: Callable[[], tuple[list[QueueLink], int]],
         accept: Callable[[QueueLink, Rows, bool], Awaitable[None]],
         trouble: Callable[[BrokerError], None],
         pause: Callable[[QueueLink, bool], object],
@@ -62,7 +62,7 @@ class Reader:
         self._config = config
         self._links = links
         self._doorbell = doorbell
-        self._credit = credit
+        self._to_read = to_read
         self._accept = accept
         self._trouble = trouble
         self._pause = pause
@@ -80,10 +80,10 @@ class Reader:
         """Whether a read is under way: then nobody else fetches, or more would come than there is use for."""
         return self._task is not None
 
-    def start(self, credit: int) -> None:
-        """Read up to *credit* entries, and go on as long as the queues stay dry and there is use for more."""
+    def start(self, links: Sequence[QueueLink], credit: int) -> None:
+        """Read up to *credit* entries of each of *links*, and go on while they stay dry and there is use for more."""
         self._restarting = self._interrupted = False
-        self._task = asyncio.create_task(self._run(credit))
+        self._task = asyncio.create_task(self._run(links, credit))
 
     def restart(self) -> None:
         """What is listened to has changed, or nothing is to be read any more: end the read under way."""
@@ -127,13 +127,13 @@ class Reader:
             self._connection.close()
             self._connection = None
 
-    async def _run(self, credit: int) -> None:
+    async def _run(self, links: Sequence[QueueLink], credit: int) -> None:
         try:
             connection = await self._open()
             consumer = self._links[0].consumer
             if self._interrupted:
                 return
-            asked = self._ask(connection, credit)
+            asked = self._ask(connection, links, credit)
             while True:
                 entries, paused, revoked = await connection.finish(asked.replies)
                 found = self._by_link(entries)
@@ -152,10 +152,10 @@ class Reader:
                     return
                 # the coroutines just handed over begin first: to ask takes longer than it takes them to start
                 await asyncio.sleep(0)
-                credit = self._credit()
-                if credit <= 0 or self._links[0].consumer != consumer or not self._may_go_on():
+                links, credit = self._to_read()
+                if not links or self._links[0].consumer != consumer or not self._may_go_on():
                     return
-                asked = self._ask(connection, credit)
+                asked = self._ask(connection, links, credit)
         except BrokerError as error:
             self.close()
             for link in self._links:
@@ -183,14 +183,13 @@ class Reader:
     def _may_go_on(self) -> bool:
         return not self._interrupted and any(link.awaited for link in self._links)
 
-    def _ask(self, connection: AsyncConnection, credit: int) -> _Asked:
+    def _ask(self, connection: AsyncConnection, links: Sequence[QueueLink], credit: int) -> _Asked:
         """Ask for entries and, behind that, which of their queues are paused and whether any has revoked ids.
 
         The answers come together, so that a message need not wait for a second question.
         """
         if failpoints.ARMED:
             failpoints.hit("block.send")
-        links = [link for link in self._links if link.awaited]
         streams = [stream for link in links for stream in link.readable]
         timeout = BLOCK + self._config.broker_deadline
         replies = connection.begin(

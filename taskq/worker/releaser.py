@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from taskq import failpoints
 from taskq.broker import scripts
 from taskq.delivery import Delivery
 from taskq.errors import BrokerError
+from taskq.worker.batches import Batches
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.executors import Executor, finish
 from taskq.worker.intake import Intake
-from taskq.worker.link import QueueLink
+from taskq.worker.link import Place, QueueLink
 from taskq.worker.outcomes import released
+from taskq.worker.permits import Gate
 
 
 class Releaser:
@@ -35,21 +38,27 @@ class Releaser:
         self._intake = intake
         self._doorbell = doorbell
 
-    def give_back(self, executors: Sequence[Executor], only: QueueLink | None = None) -> None:
-        """Release what *executors* have not started, of all queues or of *only* one.
+    def give_back(self, only: QueueLink | None = None, places: Iterable[Place] | None = None) -> None:
+        """Release what has not started, of all queues or of *only* one.
 
         What was settled before it runs stays: nobody else has it.
+
+        Args:
+            only: the queue.
+            places: where it waits: executors, quarantine, batches, gate; None for all of them.
         """
         intake = self._intake
-        if others := self.release(intake.quarantine.take_waiting(), only):
-            intake.quarantine.add(others)
-        if intake.batches is not None:
-            self.release(intake.batches.take_waiting(only), None)
-        if intake.gate is not None:
-            self.release(intake.gate.take_waiting(only), None)
-        for executor in executors:
-            if others := self.release(executor.take_waiting(), only):
-                executor.submit(others)
+        chosen = [*intake.executors(), intake.quarantine, intake.batches, intake.gate] if places is None else places
+        for place in chosen:
+            if place is intake.quarantine:
+                if others := self.release(intake.quarantine.take_waiting(), only):
+                    intake.quarantine.add(others)
+            elif isinstance(place, (Batches, Gate)):
+                self.release(place.take_waiting(only), None)
+            elif place is not None:
+                executor = cast(Executor, place)
+                if others := self.release(executor.take_waiting(), only):
+                    executor.submit(others)
         self._doorbell.wake()
 
     def release(self, waiting: Sequence[Delivery], only: QueueLink | None) -> list[Delivery]:

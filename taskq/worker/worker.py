@@ -109,7 +109,6 @@ class Worker:
             self._links,
             bool(self.options.queues),
             self._intake,
-            self._executors_in_use(),
             self._doorbell,
             self._settled,
             self._tell_lease_lost,
@@ -218,12 +217,6 @@ class Worker:
             return None
         return Isolation(self._sync.slots, app_path, self._runner, self._doorbell.ring)
 
-    def _executors_in_use(self) -> list[Executor]:
-        """The executors whose kind of task this app has on our queues: the others' free slots fetch nothing."""
-        kinds = {task.is_async for task in self.app.tasks.values() if not task.name.startswith("taskq.")}
-        chosen: list[Executor] = [self._sync] if False in kinds or not kinds else []
-        return [*chosen, self._async] if True in kinds else chosen
-
     def _control_of(self, app: TaskQ) -> Control:
         """What listens for word to our queues, topics and broadcasts."""
         return Control(
@@ -306,7 +299,7 @@ class Worker:
             failpoints.hit("drain.begin")
         fetcher = self._fetcher
         fetcher.drain()
-        fetcher.releaser.give_back((self._sync, self._async))
+        fetcher.releaser.give_back()
         if failpoints.ARMED:
             failpoints.hit("drain.released")
         limit = time.monotonic() + self.shutdown_timeout

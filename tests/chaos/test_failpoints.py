@@ -104,6 +104,15 @@ def idle_worker(scene: Scene) -> None:
     scene.worker()
 
 
+def picking(scene: Scene) -> None:
+    """A worker whose one thread is busy, with async messages behind sync ones."""
+    scene.send(3, sleep=0.5)
+    scene.send(6, "awork")
+    scene.send(2)
+    scene.died(scene.worker("-c", "1", env=scene.armed, wait=False))
+    scene.worker()
+
+
 def revoking(scene: Scene) -> None:
     """A worker of a queue in which something is revoked."""
     scene.cluster.client.zadd(_KEY + "revoked", {"nobody": time.time() * 1000 + 60_000})
@@ -262,6 +271,7 @@ SCENES: dict[str, Callable[[Scene], None]] = {
     "relay": relaying,
     "register": busy_worker,
     "exchange": busy_worker,
+    "pick": picking,
     "accept": busy_worker,
     "revoked": revoking,
     "block": idle_worker,

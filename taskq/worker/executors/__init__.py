@@ -49,6 +49,12 @@ class Executor(Protocol):
     def take_waiting(self, keep: int = 0) -> list[Delivery]:
         """Give up what has not started, but for the first *keep*."""
 
+    def last_waiting(self) -> object:
+        """The last delivery that has not started; None where all have."""
+
+    def waits(self, delivery: object) -> bool:
+        """Whether *delivery* is held here and has not started."""
+
     def stop_delivery(self, delivery: Delivery) -> None:
         """Stop one delivery whose ``cancelled`` has been set, as far as the executor can."""
 
@@ -78,6 +84,11 @@ class ServiceTime:
 def taken_from(waiting: deque[Delivery], keep: int) -> list[Delivery]:
     """Take the last of *waiting* out, but for the first *keep*; in their order."""
     return [waiting.pop() for _ in range(len(waiting) - keep)][::-1]
+
+
+def is_waiting(delivery: object) -> bool:
+    """Whether *delivery* is ours, and has not started."""
+    return isinstance(delivery, Delivery) and not delivery.started and delivery.key in delivery.link.held
 
 
 def finish(delivery: Delivery, outcome: Outcome, runtime: float) -> None:

@@ -7,7 +7,7 @@ import time
 from collections import deque
 
 from taskq.delivery import HANDED_BACK, Delivery
-from taskq.worker.executors import Finished, ServiceTime, finish, taken_from
+from taskq.worker.executors import Finished, ServiceTime, finish, is_waiting, taken_from
 from taskq.worker.limits import TimeLimits
 from taskq.worker.outcomes import Outcome
 from taskq.worker.runner import Runner
@@ -58,6 +58,12 @@ class CoroutineExecutor:
 
     def take_waiting(self, keep: int = 0) -> list[Delivery]:
         return taken_from(self._waiting, keep)
+
+    def last_waiting(self) -> object:
+        return self._waiting[-1] if self._waiting else None
+
+    def waits(self, delivery: object) -> bool:
+        return is_waiting(delivery)
 
     def stop_delivery(self, delivery: Delivery) -> None:
         """Cancel it where it waits. What has not begun is left to begin: the runner refuses what is cancelled."""

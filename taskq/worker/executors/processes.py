@@ -189,6 +189,12 @@ class ProcessExecutor:
     def take_waiting(self, keep: int = 0) -> list[Delivery]:
         return taken_from(self._waiting, keep)
 
+    def last_waiting(self) -> object:
+        return self._waiting[-1] if self._waiting else None
+
+    def waits(self, delivery: object) -> bool:
+        return delivery in self._waiting
+
     def stop_delivery(self, delivery: Delivery) -> None:
         """What waits here carries its mark to a child; a child is told about what lies in its pipe, and killed after
         a grace time if it runs it then."""

@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 
 from taskq.delivery import HANDED_BACK, Delivery
 from taskq.errors import TaskqError
-from taskq.worker.executors import Finished, ServiceTime, finish
+from taskq.worker.executors import Finished, ServiceTime, finish, is_waiting
 from taskq.worker.limits import KINDS, TimeLimits, text_of_limit, within_limits
 from taskq.worker.runner import Runner
 
@@ -99,6 +99,15 @@ class ThreadExecutor:
             except IndexError:  # a thread was quicker
                 break
         return taken[::-1]
+
+    def last_waiting(self) -> object:
+        try:
+            return self._work[-1]
+        except IndexError:
+            return None
+
+    def waits(self, delivery: object) -> bool:
+        return is_waiting(delivery)
 
     def stop_delivery(self, delivery: Delivery) -> None:
         """A thread cannot be stopped: the task sees ``ctx.cancelled``; only a time limit is raised inside it."""

@@ -1,0 +1,217 @@
+"""What a worker cannot start soon it does not hold, whatever the mix of tasks: another worker may start it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support.wait import eventually
+from support.worker import running_worker
+
+from taskq import Batch, TaskQ
+from taskq.broker import scripts
+from taskq.message import Message, encode
+
+MakeApp = Callable[..., TaskQ]
+FEW = 2
+"""Slots for sync tasks."""
+
+
+class Mixed:
+    """An app with sync and async tasks; the sync ones wait until they are let go."""
+
+    def __init__(self, app: TaskQ, client: Any) -> None:
+        self.app = app
+        self._client = client
+        self.go = threading.Event()
+        self.started: list[int] = []
+
+        @app.task
+        def slow(number: int) -> int:
+            self.started.append(number)
+            assert self.go.wait(20)
+            return number
+
+        @app.task
+        def quick(number: int) -> int:
+            return number
+
+        @app.task
+        async def light(number: int) -> int:
+            return number
+
+        self.slow, self.quick, self.light = slow, quick, light
+
+    def train(self) -> None:
+        """Have the worker learn that tasks are short."""
+        for result in self.quick.delay_many([(n,) for n in range(500)]):
+            result.get(timeout=30)
+
+    def held(self, consumer: bytes | None = None) -> int:
+        """How many messages a worker holds; without a name: all workers."""
+        keys = self.app.keys.queue("default")
+        found = 0
+        for stream in scripts.streams_of(keys, [5]):
+            pending = self._client.xpending(stream, "taskq")
+            named = {one["name"]: one["pending"] for one in pending["consumers"]}
+            found += sum(named.values()) if consumer is None else named.get(consumer, 0)
+        return found
+
+
+@pytest.fixture
+def mixed(app: TaskQ, redis_client: Any) -> Iterator[Mixed]:
+    made = Mixed(app, redis_client)
+    yield made
+    made.go.set()
+
+
+def test_while_all_threads_are_busy_nothing_is_held_for_them(mixed: Mixed) -> None:
+    with running_worker(mixed.app, concurrency=FEW) as worker:
+        mixed.train()
+        results = mixed.slow.delay_many([(n,) for n in range(FEW)]) + mixed.quick.delay_many([(n,) for n in range(50)])
+        eventually(lambda: len(mixed.started) == FEW)
+        eventually(lambda: mixed.held(worker.consumer) == FEW)
+        mixed.go.set()
+        assert [result.get(timeout=30) for result in results] == [*range(FEW), *range(50)]
+
+
+def test_async_messages_go_past_those_that_wait_for_a_thread(mixed: Mixed) -> None:
+    with running_worker(mixed.app, concurrency=FEW) as worker:
+        waiting = mixed.slow.delay_many([(n,) for n in range(3 * FEW)])
+        eventually(lambda: len(mixed.started) == FEW)
+        for number in range(20):
+            assert mixed.light.delay(number).get(timeout=30) == number
+            waiting.append(mixed.slow.delay(100 + number))
+        assert mixed.light.delay(1).get(timeout=30) == 1
+        eventually(lambda: mixed.held(worker.consumer) == FEW)
+        mixed.go.set()
+        for result in waiting:
+            result.get(timeout=30)
+
+
+def test_short_messages_run_on_the_idle_worker_while_another_is_full(mixed: Mixed) -> None:
+    with running_worker(mixed.app, concurrency=1), running_worker(mixed.app, concurrency=1):
+        mixed.train()
+        long = mixed.slow.delay(0)
+        for result in mixed.quick.delay_many([(n,) for n in range(200)]):
+            result.get(timeout=30)
+        assert not long.ready()
+        mixed.go.set()
+        assert long.get(timeout=30) == 0
+
+
+def test_what_a_full_worker_has_handed_back_it_does_not_fetch_again(mixed: Mixed) -> None:
+    handed_back: list[int] = []
+    mixed.app.hooks.listen(
+        "settled",
+        lambda told: handed_back.extend(
+            [many.count for many in getattr(told, "unusual", ()) if many.state == "RELEASED"]
+        ),
+    )
+    with running_worker(mixed.app, concurrency=1), running_worker(mixed.app, concurrency=1):
+        mixed.train()
+        results = mixed.slow.delay_many([(0,), (1,)]) + mixed.quick.delay_many([(n,) for n in range(100)])
+        eventually(lambda: len(mixed.started) == 2 and mixed.held() == 2)
+        before = sum(handed_back)
+        for number in range(30):  # both are full, and go on with what is for others
+            assert mixed.light.delay(number).get(timeout=30) == number
+        assert sum(handed_back) - before <= 200, "they pass the same messages to and fro"
+        assert mixed.held() == 2
+        mixed.go.set()
+        for result in results:
+            result.get(timeout=30)
+
+
+def test_messages_are_given_back_when_tasks_become_longer(mixed: Mixed) -> None:
+    """Some end all the time, so that the worker never stands still."""
+    permits = threading.Semaphore(0)
+
+    @mixed.app.task
+    def longer() -> None:
+        permits.acquire(timeout=60)
+
+    over = threading.Event()
+
+    def let_go() -> None:
+        while not over.wait(0.1):
+            permits.release()
+
+    with running_worker(mixed.app, concurrency=FEW) as worker:
+        mixed.train()
+        results = longer.delay_many([() for _ in range(300)])
+        threading.Thread(target=let_go, daemon=True).start()
+        eventually(lambda: mixed.held(worker.consumer) <= FEW)
+        assert sum(result.ready() for result in results) < 150
+        over.set()
+        permits.release(300)
+        for result in results:
+            result.get(timeout=30)
+
+
+def test_suspects_that_cannot_start_are_left_to_others(mixed: Mixed, redis_client: Any) -> None:
+    front = scripts.streams_of(mixed.app.keys.queue("default"), [])[0]
+    with running_worker(mixed.app, concurrency=FEW) as worker:
+        for number in range(100):
+            redis_client.xadd(front, {"m": encode(Message(1, f"s{number}", mixed.slow.name, [number], {})), "c": "0"})
+        eventually(lambda: len(mixed.started) == FEW)
+        eventually(lambda: mixed.held(worker.consumer) <= FEW + 8)
+        assert mixed.light.delay(1).get(timeout=30) == 1
+        mixed.go.set()
+        eventually(lambda: len(mixed.started) == 100)
+        eventually(lambda: not mixed.held())
+
+
+def test_calls_of_a_batch_task_do_not_hold_up_others(app: TaskQ, redis_client: Any) -> None:
+    go = threading.Event()
+    begun: list[int] = []
+
+    @app.task(batch=Batch(size=10, wait=0.01))
+    def collect(items: list[Any]) -> None:
+        begun.append(len(items))
+        assert go.wait(20)
+
+    @app.task
+    async def light(number: int) -> int:
+        return number
+
+    try:
+        with running_worker(app, concurrency=1):
+            results = collect.delay_many([(n,) for n in range(100)])
+            eventually(lambda: begun)
+            for number in range(20):
+                assert light.delay(number).get(timeout=30) == number
+            go.set()
+            for result in results:
+                result.get(timeout=30)
+    finally:
+        go.set()
+
+
+def test_queues_of_sync_and_of_async_tasks_do_not_hold_up_each_other(app: TaskQ, redis_client: Any) -> None:
+    go = threading.Event()
+
+    @app.task(queue="heavy")
+    def slow(number: int) -> int:
+        assert go.wait(20)
+        return number
+
+    @app.task(queue="light")
+    async def light(number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+    try:
+        with running_worker(app, concurrency=1) as worker:
+            results = slow.delay_many([(n,) for n in range(10)])
+            for number in range(20):
+                assert light.delay(number).get(timeout=30) == number
+            stream = app.keys.queue("heavy").stream(5)
+            eventually(lambda: redis_client.xpending(stream, "taskq")["pending"] == 1)
+            go.set()
+            assert [result.get(timeout=30) for result in results] == list(range(10))
+            assert worker.running
+    finally:
+        go.set()

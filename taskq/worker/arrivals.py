@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from taskq import failpoints
@@ -17,6 +18,9 @@ from taskq.worker.executors import finish
 from taskq.worker.intake import Intake, Rows
 from taskq.worker.link import QueueLink
 from taskq.worker.releaser import Releaser
+
+RECLAIM_PAGE = 500
+"""Most entries of ours that are read again in one call."""
 
 
 class Arrivals:
@@ -62,6 +66,7 @@ class Arrivals:
             BrokerError: Redis could not be asked. What was not started will be ours again after the reconnect.
         """
         taken = unchecked = self._intake.take(link, rows)
+        link.sizes.note(taken)
         try:
             if link.paused:
                 taken = self._releaser.release(taken, link)
@@ -101,12 +106,14 @@ class Arrivals:
         for stream in link.readable:
             last: bytes = b"0"
             while True:
+                page, asked = min(link.sizes.page, RECLAIM_PAGE), time.monotonic()
                 try:
                     reply = await self._connection.execute(
-                        "XREADGROUP", "GROUP", GROUP, link.consumer, "COUNT", 500, "STREAMS", stream, last
+                        "XREADGROUP", "GROUP", GROUP, link.consumer, "COUNT", page, "STREAMS", stream, last
                     )
                 except BrokerError as error:
                     if not is_nogroup(error):
+                        link.sizes.lost(page)
                         raise
                     return False
                 entries = reply[0][1] if reply else []
@@ -117,6 +124,7 @@ class Arrivals:
                 gone = [entry for entry, fields in entries if fields is None]
                 if gone:  # deleted under us; on Redis 6.2 they would stay pending for ever
                     await self._connection.execute("XACK", stream, GROUP, *gone)
+                link.sizes.replied(len(entries), time.monotonic() - asked)
                 await self.accept(link, [(stream, entries)], revoked=True)
                 last = entries[-1][0]
         if failpoints.ARMED:

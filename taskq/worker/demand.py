@@ -17,6 +17,7 @@ from taskq.worker.executors import Executor
 from taskq.worker.intake import Intake
 from taskq.worker.link import Place, QueueLink
 from taskq.worker.outcomes import RELEASE, Ended
+from taskq.worker.sizes import BUDGET
 
 AHEAD = 0.004
 """Seconds of work held beyond the busy slots: what hides a round trip."""
@@ -41,6 +42,7 @@ class Demand:
         self._batches = intake.batches
         self._gate = intake.gate
         self._most_ahead = most_ahead
+        self._links = links
         self._marks: dict[Place, tuple[object, float]] = {}
         self._stalled: set[Place] = set()
         """Executors, or the quarantine, in which something waited for too long: until something has ended there,
@@ -109,6 +111,12 @@ class Demand:
                 over.append(delivery)
         self._learn(link, counts, len(taken))
         return over
+
+    def affordable(self, link: QueueLink) -> int:
+        """How many more large messages of *link* may be held: one at least, unless others wait that have been held."""
+        known = self._intake.running()
+        waiting = [len(each.data) for one in self._links for each in one.held.values() if each not in known]
+        return max(link.sizes.fitting(BUDGET - sum(waiting)), 0 if waiting else 1)
 
     def waiting(self) -> bool:
         """Whether deliveries wait for a place."""

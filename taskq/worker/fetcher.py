@@ -249,11 +249,12 @@ class Fetcher:
         """How many more deliveries may be fetched from *link* now, whatever they are."""
         if self.draining or not self.standing.registered:
             return 0
-        return min(self._demand.credit(link), self._room())
+        return min(self._demand.credit(link), link.sizes.page, self._room(link))
 
-    def _room(self) -> int:
-        """How many more deliveries may be held at all."""
-        return MOST_HELD - self.held()
+    def _room(self, link: QueueLink) -> int:
+        """How many more deliveries of *link* may be held at all."""
+        room = MOST_HELD - self.held()
+        return min(room, self._demand.affordable(link)) if link.sizes.large else room
 
     def _to_read(self) -> tuple[list[QueueLink], int]:
         """The queues to block on, and how many entries of each stream there is use for."""
@@ -318,7 +319,7 @@ class Fetcher:
 
     async def _pick(self, link: QueueLink) -> None:
         try:
-            await self._picker.pick(link, self._room())
+            await self._picker.pick(link, self._room(link))
         except BrokerError as error:
             if not is_nogroup(error) and not is_wrongtype(error):
                 raise
@@ -332,7 +333,7 @@ class Fetcher:
         try:  # whatever happens until Redis has answered, what was taken must be on the link again
             if self._refusals.searching(link):
                 want = 0
-            call = settle_call(link, batch, want)
+            call, asked = settle_call(link, batch, want), time.monotonic()
             if failpoints.ARMED:
                 failpoints.hit("exchange.send")
             status, *rest = await self._connection.run_call(call)
@@ -342,6 +343,8 @@ class Fetcher:
                 rows, flags, refused, failed, trouble = rest
         except BrokerError as error:
             assert call is not None
+            if want:
+                link.sizes.lost(want)
             if self._refusals.failed(link, batch, call, error):
                 self._report(error)
                 link.reclaim = True
@@ -367,8 +370,10 @@ class Fetcher:
         if failpoints.ARMED:
             failpoints.hit("exchange.closed")
         if want:
-            self._last_exchange = link.looked_at = time.monotonic()
-            link.hot = sum(len(entries) for _, entries in rows) >= want
+            self._last_exchange = link.looked_at = now = time.monotonic()
+            count = sum(len(entries) for _, entries in rows)
+            link.hot = count >= want
+            link.sizes.replied(count, now - asked)
             self.standing.note_pause(link, bool(flags & 2))
         if rows:
             # by key from here on: the numbers hold for this call's streams only

@@ -116,6 +116,17 @@ class Intake:
             self.quarantine.add(suspects)
         self.run(deliveries)
 
+    def running(self) -> set[Delivery]:
+        """What runs, and what is being collected to run together."""
+        executors = [*self.executors(), *([] if self.isolation is None else [self.isolation])]
+        found = {
+            member
+            for executor in executors
+            for delivery in executor.running()
+            for member in ((delivery,) if delivery.members is None else delivery.members)
+        }
+        return found if self.batches is None else found.union(self.batches.held())
+
     def place_of(self, task: Any, suspect: bool) -> Place:
         """The place that a message of *task* needs, see :mod:`taskq.worker.demand`; None where it does not run here."""
         if task is None:

@@ -11,13 +11,16 @@ from taskq.broker import scripts
 from taskq.broker.keys import QueueKeys
 from taskq.delivery import Delivery
 from taskq.message import DEFAULT_PRIORITY
-from taskq.worker.outcomes import Ended
+from taskq.worker.outcomes import DONE, Ended, Outcome
+from taskq.worker.sizes import Sizes
 
 Place = Any
 """What a message needs to run, by identity: an executor, company in a batch, its turn among the suspects. See
 :mod:`taskq.worker.demand`."""
-MANY_WORDS = 100_000
-"""Arguments of outcomes after which a call takes no more of them: Redis refuses calls with more than a million."""
+MANY_BYTES = 1024 * 1024
+"""Bytes of outcomes in one call, unless a single one has more: a large result does not hold up small ones for long."""
+WORD = 10
+"""Bytes that an argument of an outcome counts for besides its own: Redis refuses calls with more than a million."""
 
 
 class QueueLink:
@@ -56,6 +59,8 @@ class QueueLink:
         """Whether nothing of it may be fetched or started, as far as we know."""
         self.reclaim = False
         """Whether a reply may have been lost, so that we may own entries we never saw."""
+        self.sizes = Sizes()
+        """How large its messages are, and how many to ask for."""
         self.shares: dict[Place, float] = {}
         """The places that its messages need, see :mod:`taskq.worker.demand`, each with its share of them lately."""
         self.left_out = False
@@ -114,19 +119,32 @@ class QueueLink:
         self._number_of.pop(delivery, None)
 
     def take_ended(self, limit: int) -> list[Ended]:
-        """Up to *limit* outcomes to settle, fewer when they commit many commands.
+        """Up to *limit* outcomes to settle, fewer when they are large or commit many commands.
 
         Those of deliveries that are no longer ours are dropped.
         """
         batch: list[Ended] = []
         self.taken = batch
-        ended, held, words = self.ended, self.held, 0
-        while ended and len(batch) < limit and words < MANY_WORDS:
+        ended, held, size = self.ended, self.held, 0
+        while ended and len(batch) < limit:
             item = ended.popleft()
-            if held.get(item[0].key) is item[0]:
-                batch.append(item)
-                try:
-                    words += len(item[1].extra)
-                except TypeError:  # an outcome that cannot be sent: found out when the call is made, and not here
-                    words += 1
+            if held.get(item[0].key) is not item[0]:
+                continue
+            if item[1] is not DONE:
+                size += _size(item[1])
+                if size > MANY_BYTES and batch:
+                    ended.appendleft(item)
+                    break
+            batch.append(item)
         return batch
+
+
+def _size(outcome: Outcome) -> int:
+    """Bytes that *outcome* adds to a call, about."""
+    try:
+        size = len(outcome.stored)
+        for word in outcome.extra:
+            size += WORD + (len(word) if isinstance(word, (bytes, str)) else 0)
+    except TypeError:  # an outcome that cannot be sent: found out when the call is made, and not here
+        return WORD
+    return size

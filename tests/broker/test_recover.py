@@ -50,6 +50,14 @@ def test_deliveries_of_an_expired_lease_move_and_become_suspects(bench: Any) -> 
     assert b"dead" not in names
 
 
+def test_a_page_of_large_messages_is_short(bench: Any) -> None:
+    large = [b"%d" % n + b"x" * 400_000 for n in range(7)]
+    bench.fetch(*large, consumer=b"dead")
+    expire(bench, b"dead")
+    assert [recover(bench)[:2] for _ in range(3)] == [[3, 1], [3, 1], [1, 0]]
+    assert [fields[b"m"] for fields in front(bench)] == large
+
+
 def test_again_changes_nothing(bench: Any) -> None:
     bench.fetch(b"a", consumer=b"dead")
     expire(bench, b"dead")

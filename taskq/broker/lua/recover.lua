@@ -3,7 +3,7 @@
 -- KEYS  1 consumers  2 renewed  3.. streams, the first of them is the front
 -- ARGV  1 consumer to retire; '' for any whose lease has run out while others could renew theirs (see heartbeat.lua)
 --       2 1 the worker died, 0 it hands back in peace: then nothing is charged
---       3 page size
+--       3 page size; a page of large messages ends at a megabyte, so that the call stays short
 -- Returns {messages moved, 1 when there is more to do now, ms until the next lease runs out (-1: no lease),
 --          the consumer ('' for none)}.
 -- Before its first message moves, the consumer's name in KEYS[1] is replaced by a mark, '!' with the charge and the
@@ -51,17 +51,19 @@ if string.sub(mark, 1, 1) ~= '!' then
 end
 local charge, who = tonumber(string.sub(mark, 2, 2)), string.sub(mark, 3)
 
-local moved = 0
+local moved, bytes = 0, 0
 for i = 3, #KEYS do
   local pending = redis.pcall('XPENDING', KEYS[i], 'taskq', '-', '+', page - moved, who)
   if not pending.err then
     for _, row in ipairs(pending) do
+      if bytes >= 1000000 then return {moved, 1, 0, who} end
       local entry = redis.call('XRANGE', KEYS[i], row[1], row[1])[1]
       if entry then
         local fields = entry[2]
         -- what is no message of ours keeps all its fields for the dead letter queue
         if charge == 1 and fields[1] == 'm' then fields = {'m', fields[2], 'c', crashes_after(fields, row[4])} end
         redis.call('XADD', KEYS[3], '*', unpack(fields))
+        bytes = bytes + #fields[2]
       end
       redis.call('XACK', KEYS[i], 'taskq', row[1])
       redis.call('XDEL', KEYS[i], row[1])

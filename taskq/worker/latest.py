@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from msgspec.structs import replace
+
 from taskq.broker import ended
 from taskq.broker.scripts import Arg
 from taskq.worker.outcomes import Ended
@@ -19,7 +21,7 @@ class Latest:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[bool, list[tuple[float, Ended]]] = {True: [], False: []}
+        self._kept: dict[bool, list[ended.EndedMessage]] = {True: [], False: []}
 
     def add(self, kinds: Kinds) -> None:
         """Keep of what ended as many as there is room for; costs next to nothing once there is none."""
@@ -27,32 +29,31 @@ class Latest:
             if state in ended.STATES:
                 well = state == ended.WELL
                 if len(self._kept[well]) < ended.EACH:
-                    now = time.time()
+                    now = round(time.time() * 1000)
                     with self._lock:
                         kept = self._kept[well]
-                        kept.extend((now, item) for item in batch[: ended.EACH - len(kept)])
+                        # not the deliveries themselves: their arguments may be large
+                        kept.extend(_short(now, item) for item in batch[: ended.EACH - len(kept)])
 
     def take(self, worker: bytes) -> Rows:
         """The packed sample since the last call."""
         with self._lock:
             kept, self._kept = self._kept, {True: [], False: []}
         name = worker.decode(errors="replace")
-        return [_packed(*one, name) for one in kept[True]], [_packed(*one, name) for one in kept[False]]
+        well: list[Arg] = [ended.pack(replace(message, worker=name)) for message in kept[True]]
+        return well, [ended.pack(replace(message, worker=name)) for message in kept[False]]
 
 
-def _packed(at: float, item: Ended, worker: str) -> bytes:
+def _short(at: int, item: Ended) -> ended.EndedMessage:
     delivery, outcome, runtime = item
     message = delivery.message
-    kept = bool(outcome.stored) or outcome.state == "FAILURE"
-    return ended.pack(
-        ended.EndedMessage(
-            at=round(at * 1000),
-            state=outcome.state,
-            task=message.task,
-            id=message.task_id,
-            worker=worker,
-            attempt=delivery.attempt,
-            runtime=runtime,
-            kept=kept,
-        )
+    return ended.EndedMessage(
+        at=at,
+        state=outcome.state,
+        task=message.task,
+        id=message.task_id,
+        worker="",
+        attempt=delivery.attempt,
+        runtime=runtime,
+        kept=bool(outcome.stored) or outcome.state == "FAILURE",
     )

@@ -135,20 +135,9 @@ class Reader:
                 return
             asked = self._ask(connection, links, credit)
             while True:
-                entries, paused, revoked = await connection.finish(asked.replies)
-                found = self._by_link(entries)
-                if failpoints.ARMED:
-                    failpoints.hit("block.replied")
-                if self._links[0].consumer != consumer:
-                    return  # the lease was lost meanwhile: these belong to others
-                self.last_read = time.monotonic()
-                for link, since in zip(asked.links, paused, strict=True):
-                    self._pause(link, since is not None)
-                count = sum(len(entries) for _, rows in found for _, entries in rows)
-                for link, rows in found:
-                    link.hot = sum(len(entries) for _, entries in rows) >= credit
-                    await self._accept(link, rows, revoked > 0)
-                if count >= credit or not self._may_go_on():
+                # what came is let go of before the next read, which may take long
+                count = await self._take(asked.links, await connection.finish(asked.replies), consumer, credit)
+                if count >= credit or self._links[0].consumer != consumer or not self._may_go_on():
                     return
                 # the coroutines just handed over begin first: to ask takes longer than it takes them to start
                 await asyncio.sleep(0)
@@ -166,6 +155,22 @@ class Reader:
         finally:
             self._task = None
             self._doorbell.wake()
+
+    async def _take(self, links: Sequence[QueueLink], answers: list[Any], consumer: bytes, credit: int) -> int:
+        """Hand over what was read; how many entries that are."""
+        entries, paused, revoked = answers
+        found = self._by_link(entries)
+        if failpoints.ARMED:
+            failpoints.hit("block.replied")
+        if self._links[0].consumer != consumer:
+            return 0  # the lease was lost meanwhile: these belong to others
+        self.last_read = time.monotonic()
+        for link, since in zip(links, paused, strict=True):
+            self._pause(link, since is not None)
+        for link, rows in found:
+            link.hot = sum(len(entries) for _, entries in rows) >= credit
+            await self._accept(link, rows, revoked > 0)
+        return sum(len(entries) for _, rows in found for _, entries in rows)
 
     async def _open(self) -> AsyncConnection:
         if self._connection is None or not self._connection.is_open:

@@ -188,8 +188,11 @@ def _serve(sock: socket.socket, inbox: _Inbox, app: TaskQ, runner: Runner, slate
         failpoints.hit("child.received")
     answers: list[Any] = []
     flushed = time.monotonic()
-    for number, queue, what in frame:
+    frame.reverse()
+    while frame:  # what has ended is let go of
+        number, queue, what = frame.pop()
         delivery = _unpacked(app, ChildQueue(queue), what)
+        del what
         delivery.started = time.monotonic()
         slate[SINCE] = delivery.started
         slate[MEMORY] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

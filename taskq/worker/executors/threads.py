@@ -157,10 +157,12 @@ class ThreadExecutor:
     def _serve(self) -> None:
         ident = threading.get_ident()
         work, running = self._work, self._running
+        delivery: Delivery | None
         while True:
             try:
                 delivery = work.popleft()
             except IndexError:
+                delivery = None  # an idle thread keeps no arguments
                 if self._rest():
                     continue
                 return

@@ -12,6 +12,7 @@ from taskq import failpoints
 from taskq.broker.address import Address
 from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import Keys
+from taskq.broker.per_loop import PerLoop
 from taskq.broker.producer import AsyncProducer, Names, Outgoing, Sendable, once_plan, pages, send_sync
 from taskq.broker.scripts import MAX_PER_CALL
 from taskq.broker.sync import SyncBroker
@@ -19,6 +20,8 @@ from taskq.config import Config
 from taskq.spool import Flusher, Spool
 
 logger = logging.getLogger("taskq.sender")
+
+_Pair = tuple[AsyncClient, AsyncProducer]
 
 LOG_EVERY = 1.0
 """Seconds between log lines about messages that were dropped or spooled."""
@@ -37,7 +40,7 @@ class Sender:
         self._address = address
         self._config = config
         self._names = Names(keys)
-        self._loops: dict[asyncio.AbstractEventLoop, tuple[AsyncClient, AsyncProducer]] = {}
+        self._loops = PerLoop(self._new_pair, _end, _drop)
         self.broker = SyncBroker(address, config.broker_connection_timeout, config.broker_deadline)
         """The connections of ordinary code."""
         self.dropped = 0
@@ -92,11 +95,11 @@ class Sender:
         """Send one message from the running event loop. Raises as :meth:`send`."""
         if self.spool is not None and await asyncio.to_thread(self._behind_spool, (message,)):
             return
-        await self._pair()[1].send(message)
+        await self._loops.get()[1].send(message)
 
     async def asend_many(self, messages: Sequence[Sendable]) -> None:
         """Send many messages from the running event loop. Raises as :meth:`send`."""
-        producer = self._pair()[1]
+        producer = self._loops.get()[1]
         for page in pages(messages):
             if self.spool is not None and await asyncio.to_thread(self._behind_spool, page):
                 continue
@@ -105,7 +108,7 @@ class Sender:
     @property
     def client(self) -> AsyncClient:
         """The connection of the running event loop."""
-        return self._pair()[0]
+        return self._loops.get()[0]
 
     def close(self) -> None:
         """Close the connections of ordinary code; what is spooled stays on disk."""
@@ -116,20 +119,13 @@ class Sender:
 
     def close_loop(self) -> None:
         """Close the connection of the running event loop."""
-        pair = self._loops.pop(asyncio.get_running_loop(), None)
+        pair = self._loops.pop()
         if pair is not None:
             pair[0].close()
 
-    def _pair(self) -> tuple[AsyncClient, AsyncProducer]:
-        loop = asyncio.get_running_loop()
-        pair = self._loops.get(loop)
-        if pair is None:
-            for ended in [known for known in self._loops if known.is_closed()]:
-                del self._loops[ended]  # its connection holds it, so it would stay for ever
-            client = AsyncClient(self._address, self._config.broker_connection_timeout)
-            producer = AsyncProducer(client, self._config.broker_deadline, self._undelivered, self._names)
-            pair = self._loops[loop] = (client, producer)
-        return pair
+    def _new_pair(self) -> _Pair:
+        client = AsyncClient(self._address, self._config.broker_connection_timeout)
+        return client, AsyncProducer(client, self._config.broker_deadline, self._undelivered, self._names)
 
     def _announce(self, message: Outgoing) -> None:
         self.broker.call(lambda connection, limit: self._names.tell(connection, message, limit))
@@ -167,3 +163,11 @@ class Sender:
         if time.monotonic() - self._logged_at >= LOG_EVERY:
             self._logged_at = time.monotonic()
             logger.warning(text, count)
+
+
+async def _end(pair: _Pair) -> None:
+    pair[0].close()
+
+
+def _drop(pair: _Pair) -> None:
+    pair[0].drop()

@@ -18,10 +18,11 @@ import hiredis
 
 from taskq.broker import siblings
 from taskq.broker.address import Address
+from taskq.broker.dial import adial
 from taskq.broker.patience import SMALL, Patience, unsent
-from taskq.broker.replies import broker_error, ends_connection, is_demoted, is_denied, is_noscript
+from taskq.broker.replies import is_denied, is_noscript
 from taskq.broker.scripts import Call
-from taskq.broker.sync import SILENT, backoff, gave_up, keep_alive, reason, try_until
+from taskq.broker.sync import SILENT, backoff, gave_up, reason, try_until
 from taskq.broker.wire import pack
 from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
 
@@ -56,6 +57,7 @@ class AsyncConnection(asyncio.Protocol):
         self._earlier: list[Any] = []
         """The replies so far to the commands of :meth:`begin`."""
         self._transport: asyncio.Transport | None = None
+        self._socket: socket.socket | None = None
         self._loop = asyncio.get_running_loop()
         self._read = 0
         self._written = 0
@@ -105,13 +107,16 @@ class AsyncConnection(asyncio.Protocol):
 
     async def _connect(self) -> None:
         context = self._address.ssl_context()
-        if self._address.path:
-            await self._loop.create_unix_connection(lambda: self, self._address.path)
-        else:
-            hostname = self._address.host if context else None
-            await self._loop.create_connection(
-                lambda: self, self._address.host, self._address.port, ssl=context, server_hostname=hostname
-            )
+        sock = self._socket = await adial(self._address)
+        try:
+            if self._address.path:
+                await self._loop.create_unix_connection(lambda: self, sock=sock)
+            else:
+                hostname = self._address.host if context else None
+                await self._loop.create_connection(lambda: self, sock=sock, ssl=context, server_hostname=hostname)
+        except BaseException:
+            sock.close()
+            raise
 
     async def execute(self, *command: Any, timeout: float) -> Any:
         """Send one command and return its reply, within *timeout* seconds.
@@ -143,6 +148,12 @@ class AsyncConnection(asyncio.Protocol):
             self._transport.abort()
         if not self.lost.done():
             self.lost.set_result(None)
+
+    def drop(self) -> None:
+        """Close the socket when the event loop is closed already; nothing else can be done then."""
+        self._transport = None
+        if self._socket is not None:
+            self._socket.close()
 
     def shutdown(self) -> None:
         """As :meth:`close`, from any thread."""
@@ -196,12 +207,7 @@ class AsyncConnection(asyncio.Protocol):
         return reply
 
     def _refused(self, reply: hiredis.ReplyError) -> BrokerError:
-        """Our error for Redis's; where another server may answer better, the next call goes to a new connection."""
-        if ends_connection(reply):
-            self.close()
-            if is_demoted(reply):
-                siblings.close_all(self._address)
-        return broker_error(reply)
+        return siblings.refused(reply, self._address, self.close)
 
     def _send(self, packed: bytes, timeout: float, before: int = 0) -> asyncio.Future[Any]:
         """Send; the future of the raw reply.
@@ -264,9 +270,6 @@ class AsyncConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            keep_alive(sock)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -377,4 +380,10 @@ class AsyncClient:
         """Close the connection; the next call opens a new one."""
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
+
+    def drop(self) -> None:
+        """As :meth:`close`, when the event loop is closed already."""
+        if self._connection is not None:
+            self._connection.drop()
             self._connection = None

@@ -15,11 +15,12 @@ import asyncio
 import contextlib
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 
 from taskq.broker.address import Address
 from taskq.broker.aio import AsyncConnection
+from taskq.broker.idle import Idle
+from taskq.broker.per_loop import PerLoop
 from taskq.broker.sync import SyncConnection
 from taskq.errors import BrokerError, BrokerUnavailableError
 
@@ -47,6 +48,7 @@ class Listener:
         self._connect_timeout = connect_timeout
         self._connection = SyncConnection(address, connect_timeout)
         self._stands = False
+        self.idle_since = 0.0
 
     def subscribe(self) -> None:
         """Make sure that the subscription stands; without one, :meth:`receive` only lets time pass."""
@@ -132,6 +134,11 @@ class AsyncListener:
         if self._connection is not None:
             self._connection.close()
 
+    def drop(self) -> None:
+        """As :meth:`close`, when the event loop is closed already."""
+        if self._connection is not None:
+            self._connection.drop()
+
     def _pushed(self, push: list[bytes]) -> None:
         if push[0] == b"subscribe" and not self._confirmed.done():
             self._confirmed.set_result(None)
@@ -163,47 +170,43 @@ class Listeners:
         self._address = address
         self._channel_of = channel_of
         self._connect_timeout = connect_timeout
-        self._idle: deque[Listener] = deque()
-        self._loops: dict[asyncio.AbstractEventLoop, AsyncListener] = {}
+        self._idle: Idle[Listener] = Idle()
+        self._loops = PerLoop(self._new_listener, _end, AsyncListener.drop)
 
     @contextlib.contextmanager
     def borrow(self) -> Iterator[Listener]:
         """A subscription for the calling thread."""
-        try:
-            listener = self._idle.pop()
-        except IndexError:
-            listener = Listener(self._address, self._new_channel(), self._connect_timeout)
+        listener = self._idle.take() or Listener(self._address, self._new_channel(), self._connect_timeout)
         try:
             yield listener
         except BaseException:
             listener.close()  # an interrupt may have left half a reply unread
             raise
         if len(self._idle) < _KEPT:
-            self._idle.append(listener)
+            self._idle.give(listener)
         else:
             listener.close()
 
     def of_loop(self) -> AsyncListener:
         """The subscription of the running event loop."""
-        loop = asyncio.get_running_loop()
-        listener = self._loops.get(loop)
-        if listener is None:
-            for ended in [known for known in self._loops if known.is_closed()]:
-                del self._loops[ended]  # it holds its loop, so it would stay for ever
-            listener = AsyncListener(self._address, self._new_channel(), self._connect_timeout)
-            self._loops[loop] = listener
-        return listener
+        return self._loops.get()
 
     def close(self) -> None:
         """Close what ordinary code has used."""
-        while self._idle:
-            self._idle.pop().close()
+        self._idle.close()
 
     def close_loop(self) -> None:
         """Close the subscription of the running event loop."""
-        listener = self._loops.pop(asyncio.get_running_loop(), None)
+        listener = self._loops.pop()
         if listener is not None:
             listener.close()
 
+    def _new_listener(self) -> AsyncListener:
+        return AsyncListener(self._address, self._new_channel(), self._connect_timeout)
+
     def _new_channel(self) -> bytes:
         return self._channel_of(os.urandom(8).hex())
+
+
+async def _end(listener: AsyncListener) -> None:
+    listener.close()

@@ -10,9 +10,14 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
+import hiredis
+
 from taskq.broker.address import Address
+from taskq.broker.replies import broker_error, ends_connection, is_demoted
+from taskq.errors import BrokerError
 
 _PAUSE = 1.0
 """Seconds between two times that all connections to one address are closed: it may point to the old server for long."""
@@ -58,6 +63,21 @@ def joined(address: Address, connection: Sibling) -> None:
 def close_all(address: Address) -> None:
     """The server at *address* is not the master any more: close what leads to it, but not twice within a second."""
     _here.close(address)
+
+
+def refused(reply: hiredis.ReplyError, address: Address, close: Callable[[], None]) -> BrokerError:
+    """Our error for Redis's; where another server may answer better, the next call goes to a new connection.
+
+    Args:
+        reply: what Redis answered.
+        address: of its server.
+        close: ends the connection that it came on.
+    """
+    if ends_connection(reply):
+        close()
+        if is_demoted(reply):
+            close_all(address)
+    return broker_error(reply)
 
 
 def _begin_anew() -> None:

@@ -13,7 +13,6 @@ import os
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -22,8 +21,10 @@ import hiredis
 from taskq import failpoints
 from taskq.broker import siblings
 from taskq.broker.address import Address
+from taskq.broker.dial import dial
+from taskq.broker.idle import Idle
 from taskq.broker.patience import SMALL, Patience, unsent
-from taskq.broker.replies import broker_error, ends_connection, is_demoted, is_denied, is_noscript
+from taskq.broker.replies import broker_error, is_denied, is_noscript
 from taskq.broker.scripts import Call
 from taskq.broker.wire import pack
 from taskq.errors import BrokerError, BrokerUnavailableError
@@ -75,6 +76,7 @@ class SyncConnection:
         self.producer = os.urandom(8).hex().encode()
         self._address = address
         self._connect_timeout = connect_timeout
+        self.idle_since = 0.0
         self._sequence = 0
         self._socket: socket.socket | None = None
         self._reader = hiredis.Reader()
@@ -187,12 +189,7 @@ class SyncConnection:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def _refused(self, reply: hiredis.ReplyError) -> BrokerError:
-        """Our error for Redis's; where another server may answer better, the next call goes to a new connection."""
-        if ends_connection(reply):
-            self.close()
-            if is_demoted(reply):
-                siblings.close_all(self._address)
-        return broker_error(reply)
+        return siblings.refused(reply, self._address, self.close)
 
     def _exchange(self, packed: bytes, deadline: float) -> Any:
         return self._exchange_many(packed, 1, deadline)[0]
@@ -291,7 +288,7 @@ class SyncConnection:
     def _connect(self, deadline: float) -> socket.socket:
         address = self._address
         timeout = max(min(self._connect_timeout, deadline - time.monotonic()), 0.001)
-        sock = _open_socket(address, timeout)
+        sock = dial(address, timeout)
         try:
             context = address.ssl_context()
             if context is not None:
@@ -319,32 +316,8 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
-def _open_socket(address: Address, timeout: float) -> socket.socket:
-    if address.path:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(timeout)
-            sock.connect(address.path)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    sock = socket.create_connection((address.host, address.port), timeout)
-    keep_alive(sock)
-    return sock
-
-
-def keep_alive(sock: socket.socket) -> None:
-    """Send at once, and notice within about a minute when the peer's machine is gone."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPALIVE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
 class SyncBroker:
-    """A pool of connections, and retries up to a deadline.
+    """A pool of connections, one for each call at a time, and retries up to a deadline.
 
     Args:
         address: where Redis is.
@@ -356,7 +329,7 @@ class SyncBroker:
         self.address = address
         self._connect_timeout = connect_timeout
         self._deadline = deadline
-        self._idle: deque[SyncConnection] = deque()
+        self._idle: Idle[SyncConnection] = Idle()
         self._owner = os.getpid()
         self._fork_lock = threading.Lock()
 
@@ -383,7 +356,7 @@ class SyncBroker:
                         raise gave_up(error, deadline) from None
                     time.sleep(pause)
         finally:
-            self._idle.append(connection)
+            self._idle.give(connection)
 
     def run(self, call: Call, *, deadline: float | None = None) -> Any:
         """Run one idempotent script call."""
@@ -399,16 +372,12 @@ class SyncBroker:
 
     def close(self) -> None:
         """Close every idle connection."""
-        while self._idle:
-            self._idle.pop().close()
+        self._idle.close()
 
     def _take(self) -> SyncConnection:
         if self._owner != os.getpid():
             self._forget_inherited()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return SyncConnection(self.address, self._connect_timeout)
+        return self._idle.take() or SyncConnection(self.address, self._connect_timeout)
 
     def _forget_inherited(self) -> None:
         # after a fork the sockets (and sequence numbers) belong to the parent: sharing them would mix replies

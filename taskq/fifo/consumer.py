@@ -195,6 +195,16 @@ class AsyncConsumer(Consumer):
         self.source.closed = True
         self._driver.close()
 
+    async def end(self) -> None:
+        """On the loop, as it ends: nobody can receive or settle here any more."""
+        self.disconnect()
+        if not self._closed:
+            await asyncio.to_thread(self.close)
+
+    def drop(self) -> None:
+        """When the loop is closed already: close the connection. The keeper's thread sees it and does the rest."""
+        self._driver.drop()
+
     def _disconnect(self) -> None:
         if not self._loop.is_closed():
             with contextlib.suppress(RuntimeError):  # it has closed just now

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from taskq.broker.per_loop import PerLoop
 from taskq.broker.producer import Outgoing
 from taskq.broker.survey import read_queue
 from taskq.checks import check_count, check_items
@@ -43,7 +44,8 @@ class Fifo:
         self._prefetch = prefetch
         self._keys = app.keys.queue(FIFO + name)
         self._fallback = "spool" if app.config.spool_path else "raise"
-        self._consumers: dict[asyncio.AbstractEventLoop | None, Consumer] = {}
+        self._loops = PerLoop(self._new_consumer, AsyncConsumer.end, AsyncConsumer.drop)
+        self._own: SyncConsumer | None = None
         self._lock = threading.Lock()
         self._closed = False
 
@@ -158,14 +160,16 @@ class Fifo:
         """Stop receiving: a ``get`` that waits ends, and what is not settled goes back to the front at once."""
         with self._lock:
             self._closed = True
-            consumers, self._consumers = list(self._consumers.values()), {}
+            consumers: list[Consumer] = list(self._loops.values())
+            if self._own is not None:
+                consumers.append(self._own)
         for consumer in consumers:
             consumer.close()
 
     async def aclose(self) -> None:
         """As :meth:`close`, without blocking the event loop."""
-        own = self._consumers.get(asyncio.get_running_loop())
-        if isinstance(own, AsyncConsumer):
+        own = self._loops.known()
+        if own is not None:
             own.disconnect()
         await asyncio.to_thread(self.close)
 
@@ -193,21 +197,17 @@ class Fifo:
     def _of_process(self) -> SyncConsumer:
         with self._lock:
             self._check_open()
-            known = self._consumers.get(None)
-            if not isinstance(known, SyncConsumer) or known.pid != os.getpid():
-                known = self._consumers[None] = SyncConsumer(self._app, self._keys, self._prefetch)
-            return known
+            if self._own is None or self._own.pid != os.getpid():
+                self._own = SyncConsumer(self._app, self._keys, self._prefetch)
+            return self._own
 
     def _of_loop(self) -> AsyncConsumer:
-        loop = asyncio.get_running_loop()
         with self._lock:
             self._check_open()
-            known = self._consumers.get(loop)
-            if not isinstance(known, AsyncConsumer):
-                for ended in [each for each in self._consumers if each is not None and each.is_closed()]:
-                    del self._consumers[ended]  # its consumer sees that by itself
-                known = self._consumers[loop] = AsyncConsumer(self._app, self._keys, self._prefetch)
-            return known
+            return self._loops.get()
+
+    def _new_consumer(self) -> AsyncConsumer:
+        return AsyncConsumer(self._app, self._keys, self._prefetch)
 
     def _check_open(self) -> None:
         if self._closed:

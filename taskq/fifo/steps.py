@@ -127,6 +127,11 @@ class AsyncDriver:
         if self._connection is not None:
             self._connection.close()
 
+    def drop(self) -> None:
+        """As :meth:`hang_up`, when the event loop is closed already."""
+        if self._connection is not None:
+            self._connection.drop()
+
     async def _do(self, step: Step) -> Any:
         if isinstance(step, Wait):
             try:

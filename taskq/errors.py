@@ -48,6 +48,7 @@ import queue
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import IntEnum
+from typing import Protocol
 
 
 class ExitCode(IntEnum):
@@ -164,8 +165,25 @@ class LeaseLostError(TaskqError):
     """An item of a FIFO is another consumer's by now: nothing was changed, and its work may be done twice."""
 
 
+class Unsent(Protocol):
+    """The messages of an ``app.batch()`` that were not accepted."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def send(self) -> None:
+        """Try them again: one that was accepted after all is not sent twice."""
+
+    async def asend(self) -> None:
+        """As :meth:`send`, without blocking the event loop."""
+
+
 class BrokerError(TaskqError):
     """Redis did not do what was asked."""
+
+    unsent: Unsent | None = None
+    """After ``with app.batch():`` what was not accepted, to be tried again; else None."""
 
 
 class BrokerUnavailableError(BrokerError, ConnectionError):
@@ -173,6 +191,9 @@ class BrokerUnavailableError(BrokerError, ConnectionError):
 
     After this error from ``.delay()`` the message may or may not exist, but never twice.
     """
+
+    identity: tuple[bytes, int] | None = None
+    """Producer id and sequence number of what was sent, for another try that must not be executed twice."""
 
 
 class SpoolFullError(BrokerUnavailableError):

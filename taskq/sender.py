@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Sequence
 
 from taskq import failpoints
@@ -13,10 +14,21 @@ from taskq.broker.address import Address
 from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import Keys
 from taskq.broker.per_loop import PerLoop
-from taskq.broker.producer import AsyncProducer, Names, Outgoing, Sendable, once_plan, pages, send_sync
+from taskq.broker.producer import (
+    AsyncProducer,
+    Attempt,
+    Names,
+    Outgoing,
+    Sendable,
+    once_plan,
+    pages,
+    plan,
+    send_sync,
+)
 from taskq.broker.scripts import MAX_PER_CALL
 from taskq.broker.sync import SyncBroker
 from taskq.config import Config
+from taskq.errors import BrokerUnavailableError
 from taskq.spool import Flusher, Spool
 
 logger = logging.getLogger("taskq.sender")
@@ -71,6 +83,36 @@ class Sender:
             send_sync(self.broker, page, None if page[0].fallback == "raise" else self._undelivered, self._names)
             if failpoints.ARMED:
                 failpoints.hit("send.accepted")
+
+    def send_attempts(self, attempts: deque[Attempt]) -> None:
+        """Send from ordinary code, and take out of *attempts* what was accepted. Raises as :meth:`send`."""
+        while attempts:
+            first = attempts[0]
+            with first:
+                if first.identity is not None:
+                    self._send_again(first.page, *first.identity)
+                elif not self._behind_spool(first.page):
+                    send_sync(self.broker, first.page, self._undelivered, self._names)
+            attempts.popleft()
+
+    async def asend_attempts(self, attempts: deque[Attempt]) -> None:
+        """As :meth:`send_attempts`, from the running event loop."""
+        producer = self._loops.get()[1]
+        while attempts:
+            first = attempts[0]
+            with first:
+                if first.identity is not None:
+                    await asyncio.to_thread(self._send_again, first.page, *first.identity)
+                elif self.spool is None or not await asyncio.to_thread(self._behind_spool, first.page):
+                    await producer.send_page(first.page)
+            attempts.popleft()
+
+    def _send_again(self, page: Sequence[Sendable], producer: bytes, sequence: int) -> None:
+        try:
+            self.broker.run(plan(page)(producer, sequence))
+        except BrokerUnavailableError:
+            if not self._undelivered(producer, sequence, page):
+                raise
 
     def send_once(self, messages: Sequence[Outgoing]) -> int:
         """Send messages that have ids of the user's, a thousand to a round trip; how many were new.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from taskq.app.connections import Connected
-from taskq.broker.producer import Outgoing, Sendable
+from taskq.broker.producer import Attempt, Outgoing, Sendable
 from taskq.collector import Collector, collecting
 from taskq.hooks import Hooks
 
@@ -22,7 +23,8 @@ class Sending(Connected):
                 for order in orders:
                     send_receipt.delay(order.id)
 
-        When the block raises, nothing is sent. Messages are accepted when the block has ended, not before.
+        When the block raises, nothing is sent. Messages are accepted when the block has ended, not before. Those that
+        Redis does not accept then are kept: the error's ``unsent`` is the batch, whose ``send()`` tries them again.
         """
         return Collector(self)
 
@@ -40,6 +42,20 @@ class Sending(Connected):
             return
         with self.hooks.sending([message.keys.queue for message in messages]):
             self.sender.send(messages)
+
+    def send_attempts(self, attempts: deque[Attempt]) -> None:
+        """Send pages that may have been tried before, and take out what was accepted.
+
+        Raises:
+            BrokerError: Redis did not accept the first of those that are left.
+        """
+        with self.hooks.sending(_queues(attempts)):
+            self.sender.send_attempts(attempts)
+
+    async def asend_attempts(self, attempts: deque[Attempt]) -> None:
+        """As :meth:`send_attempts`, from the running event loop."""
+        with self.hooks.sending(_queues(attempts)):
+            await self.sender.asend_attempts(attempts)
 
     def send_once(self, messages: Sequence[Outgoing]) -> int:
         """Send prepared messages that all have ids of the user's, at once; how many were not sent before.
@@ -81,3 +97,7 @@ class Sending(Connected):
             return
         with self.hooks.sending([message.keys.queue for message in messages]):
             await self.sender.asend_many(messages)
+
+
+def _queues(attempts: deque[Attempt]) -> list[str]:
+    return [message.keys.queue for attempt in attempts for message in attempt.page]

@@ -7,8 +7,9 @@ reply was lost is simply sent again (the idempotent producer of Kafka, KIP-98, k
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -56,6 +57,24 @@ class OutgoingEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 Sendable = Outgoing | OutgoingEvent
+
+
+class Attempt:
+    """A page that may have to be tried more than once, and must not be accepted twice."""
+
+    __slots__ = ("identity", "page")
+
+    def __init__(self, page: Sequence[Sendable]) -> None:
+        self.page = page
+        self.identity: tuple[bytes, int] | None = None
+        """The producer id and sequence number of a try of which nobody knows whether it was executed."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, BrokerUnavailableError):
+            self.identity = error.identity or self.identity
+
 
 Planned = Callable[[bytes, int], Call]
 """A call that still needs the producer id and sequence number of the connection that will carry it."""
@@ -193,17 +212,26 @@ def send_sync(
     try:
         return broker.call(work)
     except BrokerUnavailableError:
-        if undelivered is None:
+        if undelivered is None and identity is None:
             raise
-        if identity is None:  # nothing was sent yet, but its queue's name
-            producer = os.urandom(8).hex().encode()
-            if not undelivered(producer, 1, page):
+        lasting = (os.urandom(8).hex().encode(), 1)  # nothing was sent yet, but its queue's name
+        if identity is not None:
+            lasting = identity[1:]
+            identity[0].renew_identity()
+        with _lasting(lasting):
+            if undelivered is None or not undelivered(*lasting, page):
                 raise
-            return None
-        if not undelivered(*identity[1:], page):
-            raise
-        identity[0].renew_identity()
         return None
+
+
+@contextlib.contextmanager
+def _lasting(identity: tuple[bytes, int]) -> Iterator[None]:
+    """Note *identity*, which nobody may use for another page, in the error of a page that may be tried again."""
+    try:
+        yield
+    except BrokerUnavailableError as error:
+        error.identity = identity
+        raise
 
 
 class AsyncProducer:
@@ -274,9 +302,11 @@ class AsyncProducer:
             try:
                 reply = await insist(self._work(page, plan(page)(self._producer, self._sequence)), self._deadline)
             except BrokerUnavailableError:
-                if not await asyncio.to_thread(self._undelivered, self._producer, self._sequence, page):
-                    raise
+                identity = self._producer, self._sequence
                 self._producer, self._sequence = os.urandom(8).hex().encode(), 0
+                with _lasting(identity):
+                    if not await asyncio.to_thread(self._undelivered, *identity, page):
+                        raise
                 return None
             if failpoints.ARMED:
                 failpoints.hit("asend.accepted")

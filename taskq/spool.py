@@ -47,6 +47,7 @@ class Spool:
     """A bounded queue of pages in a SQLite file; every write is on disk when it returns.
 
     Several processes may share one file, also those forked from one that used it. Other users cannot read it.
+    In a directory that everybody can write to it goes into one of our own there.
 
     Args:
         path: of the file; its directory must exist.
@@ -58,7 +59,7 @@ class Spool:
     """
 
     def __init__(self, path: str | Path, limit: int) -> None:
-        self._path = Path(path).absolute()
+        self._path = private.place_of(Path(path).absolute(), "spool_path")
         self._limit = limit
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -94,6 +95,11 @@ class Spool:
             if database is not None:
                 database.close()
             raise OSError(f"the spool {self._path} cannot be opened: {error}") from error
+        try:
+            private.check_file(self._path, "spool_path")  # nobody has put another one there meanwhile
+        except BaseException:
+            database.close()
+            raise
         _open_files[self._path] = self._pid
         return database
 

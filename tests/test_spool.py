@@ -264,6 +264,65 @@ def test_a_directory_that_everybody_can_write_to_is_refused(make_app: Any, proxy
     assert len(spooling(make_app, proxy, tmp_path / "open" / "below").sender.spool) == 0
 
 
+def test_in_a_directory_that_everybody_can_write_to_it_has_one_of_its_own(
+    make_app: Any, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    before = os.umask(0)
+    try:
+        app = spooling(make_app, proxy, volume)
+        job = app.task(name="job")(print)
+        proxy.refuse()
+        job.delay()
+    finally:
+        os.umask(before)
+    (own,) = volume.iterdir()
+    assert own.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in own.iterdir()} == {0o600}
+    assert len(spooling(make_app, proxy, volume).sender.spool) == 1, "the next process finds it there"
+
+
+def test_what_others_may_have_put_in_place_of_its_own_directory_is_refused(
+    make_app: Any, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    volume, elsewhere = tmp_path / "volume", tmp_path / "elsewhere"
+    volume.mkdir()
+    volume.chmod(0o777)
+    elsewhere.mkdir()
+    own = volume / f".taskq-{os.geteuid()}"
+    own.symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match="is a link"):
+        len(spooling(make_app, proxy, volume).sender.spool)
+    own.unlink()
+    own.touch()
+    with pytest.raises(ConfigError, match="not a directory"):
+        len(spooling(make_app, proxy, volume).sender.spool)
+    own.unlink()
+    own.mkdir()
+    own.chmod(0o777)
+    with pytest.raises(ConfigError, match="everybody can write"):
+        len(spooling(make_app, proxy, volume).sender.spool)
+    if os.geteuid() == 0:
+        own.chmod(0o700)
+        os.chown(own, 12345, -1)
+        with pytest.raises(ConfigError, match="another user"):
+            len(spooling(make_app, proxy, volume).sender.spool)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_spool_that_is_there_does_not_move_when_its_directory_is_opened(
+    make_app: Any, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    assert len(spooling(make_app, proxy, volume).sender.spool) == 0
+    volume.chmod(0o777)
+    with pytest.raises(ConfigError, match="chmod o-w"):
+        len(spooling(make_app, proxy, volume).sender.spool)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_file_of_another_user_is_refused(make_app: Any, proxy: FaultProxy, tmp_path: Path) -> None:
     (tmp_path / "spool.db").touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import signal
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 from taskq.errors import BrokerError, ExitCode
 from taskq.worker.ending import exit_with
+from taskq.worker.supervisor import Repeated
 from taskq.worker.worker import Worker
 
 logger = logging.getLogger("taskq.worker")
@@ -24,8 +26,8 @@ LINGER = 2.0
 class Deadline:
     """Watches from a thread that the stop of *worker* comes to its end.
 
-    The signal handlers of an event loop run on the loop. A coroutine that never gives it back, say with
-    ``time.sleep``, would hold up the stop for as long as it likes.
+    The signal handlers of an event loop, and the orders of a supervisor, are carried out on the loop. A coroutine that
+    never gives it back, say with ``time.sleep``, would hold up the stop for as long as it likes.
 
     Args:
         worker: what is to stop.
@@ -36,8 +38,9 @@ class Deadline:
         self._worker = worker
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
-        self._signals = 0
-        self._thread: threading.Thread | None = None
+        self._orders = itertools.count()
+        self._hurried = False
+        self._repeated = Repeated()
         self._hurry = threading.Event()
         self._ended = threading.Event()
 
@@ -50,13 +53,21 @@ class Deadline:
         self._ended.set()
         self._hurry.set()
 
-    def _note(self, number: int, frame: Any) -> None:
-        self._signals += 1
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="taskq-deadline", daemon=True)
-            self._thread.start()
-        elif number != signal.SIGHUP:
+    def begin(self, *, hurry: bool) -> None:
+        """Note an order to stop. It may come from any thread, and from a signal handler.
+
+        Args:
+            hurry: what runs is to be handed back at once, without waiting for the timeout.
+        """
+        if next(self._orders) == 0:  # atomic: a signal and the supervisor may come at the same time
+            threading.Thread(target=self._run, name="taskq-deadline", daemon=True).start()
+        if hurry:
+            self._hurried = True
             self._hurry.set()
+
+    def _note(self, number: int, frame: Any) -> None:
+        again = number in (signal.SIGTERM, signal.SIGINT) and self._repeated.note()
+        self.begin(hurry=again or number == signal.SIGQUIT)
 
     def _run(self) -> None:
         self._hurry.wait(self._timeout)
@@ -68,7 +79,7 @@ class Deadline:
                 return
             if not turned.wait(ANSWERS_WITHIN) and not self._ended.is_set():
                 self._hand_back()
-                exit_with(ExitCode.INTERRUPTED if self._signals > 1 else ExitCode.OK)
+                exit_with(ExitCode.INTERRUPTED if self._hurried else ExitCode.OK)
             self._ended.wait(ANSWERS_WITHIN)
 
     def _hand_back(self) -> None:

@@ -82,7 +82,7 @@ async def _main(app: TaskQ, options: WorkerOptions, process: Process) -> ExitCod
     signals = _Signals(worker)
     signals.install(deadline)
     if process.orders is not None:
-        obey = (process.orders, asyncio.get_running_loop(), signals)
+        obey = (process.orders, asyncio.get_running_loop(), signals, deadline)
         threading.Thread(target=_obey, args=obey, name="taskq-orders", daemon=True).start()
     async with contextlib.AsyncExitStack() as beside:
         if process.health is not None:
@@ -147,15 +147,18 @@ class _Signals:
         (self.hand_back if self._repeated.note() else self.drain)(name)
 
 
-def _obey(orders: Connection, loop: asyncio.AbstractEventLoop, signals: _Signals) -> None:
+def _obey(orders: Connection, loop: asyncio.AbstractEventLoop, signals: _Signals, deadline: Deadline) -> None:
     """Do what the supervisor says; without it nobody else would ever stop this worker."""
     with contextlib.suppress(RuntimeError):  # the loop has ended
         while True:
             try:
-                act = {DRAIN: signals.drain, HAND_BACK: signals.hand_back}[orders.recv_bytes()]
+                order = orders.recv_bytes()
             except (EOFError, OSError):
+                deadline.begin(hurry=False)
                 loop.call_soon_threadsafe(signals.drain, "the supervisor is gone")
                 return
+            deadline.begin(hurry=order == HAND_BACK)
+            act = {DRAIN: signals.drain, HAND_BACK: signals.hand_back}[order]
             loop.call_soon_threadsafe(act, "told by the supervisor")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,7 +68,7 @@ def sleep():
         ("thread", ()),
         ("swallow", ()),
         ("block", ()),
-        ("block", ("-w", "2")),
+        ("block", ("-w", "2", "--health-port", "0")),
         ("generate", ()),
         ("sleep", ()),
         ("sleep", ("-P", "solo")),
@@ -86,6 +88,9 @@ def test_nothing_that_a_task_does_outlives_the_shutdown_timeout(
     environment = {"TASKQ_BROKER_URL": redis_url, "TASKQ_NAMESPACE": namespace}
     worker = spawn("-m", "taskq", "worker", "-A", "blocked:app", "--shutdown-timeout", "0.5", *flags, env=environment)
     wait_for_line(worker, r"\(Redis")
+    if "-w" in flags:  # what holds messages is told by its supervisor alone, and not by a signal too
+        ready = wait_for_line(worker, r"health on (http://127\.0\.0\.1:\d+)")[1] + "/ready"
+        eventually(lambda: _answers(ready))
     result = app.send_task(f"blocked.{task}")
     wait_for_line(worker, "begun")
     worker.signal(signal.SIGTERM)
@@ -94,3 +99,12 @@ def test_nothing_that_a_task_does_outlives_the_shutdown_timeout(
     eventually(lambda: app.queues()[0].lag == 1)  # not charged: no lease has to run out
     assert result.revoke()
     app.purge("default")
+
+
+def _answers(url: str) -> bool:
+    """Whether *url* answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=30):
+            return True
+    except urllib.error.HTTPError:
+        return False

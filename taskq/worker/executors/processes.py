@@ -13,10 +13,12 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
 from taskq import failpoints, logs
@@ -245,7 +247,7 @@ class ProcessExecutor:
             args=(self._app_path, self._runner.worker, theirs, lifeline_end, each.slate, logs.active()),
             daemon=False,  # a daemon may not have children, and tasks may want some
         )
-        await asyncio.to_thread(process.start)
+        await asyncio.to_thread(_start, process)
         each.process = process
         self._loop.add_reader(process.sentinel, self._process_ended, each)
         theirs.close()
@@ -348,7 +350,7 @@ class ProcessExecutor:
             return self._runner.revoked(delivery)
         if each.killed_for not in (None, delivery):  # it had just begun when its predecessor was to be killed
             return self._runner.interrupted(delivery)
-        exit_code = each.process.exitcode
+        exit_code = _exit_code(each.process)
         logger.error("%s killed its process (exit code %s)", delivery.message.task, exit_code)
         return self._runner.lost_child(delivery, exit_code, int(each.slate[child.MEMORY]), ran)
 
@@ -401,6 +403,21 @@ class ProcessExecutor:
         if each.running() is delivery:
             each.killed_for = delivery
             each.kill()
+
+
+_POLLING = threading.Lock()
+"""Whoever starts a process asks for the exit codes of all others, and multiprocessing says 255 for a process that two
+threads ask about at the same moment."""
+
+
+def _start(process: BaseProcess) -> None:
+    with _POLLING:
+        process.start()
+
+
+def _exit_code(process: BaseProcess) -> int | None:
+    with _POLLING:
+        return process.exitcode
 
 
 _Packed = tuple[bytes, int | None, bool, float | None, str, tuple[bytes, bytes, bytes] | None]

@@ -32,7 +32,8 @@ _FAILED = pytest.StashKey[bool]()
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C and SIGQUIT, also in a shell's background job: it ignores them, and so would what a test starts.
+    """Hear Ctrl-C, SIGQUIT and SIGHUP, also in a shell's background job or under nohup: there they are ignored, and
+    so would what a test starts ignore them.
 
     And give drawn examples the time that they take: how long that is says something about the machine alone.
     """
@@ -41,8 +42,9 @@ def pytest_configure() -> None:
     settings.load_profile("patient")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
-        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    for number in (signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _put_first_on_path(server: str | None) -> None:

@@ -8,7 +8,9 @@ place has room for; while one is full, only what another place takes is picked (
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from taskq.delivery import Delivery
@@ -25,6 +27,8 @@ PATIENCE = 0.25
 """Seconds that a delivery may wait for its place before it is given back."""
 RARE = 0.01
 """Share of a queue's messages below which a place is not expected to be asked for."""
+
+_task = attrgetter("task")
 
 
 class Demand:
@@ -50,6 +54,8 @@ class Demand:
         for link in links:
             link.shares = dict.fromkeys(intake.places(link.queue), 1.0)
         self._uniform = len(intake.places()) == 1
+        self.mixed = any(len(link.shares) > 1 for link in links)
+        """Whether messages of one queue may need several places: else all of them can start, or none."""
 
     def credit(self, link: QueueLink) -> int:
         """How many messages of *link* there is use for, whatever they are."""
@@ -99,18 +105,27 @@ class Demand:
         """Those of *taken* for which there is no place; and learn what *link* brings."""
         if self._uniform and not self._intake.any_suspects and len(link.shares) == 1:
             return []
-        rooms: dict[Place, int] = {}
-        counts: dict[Place, int] = {}
+        counts = self._by_place(taken)
+        rooms = {place: self.room(place) for place in counts}
+        self._learn(link, counts, len(taken))
+        if all(counts[place] <= room for place, room in rooms.items()):
+            return []
         over: list[Delivery] = []
         for delivery in taken:
             place = self._intake.place_of(delivery.task, delivery.suspect)
-            if place not in rooms:
-                rooms[place], counts[place] = self.room(place), 0
-            counts[place] += 1
-            if counts[place] > rooms[place]:
+            rooms[place] -= 1
+            if rooms[place] < 0:
                 over.append(delivery)
-        self._learn(link, counts, len(taken))
         return over
+
+    def _by_place(self, taken: Sequence[Delivery]) -> Counter[Place]:
+        counts: Counter[Place] = Counter()
+        if self._intake.any_suspects:
+            counts.update(self._intake.place_of(delivery.task, delivery.suspect) for delivery in taken)
+        else:  # there are few tasks, and many messages
+            for task, count in Counter(map(_task, taken)).items():
+                counts[self._intake.place_of(task, suspect=False)] += count
+        return counts
 
     def affordable(self, link: QueueLink) -> int:
         """How many more large messages of *link* may be held: one at least, unless others wait that have been held."""
@@ -174,7 +189,7 @@ class Demand:
             return 0
         return min(int(executor.slots * AHEAD / max(mean, 1e-6)), self._most_ahead)
 
-    def _learn(self, link: QueueLink, counts: dict[Place, int], total: int) -> None:
+    def _learn(self, link: QueueLink, counts: Mapping[Place, int], total: int) -> None:
         shares = link.shares
         link.found_at = time.monotonic()
         for place in {*shares, *counts}:
@@ -183,3 +198,4 @@ class Demand:
         quarantine = self._intake.quarantine
         if shares.get(quarantine, 1.0) < RARE:  # the last suspects came long ago
             del shares[quarantine]
+        self.mixed = any(len(link.shares) > 1 for link in self._links)

@@ -107,6 +107,7 @@ class Fetcher:
         self._refusals = Refusals()
         self._logged_at = 0.0
         self._last_exchange = 0.0
+        self._look_for_late_at = 0.0
         self.draining = False
         """Whether to settle only and fetch nothing more."""
 
@@ -275,7 +276,7 @@ class Fetcher:
 
     def _partly(self) -> bool:
         """Whether there is a queue of which some messages could start, and others could not."""
-        if self.draining or not self.standing.registered:
+        if not self._demand.mixed or self.draining or not self.standing.registered:
             return False
         return any(self._demand.partly(link) and link.awaited for link in self._links)
 
@@ -303,8 +304,11 @@ class Fetcher:
         return taken
 
     def _give_back_late(self) -> None:
-        if not self.draining and (late := self._demand.late(time.monotonic())):
-            # what waits behind long tasks here may run elsewhere meanwhile
+        now = time.monotonic()
+        if now < self._look_for_late_at or self.draining:
+            return
+        self._look_for_late_at = now + PATIENCE / 4
+        if late := self._demand.late(now):  # what waits behind long tasks here may run elsewhere meanwhile
             self.releaser.give_back(places=late)
 
     async def _rest(self, again_in: float | None) -> None:
@@ -312,7 +316,9 @@ class Fetcher:
         # who blocks on its queues and has nothing waiting may rest for ever; who counts busy slots looks again
         collects = self._batches is not None and self._batches.collects
         forever = self._reader.reading and not (collects or self._demand.waiting() or self.standing.must_look())
-        looks = [self._picker.due_in(link) for link in self._links if self._may_pick(link)]
+        looks = (
+            [self._picker.due_in(link) for link in self._links if self._may_pick(link)] if self._demand.mixed else []
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(again_in if forever else min(looks, default=PATIENCE / 2)):
                 await self._doorbell.wait()

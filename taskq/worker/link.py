@@ -130,8 +130,12 @@ class QueueLink:
             item = ended.popleft()
             if held.get(item[0].key) is not item[0]:
                 continue
-            if item[1] is not DONE:
-                size += _size(item[1])
+            outcome = item[1]
+            if outcome is not DONE:
+                try:
+                    size += _size(outcome) if outcome.extra else len(outcome.stored)
+                except TypeError:  # one that cannot be sent: found out when the call is made, and not here
+                    size += WORD
                 if size > MANY_BYTES and batch:
                     ended.appendleft(item)
                     break
@@ -140,11 +144,10 @@ class QueueLink:
 
 
 def _size(outcome: Outcome) -> int:
-    """Bytes that *outcome* adds to a call, about."""
-    try:
-        size = len(outcome.stored)
-        for word in outcome.extra:
-            size += WORD + (len(word) if isinstance(word, (bytes, str)) else 0)
-    except TypeError:  # an outcome that cannot be sent: found out when the call is made, and not here
-        return WORD
-    return size
+    """Bytes that *outcome* adds to a call, about.
+
+    Raises:
+        TypeError: it cannot be sent.
+    """
+    words = sum(len(word) for word in outcome.extra if isinstance(word, (bytes, str)))
+    return len(outcome.stored) + words + WORD * len(outcome.extra)

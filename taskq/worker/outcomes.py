@@ -14,6 +14,7 @@ GIVE_UP = "k"
 """Not an end of its own: gives an idempotency key free together with the item after it."""
 OVER = "o"
 """Not an end either: tells the schedule that sent the message what the item after it does."""
+_KINDS = frozenset({COMPLETE, COMMIT, RETRY, DEAD_LETTER, RELEASE, "batch"})
 _ENDS = frozenset({COMPLETE, COMMIT, DEAD_LETTER})
 NOTE = "n"
 """Not an end either: counts the end of a replayed message in the record of its replay."""
@@ -50,8 +51,16 @@ BEGUN = Outcome(COMPLETE, "STARTED")
 
 
 def restored(kind: str, state: str, stored: bytes, ttl_ms: int, extra: Sequence[Any]) -> Outcome:
-    """The outcome that came as plain values from a child process."""
-    return DONE if kind == COMPLETE and not stored else Outcome(kind, state, stored, ttl_ms, tuple(extra))
+    """The outcome that came as plain values from a child process.
+
+    Raises:
+        ValueError: it cannot be settled.
+    """
+    if kind == COMPLETE and not stored:
+        return DONE
+    if kind not in _KINDS or not isinstance(stored, bytes) or not isinstance(ttl_ms, int):
+        raise ValueError(f"not an outcome: {kind!r:.100}")
+    return Outcome(kind, state, stored, ttl_ms, tuple(extra))
 
 
 def released(delivery: Delivery) -> Outcome:

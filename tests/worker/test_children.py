@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from support.process import Proc
 from support.wait import eventually, wait_for_line
+from support.worker import running_worker
 
 from taskq import TaskQ, TaskState
 from taskq.errors import ExitCode
 from taskq.loading import load_app
+from taskq.worker.executors import processes
 from taskq.worker.supervisor import SAME_ORDER
 
 Spawn = Callable[..., Proc]
@@ -48,6 +50,20 @@ def state():
     with lock:
         time.sleep(0.05)
         return [os.getpid(), imported_in, drawn_at_import]
+
+
+@app.task(name="strange", ignore_result=True)
+def strange(how):
+    from taskq.worker.executors import child
+
+    pack = child.pack_frame
+    replaced = {{
+        "text": lambda answers: b"hello world, this is no frame",
+        "no answers": lambda answers: pack({{"a": 1}}),
+        "unknown number": lambda answers: pack([(answer[0] + 1000, *answer[1:]) for answer in answers]),
+        "unknown kind": lambda answers: pack([(*answer[:2], "z", *answer[3:4], b"x", 1, ()) for answer in answers]),
+    }}
+    child.pack_frame = replaced[how]
 
 
 @app.task(name="signals")
@@ -287,6 +303,41 @@ def test_a_child_that_closes_its_connection_is_ended(place: Place) -> None:
     assert place.run("echo", 1) == 1
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
+
+
+STRANGE = ("text", "no answers", "unknown number", "unknown kind")
+
+
+@pytest.mark.parametrize("how", STRANGE)
+def test_a_child_with_a_strange_answer_is_ended_and_what_it_ran_is_charged(place: Place, how: str) -> None:
+    worker = place.worker("-P", "processes", "-c", "1")
+    results = [place.app.tasks["strange"].delay(how), *(place.app.tasks["echo"].delay(n) for n in range(5))]
+    assert [result.get(timeout=30) for result in results[1:]] == list(range(5))
+    (letter,) = eventually(lambda: place.app.dlq.list())
+    assert (letter.task, letter.evidence.error_type) == ("strange", "WorkerLostError")
+    assert "strange answer" in worker.output()
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0
+
+
+def test_what_cannot_be_given_to_a_child_fails_and_holds_up_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = processes._packed
+
+    def broken(delivery: Any) -> Any:
+        if delivery.message.args == ["bad"]:
+            raise OverflowError("too much")
+        return packed(delivery)
+
+    monkeypatch.setattr(processes, "_packed", broken)
+    echo = place.app.tasks["echo"]
+    results = [echo.delay(word) for word in ("bad", "good", "bad")]
+    with running_worker(place.app, pool="processes", app_path="children:app"):
+        for result in (results[0], results[2]):
+            with pytest.raises(Exception, match="OverflowError: too much"):
+                result.get(timeout=30)
+        assert echo.delay("good").get(timeout=30) == "good"
 
 
 def test_a_hard_limit_ends_the_programs_of_the_task(place: Place) -> None:

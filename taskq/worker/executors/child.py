@@ -55,11 +55,17 @@ def pack_frame(value: Any) -> bytes:
     return _length.pack(len(body)) + body
 
 
-def take_frames(buffer: bytearray) -> list[Any]:
-    """The complete frames at the start of *buffer*, which are removed from it."""
+def take_frames(buffer: bytearray, most: int = 1 << 32) -> list[Any]:
+    """The complete frames at the start of *buffer*, which are removed from it.
+
+    Raises:
+        ValueError: what is there is not a frame, or one of *most* bytes.
+    """
     frames, at = [], 0
     while len(buffer) - at >= 4:
         (size,) = _length.unpack_from(buffer, at)
+        if size >= most:
+            raise ValueError(f"a frame of {size} bytes")
         if len(buffer) - at - 4 < size:
             break
         frames.append(_decode(memoryview(buffer)[at + 4 : at + 4 + size]))

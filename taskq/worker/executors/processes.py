@@ -35,6 +35,8 @@ logger = logging.getLogger("taskq.worker")
 AHEAD = 0.004
 """Seconds of work that a child holds ahead, so that it need not wait for its parent between short tasks."""
 MOST_AHEAD = 200
+MOST_ANSWERED = 1 << 29
+"""Bytes of answers in one frame: Redis takes no more of one value, and no text begins with a smaller number."""
 REVOKE_GRACE = 1.0
 """Seconds that a revoked task may still finish in before its child is killed."""
 EXIT_KNOWN = 5.0
@@ -63,6 +65,8 @@ class _Child(asyncio.Protocol):
         """When the time limits of what it holds are looked at."""
         self.killed_for: Delivery | None = None
         """What it ran too long, or after it was revoked, so that we killed it."""
+        self.strange = False
+        """Whether it gave an answer that we do not understand: nothing that it says counts any more."""
         self._given = 0
         self._buffer = bytearray()
 
@@ -73,9 +77,18 @@ class _Child(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        for answers in child.take_frames(self._buffer):
-            self.ready = True
-            self.pool.answered(self, answers)
+        try:
+            for answers in child.take_frames(self._buffer, MOST_ANSWERED):
+                self.ready = not self.strange
+                self.pool.answered(self, answers)
+        except Exception:  # a task may have written to what it does not own
+            logger.exception("a child process gave a strange answer; it is ended, with what it runs")
+            self.strange, self.ready = True, False
+            self._buffer.clear()
+            self.kill()
+            assert self.transport is not None
+            self.transport.abort()
+            self.pool.answered(self, [])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pool.died(self)
@@ -93,6 +106,13 @@ class _Child(asyncio.Protocol):
         self._given += 1
         self.held[self._given] = delivery
         return self._given
+
+    def let_go(self, delivery: Delivery) -> None:
+        """Undo :meth:`hold`, of what was not sent."""
+        for number in [number for number, held in self.held.items() if held is delivery]:
+            del self.held[number]
+            if (timer := self.timers.pop(number, None)) is not None:
+                timer.cancel()
 
     def tell_to_stop(self, number: int, member: int) -> None:
         """Have the child not start one that lies in its pipe; of a batch, only that *member*."""
@@ -276,16 +296,17 @@ class ProcessExecutor:
         if failpoints.ARMED:
             failpoints.hit("pool.answered")
         for number, took, kind, state, stored, ttl_ms, extra in answers:
-            delivery = each.held.pop(number, None)
+            outcome = restored(kind, state, stored, ttl_ms, extra)
+            started = time.monotonic() - took  # what it waited in the frame of answers is below 10 ms
+            delivery = each.held.pop(number)  # from here on nothing may fail
             if each.timers and (timer := each.timers.pop(number, None)) is not None:
                 timer.cancel()
-            if delivery is not None:
-                delivery.started = time.monotonic() - took  # what it waited in the frame of answers is below 10 ms
-                finish(delivery, restored(kind, state, stored, ttl_ms, extra), took)
-                self._times.add(took)
+            delivery.started = started
+            finish(delivery, outcome, took)
+            self._times.add(took)
         if answers:
             self._deaths = 0
-            self._finished()
+        self._finished()
         self._hand_out()
 
     def died(self, each: _Child) -> None:
@@ -303,7 +324,8 @@ class ProcessExecutor:
         for number, delivery in reversed(each.held.items()):
             if delivery is running:
                 continue
-            if delivery.settled and each.has_begun(number):  # its answer died with the child, and it must not run again
+            # its answer died with the child: it must not run again, or has given an answer that would come again
+            if (delivery.settled or each.strange) and each.has_begun(number):
                 lost.append(delivery)
             else:
                 self._waiting.appendleft(delivery)
@@ -366,6 +388,24 @@ class ProcessExecutor:
                 self._give(each, [self._waiting.popleft() for _ in range(min(share, len(self._waiting)))])
 
     def _give(self, each: _Child, deliveries: list[Delivery]) -> None:
+        try:
+            frame = self._booked(each, deliveries)
+        except Exception as error:  # a bug of ours: each of them ends all the same
+            logger.exception("%d messages cannot be given to a child process", len(deliveries))
+            for delivery in deliveries:
+                each.let_go(delivery)
+                finish(delivery, self._runner.failed(delivery, error), 0.0)
+            self._loop.call_soon(self._finished)
+            return
+        if failpoints.ARMED:
+            failpoints.hit("pool.give")
+        assert each.transport is not None
+        each.transport.write(frame)
+        if failpoints.ARMED:
+            failpoints.hit("pool.given")
+
+    def _booked(self, each: _Child, deliveries: list[Delivery]) -> bytes:
+        """The frame for *each*, which holds the *deliveries* from now on."""
         frame = []
         for delivery in deliveries:
             number = each.hold(delivery)
@@ -374,12 +414,7 @@ class ProcessExecutor:
             frame.append((number, delivery.link.queue, what))
             if delivery.limited:
                 self._arm(each, delivery, number)
-        if failpoints.ARMED:
-            failpoints.hit("pool.give")
-        assert each.transport is not None
-        each.transport.write(child.pack_frame(frame))
-        if failpoints.ARMED:
-            failpoints.hit("pool.given")
+        return child.pack_frame(frame)
 
     def _arm(self, each: _Child, delivery: Delivery, number: int) -> None:
         _, hard = limits_of(delivery)

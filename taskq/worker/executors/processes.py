@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
@@ -344,10 +344,10 @@ class ProcessExecutor:
         """Settle what a dead child ran, as soon as its exit code is known."""
         began = each.slate[child.SINCE]
         ran = time.monotonic() - began
-        await asyncio.to_thread(each.process.join, EXIT_KNOWN)
+        exit_code = await asyncio.to_thread(_exit_code, each.process)
         for delivery in lost:
             delivery.started = began
-            finish(delivery, self._verdict(delivery, each, ran), ran)
+            finish(delivery, self._verdict(delivery, each, ran, exit_code), ran)
         self._finished()
 
     def _begin(self, starting: Coroutine[Any, Any, None]) -> None:
@@ -363,7 +363,7 @@ class ProcessExecutor:
         if not self._closed:
             await self._spawn()
 
-    def _verdict(self, delivery: Delivery, each: _Child, ran: float) -> Outcome:
+    def _verdict(self, delivery: Delivery, each: _Child, ran: float, exit_code: int | None) -> Outcome:
         """What became of the message that a dead child ran."""
         if delivery.cancelled == "time limit":
             delivery.cancelled = ""
@@ -372,7 +372,6 @@ class ProcessExecutor:
             return self._runner.revoked(delivery)
         if each.killed_for not in (None, delivery):  # it had just begun when its predecessor was to be killed
             return self._runner.interrupted(delivery)
-        exit_code = _exit_code(each.process)
         logger.error("%s killed its process (exit code %s)", delivery.message.task, exit_code)
         return self._runner.lost_child(delivery, exit_code, int(each.slate[child.MEMORY]), ran)
 
@@ -451,6 +450,8 @@ def _start(process: BaseProcess) -> None:
 
 
 def _exit_code(process: BaseProcess) -> int | None:
+    """The exit code of a process that is ending; None if it is not known soon."""
+    wait([process.sentinel], EXIT_KNOWN)
     with _POLLING:
         return process.exitcode
 

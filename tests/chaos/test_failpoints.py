@@ -121,10 +121,11 @@ def revoking(scene: Scene) -> None:
 
 
 def cut_off(scene: Scene) -> None:
-    """A worker whose connections break while tasks run."""
+    """A worker whose connections break while tasks run, and while it waits in a read: it has a slot free."""
     worker = scene.worker(env=scene.armed)
-    scene.send(4, sleep=0.2)
-    scene.begun(4)
+    scene.send(3, sleep=0.5)
+    scene.begun(3)
+    eventually(lambda: scene.cluster.client.info("clients")["blocked_clients"])
     scene.cluster.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     scene.died(worker)
     scene.worker()

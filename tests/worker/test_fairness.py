@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.wait import eventually
-from support.worker import running_worker
+from support.worker import RunningWorker, running_worker
 
 from taskq import Batch, TaskQ
 from taskq.broker import scripts
@@ -50,6 +50,10 @@ class Mixed:
         for result in self.quick.delay_many([(n,) for n in range(500)]):
             result.get(timeout=30)
 
+    def comes_to_hold(self, worker: RunningWorker, most: int) -> None:
+        """Wait until *worker* holds so little, while async messages end all the time: it never stands still."""
+        eventually(lambda: self.light.delay(1).get(timeout=30) == 1 and self.held(worker.consumer) <= most)
+
     def held(self, consumer: bytes | None = None) -> int:
         """How many messages a worker holds; without a name: all workers."""
         keys = self.app.keys.queue("default")
@@ -73,7 +77,7 @@ def test_while_all_threads_are_busy_nothing_is_held_for_them(mixed: Mixed) -> No
         mixed.train()
         results = mixed.slow.delay_many([(n,) for n in range(FEW)]) + mixed.quick.delay_many([(n,) for n in range(50)])
         eventually(lambda: len(mixed.started) == FEW)
-        eventually(lambda: mixed.held(worker.consumer) == FEW)
+        mixed.comes_to_hold(worker, FEW)
         mixed.go.set()
         assert [result.get(timeout=30) for result in results] == [*range(FEW), *range(50)]
 
@@ -85,8 +89,7 @@ def test_async_messages_go_past_those_that_wait_for_a_thread(mixed: Mixed) -> No
         for number in range(20):
             assert mixed.light.delay(number).get(timeout=30) == number
             waiting.append(mixed.slow.delay(100 + number))
-        assert mixed.light.delay(1).get(timeout=30) == 1
-        eventually(lambda: mixed.held(worker.consumer) == FEW)
+        mixed.comes_to_hold(worker, FEW)
         mixed.go.set()
         for result in waiting:
             result.get(timeout=30)
@@ -157,41 +160,34 @@ def test_suspects_that_cannot_start_are_left_to_others(mixed: Mixed, redis_clien
         for number in range(100):
             redis_client.xadd(front, {"m": encode(Message(1, f"s{number}", mixed.slow.name, [number], {})), "c": "0"})
         eventually(lambda: len(mixed.started) == FEW)
-        eventually(lambda: mixed.held(worker.consumer) <= FEW + 8)
-        assert mixed.light.delay(1).get(timeout=30) == 1
+        mixed.comes_to_hold(worker, FEW + 8)
         mixed.go.set()
         eventually(lambda: len(mixed.started) == 100)
         eventually(lambda: not mixed.held())
 
 
-def test_calls_of_a_batch_task_do_not_hold_up_others(app: TaskQ, redis_client: Any) -> None:
-    go = threading.Event()
-    begun: list[int] = []
+def test_calls_of_a_batch_task_do_not_hold_up_others(mixed: Mixed) -> None:
+    size = 10
 
-    @app.task(batch=Batch(size=10, wait=0.01))
+    @mixed.app.task(batch=Batch(size=size, wait=0.01))
     def collect(items: list[Any]) -> None:
-        begun.append(len(items))
-        assert go.wait(20)
+        mixed.started.append(len(items))
+        assert mixed.go.wait(20)
 
-    @app.task
-    async def light(number: int) -> int:
-        return number
-
-    try:
-        with running_worker(app, concurrency=1):
-            results = collect.delay_many([(n,) for n in range(100)])
-            eventually(lambda: begun)
-            for number in range(20):
-                assert light.delay(number).get(timeout=30) == number
-            go.set()
-            for result in results:
-                result.get(timeout=30)
-    finally:
-        go.set()
+    with running_worker(mixed.app, concurrency=1) as worker:
+        results = collect.delay_many([(n,) for n in range(100)])
+        eventually(lambda: mixed.started)
+        mixed.comes_to_hold(worker, size)
+        mixed.go.set()
+        for result in results:
+            result.get(timeout=30)
 
 
 def test_queues_of_sync_and_of_async_tasks_do_not_hold_up_each_other(app: TaskQ, redis_client: Any) -> None:
     go = threading.Event()
+
+    def held(stream: bytes) -> int:
+        return int(redis_client.xpending(stream, "taskq")["pending"])
 
     @app.task(queue="heavy")
     def slow(number: int) -> int:
@@ -206,12 +202,58 @@ def test_queues_of_sync_and_of_async_tasks_do_not_hold_up_each_other(app: TaskQ,
     try:
         with running_worker(app, concurrency=1) as worker:
             results = slow.delay_many([(n,) for n in range(10)])
-            for number in range(20):
-                assert light.delay(number).get(timeout=30) == number
             stream = app.keys.queue("heavy").stream(5)
-            eventually(lambda: redis_client.xpending(stream, "taskq")["pending"] == 1)
+            eventually(lambda: light.delay(1).get(timeout=30) == 1 and held(stream) == 1)
             go.set()
             assert [result.get(timeout=30) for result in results] == list(range(10))
             assert worker.running
     finally:
         go.set()
+
+
+def test_messages_that_wait_for_a_permit_and_a_thread_are_left_to_others(mixed: Mixed) -> None:
+    @mixed.app.task(rate_limit="1000/s")
+    def limited(number: int) -> int:
+        return number
+
+    with running_worker(mixed.app, concurrency=FEW) as worker:
+        mixed.train()
+        results = mixed.slow.delay_many([(n,) for n in range(FEW)])
+        eventually(lambda: len(mixed.started) == FEW)
+        results += limited.delay_many([(n,) for n in range(50)])
+        mixed.comes_to_hold(worker, FEW)
+        mixed.go.set()
+        assert [result.get(timeout=30) for result in results] == [*range(FEW), *range(50)]
+
+
+def test_what_steps_past_others_leaves_them_their_order(app: TaskQ, redis_client: Any) -> None:
+    """One thread, busy; then three priorities of sync messages, with async ones between and behind them."""
+    go, begun, order = threading.Event(), threading.Event(), []
+
+    @app.task
+    def first() -> None:
+        begun.set()
+        assert go.wait(20)
+
+    @app.task
+    def note(number: int) -> None:
+        order.append(number)
+
+    @app.task
+    async def light(number: int) -> int:
+        return number
+
+    try:
+        with running_worker(app, concurrency=1):
+            first.delay()
+            assert begun.wait(20)
+            waiting = []
+            for number, priority in enumerate((5, 1, 5, 9, 1, 9)):
+                waiting.append(note.options(priority=priority).delay(number))
+                assert light.options(priority=priority).delay(number).get(timeout=30) == number
+            go.set()
+            for result in waiting:
+                result.get(timeout=30)
+    finally:
+        go.set()
+    assert order == [3, 5, 0, 2, 1, 4]

@@ -78,6 +78,13 @@ def _schedules() -> list[Line]:
             ),
         ),
         line(
+            graph(
+                "Schedules by state",
+                f"max by (state) (taskq_schedules{{{NS}}})",
+                "`no beat`: nothing fires. `retired`: gone from the code.",
+                legend="{{state}}",
+                stacked=True,
+            ),
             graph("Overdue", schedule("overdue_seconds"), "A fire time waits for a beat.", unit="s", **BY_SCHEDULE),
             graph(
                 "Next fire in",

@@ -108,7 +108,7 @@ class BatchItem:
             error: as if it had been raised; :class:`taskq.Retry` and :class:`taskq.Reject` mean what they mean.
 
         Raises:
-            ConfigError: *error* is no exception.
+            ConfigError: *error* is not an exception.
         """
         if not isinstance(error, BaseException):
             raise ConfigError(f"item.fail() takes an exception, such as ValueError('no such row'), not {shown(error)}")

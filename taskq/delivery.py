@@ -101,7 +101,7 @@ def limits_of(delivery: Delivery) -> tuple[float | None, float | None]:
 
 
 def contents(fields: Sequence[bytes]) -> tuple[bytes, int | None]:
-    """Message and crash count of an entry; nonsense becomes an undecodable message. None: it is no suspect."""
+    """Message and crash count of an entry; nonsense becomes an undecodable message. None: it is not a suspect."""
     named: dict[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=False))
     crashes = named.get(b"c", b"")
     return named.get(b"m", b""), int(crashes) if crashes.isdigit() else None

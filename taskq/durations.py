@@ -36,12 +36,12 @@ def seconds(value: Duration, what: str = "duration") -> float:
     elif isinstance(value, str):
         match = _TEXT.match(value)
         if not match:
-            raise ConfigError(f"{what}: {shown(value)} is no duration; write seconds or '90s', '5m', '1h', '7d'")
+            raise ConfigError(f"{what}: {shown(value)} is not a duration; write seconds or '90s', '5m', '1h', '7d'")
         result = float(match[1]) * _UNITS[match[2] or "s"]
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         result = _as_float(value)
     else:
-        raise ConfigError(f"{what}: {shown(value)} is no duration; write seconds, a timedelta or '5m'")
+        raise ConfigError(f"{what}: {shown(value)} is not a duration; write seconds, a timedelta or '5m'")
     if not 0 <= result <= LONGEST:  # no number is within these bounds where it is not one
         raise ConfigError(f"{what}: {shown(value)} is out of range; write 0 to 36500 days")
     return result

@@ -7,7 +7,7 @@
      │   ├─ ConfigError                a setting or an option is wrong; the text says which and what to write
      │   │   ├─ UnknownOptionError     no such option ("did you mean ...?")
      │   │   ├─ ArgumentsError         (also TypeError) arguments that the task's function does not take
-     │   │   ├─ ImportFormatError      a line that is no exported dead letter
+     │   │   ├─ ImportFormatError      a line that is not an exported dead letter
      │   │   ├─ ScheduleError          a cron line, interval or time zone that cannot be used
      │   │   ├─ UnknownTopicError      a topic that this app has not declared
      │   │   └─ UnknownGroupError      a group that has not begun to read its topic
@@ -138,7 +138,7 @@ class ArgumentsError(ConfigError, TypeError):
 
 
 class ImportFormatError(ConfigError):
-    """A line that is no exported dead letter; nothing was imported."""
+    """A line that is not an exported dead letter; nothing was imported."""
 
 
 class UnknownQueueError(TaskqError, LookupError):

@@ -98,7 +98,7 @@ class Hooks:
         """Call *listener* whenever *name* happens.
 
         Raises:
-            ConfigError: there is no such hook, or *listener* is no function.
+            ConfigError: there is no such hook, or *listener* is not a function.
         """
         if not isinstance(name, str) or name not in NAMES:
             raise ConfigError(f"there is no hook {shown(name)}; {suggestion(name, NAMES)}")

@@ -25,7 +25,7 @@ def load_app(path: str) -> TaskQ:
     """
     module_name, _, attribute = path.partition(":")
     if not all(re.split(r"[./\\]", module_name)):
-        raise ConfigError(f"{module_name!r} is no module. {_hint_at_module(module_name, attribute)}")
+        raise ConfigError(f"{module_name!r} is not a module. {_hint_at_module(module_name, attribute)}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:

@@ -60,7 +60,7 @@ _FINAL = frozenset({TaskState.SUCCESS, TaskState.FAILURE, TaskState.REVOKED, Tas
 
 MOST = 1_000_000_000
 """Of what a message counts."""
-# Held to when a message is decoded: what none of our producers writes is no message, and goes to the dead letters.
+# Held to when a message is decoded: what none of our producers writes is not a message, and goes to the dead letters.
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 Instant = Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=LATEST_MS / 1000)]

@@ -35,7 +35,7 @@ class Ending:
     attempt: int = 0
 
     def exception(self, task_id: str) -> TaskFailedError:
-        """The error that ``get()`` raises for an outcome that is no success."""
+        """The error that ``get()`` raises for an outcome that is not a success."""
         kinds = {
             TaskState.REVOKED: TaskRevokedError,
             TaskState.EXPIRED: TaskExpiredError,

@@ -34,7 +34,7 @@ class RateLimit:
         """
         match = _TEXT.match(value) if isinstance(value, str) else None
         if match is None:
-            raise ConfigError(f"{what}: {shown(value)} is no rate; write '100/s', '10/2s', '600/m' or '5000/h'")
+            raise ConfigError(f"{what}: {shown(value)} is not a rate; write '100/s', '10/2s', '600/m' or '5000/h'")
         count, window = int(match[1]), seconds(f"{match[2] or 1}{match[3]}", what)
         if not 1 <= count <= MAX_COUNT:
             raise ConfigError(f"{what}: {shown(value)} must allow 1 to {MAX_COUNT:,} starts in its window")

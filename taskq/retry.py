@@ -10,7 +10,7 @@ Jitter", AWS Architecture Blog, 2015::
     wait        = random between 0 and exponential      # or exponential itself, without retry_jitter
 
 tenacity's ``wait_*``, ``stop_*`` and ``retry_if_*`` objects may take the place of these numbers. They are the
-user's code, so they are not trusted: one that raises, or answers what is no answer, is logged, and the plain
+user's code, so they are not trusted: one that raises, or answers what is not an answer, is logged, and the plain
 option that it replaced decides instead (``retry_backoff`` for ``wait``, ``max_retries`` for ``stop``,
 ``autoretry_for`` for ``retry``).
 """
@@ -66,9 +66,9 @@ class RetryPolicy:
     """
 
     max_retries: int | None = 3
-    """Retries after the first attempt; 0 is none, ``None`` is no limit."""
+    """Retries after the first attempt; 0: none, ``None``: no limit."""
     retry_backoff: float = 1.0
-    """Seconds before the first retry; doubles each time. 0 is no wait."""
+    """Seconds before the first retry; doubles each time. 0: no wait."""
     retry_backoff_max: float = 600.0
     """Seconds that the doubling never exceeds."""
     retry_jitter: bool = True
@@ -237,11 +237,11 @@ def _as_wait(answer: object) -> float:
     """*answer* as seconds, at most :data:`LONGEST_WAIT`.
 
     Raises:
-        ValueError: it is no number of seconds.
+        ValueError: it is not a number of seconds.
     """
     # "not >=" rather than "<", so that nan is refused too
     if isinstance(answer, bool) or not isinstance(answer, (int, float)) or not answer >= 0:
-        raise ValueError(f"{answer!r} is no number of seconds")
+        raise ValueError(f"{answer!r} is not a number of seconds")
     return float(min(answer, LONGEST_WAIT))
 
 

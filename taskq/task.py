@@ -378,7 +378,7 @@ class BatchRegistrar(Protocol):
 
 
 class BoundRegistrar(Protocol):
-    """What ``@app.task(bind=True, ...)`` returns: the context is no part of the call."""
+    """What ``@app.task(bind=True, ...)`` returns: the context is not part of the call."""
 
     @overload
     def __call__(  # type: ignore[overload-overlap] # as above

@@ -52,7 +52,7 @@ class Transaction:
         """Run *command* with the settle: ``ctx.tx.execute("INCRBY", "balance:7", -30)``.
 
         Raises:
-            ConfigError: a command that blocks or steers a connection, an argument that is no text or number or has no
+            ConfigError: a command that blocks or steers a connection, an argument that is not text or number or has no
                 UTF-8 form, more than 7,000 words in a command, or more than 10,000 commands or 500,000 words in all.
         """
         if check_text(command, "ctx.tx: a command").upper() in _REFUSED:

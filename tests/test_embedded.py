@@ -350,7 +350,7 @@ def test_server_that_never_answers(tmp_path: Path) -> None:
     [
         ({"appendfsync": "sometimes"}, "none of always, everysec, no"),
         ({"port": 6400, "unix_socket": True}, "not both"),
-        ({"port": 70000}, "no TCP port"),
+        ({"port": 70000}, "not a TCP port"),
         ({"password": ""}, "password: empty"),
     ],
 )

@@ -18,7 +18,7 @@ class Passing(Sending, Queueing):
         self._fifos: dict[tuple[str, int], Fifo] = {}
 
     def queue(self, name: str, *, prefetch: int = 0) -> Fifo:
-        """A plain FIFO between programs, for what is no task: ``app.queue("jobs").put(value)`` and ``.get()``.
+        """A plain FIFO between programs, for what is not a task: ``app.queue("jobs").put(value)`` and ``.get()``.
 
         It is kept apart from the queues of tasks; views call it ``fifo:<name>``. Asked for again, it is the same object
         until it is closed.

@@ -90,7 +90,7 @@ def of_our_types(execute: Execute) -> Execute:
 
 
 def names_of(members: Iterable[bytes]) -> list[str]:
-    """*members* as text; what is no text was written by nobody of ours, and is skipped."""
+    """*members* as text; what is not text was written by nobody of ours, and is skipped."""
     found = []
     for member in members:
         with contextlib.suppress(UnicodeDecodeError):

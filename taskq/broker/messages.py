@@ -53,12 +53,12 @@ class Stored:
 
     @property
     def task_id(self) -> str:
-        """The task id; empty when it is no message."""
+        """The task id; empty when it is not a message."""
         return self.message.task_id if self.message else ""
 
     @property
     def task(self) -> str:
-        """The task's name; empty when it is no message."""
+        """The task's name; empty when it is not a message."""
         return self.message.task if self.message else ""
 
 

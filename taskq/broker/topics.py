@@ -179,14 +179,14 @@ def read_page(
 ) -> tuple[list[Event], str, bool]:
     """Up to *count* events with ids above *after* and not above *until*; the id to go on after; whether to go on.
 
-    What is no event of ours is skipped with a log line. Payloads are decoded.
+    What is not an event of ours is skipped with a log line. Payloads are decoded.
     """
     entries = of_our_types(execute)("XRANGE", keys.events, f"({after}", until, "COUNT", count)
     events = []
     for entry, fields in entries:
         event = _event(keys.topic, entry, fields)
         if event is None:
-            logger.error("entry %s of topic %s is no event; skipped", entry.decode(), keys.topic)
+            logger.error("entry %s of topic %s is not an event; skipped", entry.decode(), keys.topic)
         else:
             events.append(event)
     return events, entries[-1][0].decode() if entries else after, len(entries) == count

@@ -102,7 +102,7 @@ class CallFile:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise self._error(number, f"this is no JSON: {error}") from None
+            raise self._error(number, f"this is not JSON: {error}") from None
         if isinstance(value, dict):
             return [], value
         if isinstance(value, list):

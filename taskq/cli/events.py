@@ -45,7 +45,7 @@ def _time(text: str) -> datetime:
         when = datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is no time: write 2026-11-01T00:00, 2026-11-01T00:00+09:00, or 2h for two hours ago"
+            f"{text!r} is not a time: write 2026-11-01T00:00, 2026-11-01T00:00+09:00, or 2h for two hours ago"
         ) from None
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
@@ -212,7 +212,7 @@ def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no JSON ({error}); text is written as '\"text\"'") from None
+        raise click.BadParameter(f"{text!r} is not JSON ({error}); text is written as '\"text\"'") from None
 
 
 def _declare(app: TaskQ, topic: str) -> None:

@@ -75,7 +75,7 @@ def run(
     try:
         fire_time = None if at is None else datetime.fromisoformat(at)
     except ValueError:
-        raise click.BadParameter(f"{at!r} is no time: write 2026-11-02T01:00+01:00", param_hint="--at") from None
+        raise click.BadParameter(f"{at!r} is not a time: write 2026-11-02T01:00+01:00", param_hint="--at") from None
     task_id = app.jobs.run(name, fire_time).id
     print_json({"name": name, "task_id": task_id}) if as_json else echo(task_id)
 

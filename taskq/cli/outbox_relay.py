@@ -87,6 +87,6 @@ def open_engine(database_url: str | None) -> Engine:
         # an idle connection may have been cut by a firewall or a restart: find out before it is used
         return create_engine(database_url, pool_pre_ping=True)
     except ArgumentError:
-        raise ConfigError("TASKQ_DATABASE_URL is no URL; write for example postgresql+psycopg://shop@db/shop") from None
+        raise ConfigError("TASKQ_DATABASE_URL is not a URL; write postgresql+psycopg://shop@db/shop") from None
     except ImportError as error:
         raise ConfigError(f"the driver that TASKQ_DATABASE_URL asks for is not installed: {error.name}") from None

@@ -270,7 +270,7 @@ def _instant(app: TaskQ, text: str) -> datetime:
     except ValueError:
         zone = app.config.timezone
         raise ScheduleError(
-            f"{text!r} is no time; write for example 2026-11-01T02:00+01:00 ({zone} without it)"
+            f"{text!r} is not a time; write for example 2026-11-01T02:00+01:00 ({zone} without it)"
         ) from None
     return when if when.tzinfo else when.replace(tzinfo=zone_of(app.config.timezone))
 
@@ -281,7 +281,7 @@ def _json(text: str, kind: type, what: str) -> Any:
     except ValueError:
         value = None
     if not isinstance(value, kind):
-        raise ScheduleError(f"--{what}: {text!r} is no JSON {'array' if kind is list else 'object'}")
+        raise ScheduleError(f"--{what}: {text!r} is not JSON {'array' if kind is list else 'object'}")
     return value
 
 

@@ -22,7 +22,7 @@ def instant(text: str) -> datetime:
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no time: write 2026-11-01T02:00 or 2026-11-01T02:00+09:00") from None
+        raise click.BadParameter(f"{text!r} is not a time: write 2026-11-01T02:00 or 2026-11-01T02:00+09:00") from None
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
@@ -38,7 +38,7 @@ def duration_value(_: click.Context, __: click.Parameter, value: str | None) -> 
     try:
         return seconds(value)
     except ConfigError:
-        raise click.BadParameter(f"{value!r} is no duration: write seconds, or 90s, 5m, 1h, 7d") from None
+        raise click.BadParameter(f"{value!r} is not a duration: write seconds, or 90s, 5m, 1h, 7d") from None
 
 
 def duration_or_instant_value(_: click.Context, __: click.Parameter, value: str | None) -> float | datetime | None:

@@ -49,7 +49,7 @@ def show(
             if as_json is not None:
                 echo(to_json(as_json(value)))
             else:
-                click.clear()  # nothing where stdout is no terminal
+                click.clear()  # nothing where stdout is not a terminal
                 table(value)
             sys.stdout.flush()
             time.sleep(watch)

@@ -142,7 +142,7 @@ def _execute_in(connection: DBAPIConnection, paramstyle: str | None = None) -> E
 
 
 def _check_connection(connection: object) -> None:
-    """Refuse what is no connection, and one whose statements would be coroutines that nobody awaits."""
+    """Refuse what is not a connection, and one whose statements would be coroutines that nobody awaits."""
     kind = type(connection)
     if not callable(getattr(kind, "cursor", None)):
         raise ConfigError(

@@ -42,7 +42,7 @@ def from_text(text: str, message: Message) -> tuple[list[Any], dict[str, Any]]:
     try:
         given = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"that is no JSON: {error}") from error
+        raise ConfigError(f"that is not JSON: {error}") from error
     right = isinstance(given, dict) and set(given) == {"args", "kwargs"}
     if not right or not isinstance(given["args"], list) or not isinstance(given["kwargs"], dict):
         raise ConfigError('write {"args": [...], "kwargs": {...}}')

@@ -27,7 +27,7 @@ def per_second(rate: float | str) -> float:
     elif isinstance(rate, (int, float)) and not isinstance(rate, bool):
         value = float(min(rate, 2 * FASTEST))  # an int may be beyond what a float can hold
     else:
-        raise ConfigError(f"rate: {shown(rate)} is no rate; write '100/s', '30/m' or '5/h'")
+        raise ConfigError(f"rate: {shown(rate)} is not a rate; write '100/s', '30/m' or '5/h'")
     if not SLOWEST <= value <= FASTEST:
         raise ConfigError(f"rate: {shown(rate)} is out of range; write one from 1/d to 1000000/s")
     return value

@@ -32,7 +32,7 @@ def revived(letter: DeadLetter, run: str, change: NewArguments | None = None, ta
         SerializationError: a new argument has no wire form.
     """
     message = letter.message
-    assert message is not None, "what is no message cannot be replayed"
+    assert message is not None, "what is not a message cannot be replayed"
     old = message.meta or Meta()
     meta = msgspec.structs.replace(
         old,

@@ -118,7 +118,7 @@ class DeadLetters(DeadLetterReader):
             **where: which are meant, see :class:`Where`.
 
         Returns:
-            How many were put back. Malformed ones stay, and items of FIFOs when *to* is no FIFO.
+            How many were put back. Malformed ones stay, and items of FIFOs when *to* is not a FIFO.
 
         Raises:
             DeadLetterNotFoundError, UnknownQueueError, UnknownTaskError, ConfigError: nothing was replayed.
@@ -165,7 +165,7 @@ class DeadLetters(DeadLetterReader):
 
         Raises:
             UnknownTaskError: this app has tasks, and not this one.
-            ConfigError: it is no name.
+            ConfigError: it is not a name.
         """
         check_text(name, "new_task")
         known = [task for task in self._tasks() if not task.startswith("taskq.")]
@@ -197,13 +197,13 @@ class DeadLetters(DeadLetterReader):
             UnknownTaskError: this app has tasks, and not this one.
             ArgumentsError, SerializationError: the arguments do not fit the task, or have no wire form; they make
                 another event of an event: only its payload may change.
-            ConfigError: it is no message, or the queue is unknown.
+            ConfigError: it is not a message, or the queue is unknown.
         """
         letter = self.get(task_or_entry_id, queue)
         if letter is None:
             raise _missing([task_or_entry_id])
         if letter.message is None:
-            raise ConfigError(f"dead letter {letter.entry} is no message: it has no arguments to edit")
+            raise ConfigError(f"dead letter {letter.entry} is not a message: it has no arguments to edit")
         if to is not None:
             self.check_queue(to)
             _check_kind(letter.queue, to)
@@ -285,7 +285,7 @@ class DeadLetters(DeadLetterReader):
             How many were imported, and how many were there, or had been imported, before.
 
         Raises:
-            ImportFormatError: a line is no exported dead letter; nothing was imported.
+            ImportFormatError: a line is not an exported dead letter; nothing was imported.
             OSError: the file cannot be read.
         """
         actor = _actor(actor)
@@ -296,7 +296,7 @@ class DeadLetters(DeadLetterReader):
                 for line in transfer.read_lines(file, queue):
                     del line
             except UnicodeDecodeError:
-                raise ImportFormatError(f"{path} is no export of dead letters: it is not UTF-8 text") from None
+                raise ImportFormatError(f"{path} is not an export of dead letters: it is not UTF-8 text") from None
         self._audit.record(actor, "dlq.import", queue or "*", {"file": str(path)})
         with Path(path).open(encoding="utf-8") as file:
             return transfer.restore(self._broker, self._keys, transfer.read_lines(file, queue))
@@ -342,7 +342,7 @@ class DeadLetters(DeadLetterReader):
             for letter in selected(self._broker.execute, self._of(queue), chosen, ids):
                 found |= {letter.entry, letter.task_id}
                 if replay and letter.message is None:
-                    raise ConfigError(f"dead letter {letter.entry} is no message: it cannot be replayed")
+                    raise ConfigError(f"dead letter {letter.entry} is not a message: it cannot be replayed")
             if absent := sorted(set(ids) - found):
                 raise _missing(absent)
         return chosen

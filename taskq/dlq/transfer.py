@@ -63,7 +63,7 @@ def read_lines(file: Iterable[str], to: str | None = None) -> Iterator[Line]:
             try:
                 letter = _letter(json.loads(text))
             except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise ImportFormatError(f"line {number} is no exported dead letter: {_why(error)}") from None
+                raise ImportFormatError(f"line {number} is not an exported dead letter: {_why(error)}") from None
             yield Line(letter, to or letter.queue)
 
 
@@ -97,7 +97,7 @@ def restore(broker: SyncBroker, keys: Keys, lines: Iterable[Line]) -> tuple[int,
 def whole(path: Path) -> Iterator[IO[str]]:
     """A file to write, which is there when all is written: until then, and after a failure, *path* is as it was.
 
-    What is no ordinary file, such as a pipe, is written at once.
+    What is not an ordinary file, such as a pipe, is written at once.
 
     Raises:
         OSError: it cannot be written.

@@ -1,4 +1,4 @@
-"""What somebody else wrote under our names: keys of another type, priority levels that are none."""
+"""What somebody else wrote under our names: keys of another type, names that are not priority levels."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _levels(patient: Patient) -> Iterator[Finding]:
         if isinstance(members, list) and (strange := len(members) - len(check_levels(members))):
             yield warning(
                 "foreign.levels",
-                f"queue {name}: {strange} priority levels that are none; workers pass over them",
+                f"queue {name}: {strange} names that are not priority levels; workers pass over them",
                 f"SREM {patient.keys.queue(name).levels.decode()} with those that are not 0 to 9",
             )
 

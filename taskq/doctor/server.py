@@ -26,7 +26,7 @@ def describe(patient: Patient) -> str:
 
 
 def check_mode(patient: Patient) -> Finding | None:
-    """Whether this is no Redis that taskq can use: then nothing else need be looked at."""
+    """Whether this is not a Redis that taskq can use: then nothing else need be looked at."""
     mode = patient.info.get("redis_mode", "standalone")
     if mode == "cluster":
         return error(

@@ -30,7 +30,7 @@ class Settings:
         if self.unix_socket and self.port is not None:
             raise ConfigError("an embedded server listens on a port or on a unix socket, not both")
         if self.port is not None and not 0 < self.port < 65536:
-            raise ConfigError(f"port: {self.port!r} is no TCP port")
+            raise ConfigError(f"port: {self.port!r} is not a TCP port")
         if self.password == "":
             raise ConfigError("password: empty; leave it out for a server without one")
 

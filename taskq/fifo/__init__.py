@@ -1,4 +1,4 @@
-"""A plain FIFO between programs, for what is no task: ``app.queue("jobs")``."""
+"""A plain FIFO between programs, for what is not a task: ``app.queue("jobs")``."""
 
 from taskq.fifo.item import Item
 from taskq.fifo.queue import Fifo

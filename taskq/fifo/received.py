@@ -37,7 +37,7 @@ class Received:
     __slots__ = ("consumer", "crashes", "data", "entry", "id", "level", "replayed", "suspect", "value")
 
     def __init__(self, consumer: bytes, level: int, entry: bytes, fields: Sequence[bytes]) -> None:
-        """Raises :class:`DecodeError` when the entry is no item of a FIFO."""
+        """Raises :class:`DecodeError` when the entry is not an item of a FIFO."""
         data, crashes = contents(fields)
         message = decode(data)
         if message.task != ITEM or len(message.args) != 1:
@@ -90,7 +90,7 @@ class Received:
 
 
 def malformed(consumer: bytes, level: int, entry: bytes, fields: Sequence[bytes], error: DecodeError) -> list[Arg]:
-    """What is no item, to the dead letter queue with its bytes."""
+    """What is not an item, to the dead letter queue with its bytes."""
     data = error.data if fields[0] == b"m" else b"\0".join(fields)
     evidence = Evidence(
         error_type="DecodeError", error=str(error), reason="malformed", worker=consumer.decode(), died_at=_now_ms()

@@ -32,7 +32,7 @@ MAX_PAGE = 10_000
 BUSY_WAIT = 5.0
 """Seconds until a run that found another one under way tries again."""
 _FOR_EVER = 1_000_000_000
-"""More retries than there can be: to wait for one's turn is no failure."""
+"""More retries than there can be: to wait for one's turn is not a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def check(window: object, page: object, name: str | None) -> None:
     """Whether a job can have these.
 
     Raises:
-        ConfigError: an unknown window, a page that is no number or too large.
+        ConfigError: an unknown window, a page that is not a number or too large.
     """
     where = "a batch job" if name is None else f"batch job {name}"
     if window not in WINDOWS:

@@ -50,7 +50,7 @@ def utc(instant: object) -> datetime:
         ScheduleError: no datetime, one without a time zone, or one that UTC's calendar does not have.
     """
     if not isinstance(instant, datetime):
-        raise ScheduleError(f"{shown(instant)} is no datetime")
+        raise ScheduleError(f"{shown(instant)} is not a datetime")
     if instant.utcoffset() is None:
         raise ScheduleError(f"{instant!r} has no time zone; write datetime(..., tzinfo=UTC)")
     try:

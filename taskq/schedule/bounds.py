@@ -12,7 +12,7 @@ _INSTANT = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
-    """The fire times of another schedule from *start* to *end*, both included; None is no bound."""
+    """The fire times of another schedule from *start* to *end*, both included; None: no bound."""
 
     schedule: Schedule
     start: datetime | None = None

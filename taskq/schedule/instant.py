@@ -30,6 +30,6 @@ def at(when: datetime) -> At:
     """Once, at *when*.
 
     Raises:
-        ScheduleError: *when* is no datetime, or has no time zone.
+        ScheduleError: *when* is not a datetime, or has no time zone.
     """
     return At(utc(when))

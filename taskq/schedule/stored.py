@@ -43,7 +43,7 @@ def from_plain(plain: Mapping[str, Any]) -> Schedule:
             return at(when)
         case {"cron": str(expression), "tz": int() | str() as zone, "both": bool(both_days)}:
             return Cron(expression, _zone_from(zone), both_days)
-    raise ScheduleError(f"{plain!r} is no schedule that this release knows")
+    raise ScheduleError(f"{plain!r} is not a schedule that this release knows")
 
 
 def _plain_zone(zone: tzinfo) -> str | int | None:

@@ -186,7 +186,7 @@ class Schedules:
         schedule = self._schedule_of(definition)
         start, end, limit = utc(start), utc(end), _count(limit, "limit", MAX_BACKFILL)
         if not EPOCH < start <= end:
-            raise ScheduleError(f"{start} to {end} is no time to fill: write a start after 1970, and then the end")
+            raise ScheduleError(f"{start} to {end} is not a time to fill: write a start after 1970, and then the end")
         times = fire_times(schedule, instant(milliseconds_of(start) - 1), end, limit + 1)
         if len(times) > limit:
             raise ScheduleError(f"more than {limit} fire times from {start} to {end}; write a shorter time, or limit=")
@@ -226,7 +226,7 @@ class Schedules:
         """What became of its last fire times, newest first; ``schedule_history`` says how many are kept.
 
         Raises:
-            ScheduleError: there is no such schedule, or *limit* is no number from 0 to 10,000.
+            ScheduleError: there is no such schedule, or *limit* is not a number from 0 to 10,000.
         """
         _count(limit, "limit", MAX_FIRES)
         definition = self._find(name, register=False).definition

@@ -364,7 +364,7 @@ def ignores_result(delivery: Delivery) -> bool:
 
 
 def malformed(data: bytes, reason: str, worker: str) -> Outcome:
-    """The outcome of an entry that is no message: to the dead letter queue with its bytes."""
+    """The outcome of an entry that is not a message: to the dead letter queue with its bytes."""
     evidence = Evidence(error_type="DecodeError", error=reason, reason="malformed", worker=worker, died_at=now_ms())
     return Outcome(DEAD_LETTER, "FAILURE", extra=buried(data, "", evidence))
 

@@ -121,10 +121,10 @@ def test_later(run: Run, redis_client: Any, namespace: str) -> None:
         (("add", "-a", f"[{2**70}]"), "cannot be serialized"),
         (("add", "-a", "{}"), "--args must be a JSON array"),
         (("add", "-k", "{"), "--kwargs is not JSON"),
-        (("add", "-a", "[1]", "--countdown", "soon"), "no duration"),
-        (("add", "-a", "[1]", "--eta", "soon"), "no time"),
+        (("add", "-a", "[1]", "--countdown", "soon"), "not a duration"),
+        (("add", "-a", "[1]", "--eta", "soon"), "not a time"),
         (("add", "-a", "[1]", "--countdown", "1", "--eta", "2999-01-01"), "countdown or eta, not both"),
-        (("add", "-a", "[1]", "--expires", "later"), "no time"),
+        (("add", "-a", "[1]", "--expires", "later"), "not a time"),
         (("add", "-a", "[1]", "--priority", "10"), "priority"),
         (("add", "-a", "[1]", "--queue", "no queue"), "queue"),
         (("add", "-a", "[1]", "--id-prefix", "p"), "goes with --from"),
@@ -190,9 +190,9 @@ def test_a_dry_run_only_checks(run: Run, lines: Lines, sent: Callable[..., list[
         ('{"y": 1}', "missing 1 required positional argument"),
         ("7", "a call is a JSON array or object, such as [7, 3]; not a number"),
         ("true", "not true"),
-        ("[1", "this is no JSON"),
+        ("[1", "this is not JSON"),
         (f"[{2**70}]", "cannot be serialized"),
-        ("[" * 100_000, "this is no JSON"),
+        ("[" * 100_000, "this is not JSON"),
     ],
 )
 def test_a_wrong_line_is_named_and_nothing_of_a_file_is_sent(
@@ -209,7 +209,7 @@ def test_a_wrong_line_is_named_and_nothing_of_a_file_is_sent(
 def test_of_a_pipe_the_pages_before_a_wrong_line_are_sent(run: Run, sent: Callable[..., list[Message]]) -> None:
     result = run("add", "--from", "-", stdin=b"[1]\n" * (2 * MAX_PER_CALL + 5) + b"\xff\n")
     assert result.exit_code == ExitCode.USAGE
-    assert f"stdin, line {2 * MAX_PER_CALL + 6}: this is no JSON" in result.output
+    assert f"stdin, line {2 * MAX_PER_CALL + 6}: this is not JSON" in result.output
     assert f"{2 * MAX_PER_CALL} calls were sent" in result.output
     assert len(sent()) == 2 * MAX_PER_CALL
 

@@ -363,7 +363,7 @@ def test_what_somebody_else_wrote_under_our_names(app: TaskQ, look: Any, redis_c
     assert found["foreign.type"].severity is Severity.ERROR
     for key in keys:
         assert key.decode() in found["foreign.type"].reason
-    assert "default: 2 priority levels that are none" in found["foreign.levels"].reason
+    assert "default: 2 names that are not priority levels" in found["foreign.levels"].reason
     redis_client.delete(*keys, app.keys.queue("default").levels)
     assert not {check for check in look() if check.startswith("foreign.")}
     app.purge("default")

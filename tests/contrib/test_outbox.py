@@ -380,7 +380,7 @@ def test_the_command_makes_its_tables(
     ("url", "status", "said"),
     [
         ("", 2, "TASKQ_DATABASE_URL"),
-        ("secret-word", 2, "is no URL"),
+        ("secret-word", 2, "is not a URL"),
         ("postgresql+nosuch://u:secret-word@h/d", 2, "URL|driver"),
         ("mysql+pymysql://u:secret-word@h/d", 2, "not installed: pymysql"),
         ("postgresql+psycopg://u:secret-word@127.0.0.1:1/d", 1, "connection"),

@@ -117,7 +117,7 @@ def test_an_edit_is_checked_before_anything_is_written(app: TaskQ, bury: Bury, r
     with pytest.raises(UnknownTaskError):
         app.dlq.edit(other, [2])
     bad = redis_client.xadd(app.keys.queue("default").dead, {"m": b"?", "i": b"?"}).decode()
-    with pytest.raises(ConfigError, match="no message"):
+    with pytest.raises(ConfigError, match="not a message"):
         app.dlq.edit(bad, [2])
     assert app.dlq.list()[:1] == before
     app.dlq.edit(entry, [5], {"note": "x"})
@@ -331,7 +331,7 @@ def test_a_damaged_file_imports_nothing(
     bad = {k: v for k, v in {**line, **change}.items() if v is not ...} if isinstance(change, dict) else change
     file.write_text(good + (bad if isinstance(bad, str) else json.dumps(bad)) + "\n")
     app.dlq.purge()
-    with pytest.raises(ImportFormatError, match="line 2 is no exported dead letter") as caught:
+    with pytest.raises(ImportFormatError, match="line 2 is not an exported dead letter") as caught:
         app.dlq.import_from(file)
     assert text in str(caught.value)
     assert app.dlq.count() == 0

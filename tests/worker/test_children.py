@@ -58,7 +58,7 @@ def strange(how):
 
     pack = child.pack_frame
     replaced = {{
-        "text": lambda answers: b"hello world, this is no frame",
+        "text": lambda answers: b"hello world, this is not a frame",
         "no answers": lambda answers: pack({{"a": 1}}),
         "unknown number": lambda answers: pack([(answer[0] + 1000, *answer[1:]) for answer in answers]),
         "unknown kind": lambda answers: pack([(*answer[:2], "z", *answer[3:4], b"x", 1, ()) for answer in answers]),

@@ -48,7 +48,7 @@ def test_garbage_goes_to_the_dead_letters_and_the_worker_goes_on(
     assert letter.message is None
     kept = [fields["m"]] if "m" in fields else [*fields, *fields.values()]
     assert all((part.encode() if isinstance(part, str) else part) in letter.data for part in kept)
-    assert app.dlq.replay() == 0, "what is no message cannot be put back"
+    assert app.dlq.replay() == 0, "what is not a message cannot be put back"
     assert app.dlq.purge() == 1
 
 

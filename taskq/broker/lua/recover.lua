@@ -60,7 +60,7 @@ for i = 3, #KEYS do
       local entry = redis.call('XRANGE', KEYS[i], row[1], row[1])[1]
       if entry then
         local fields = entry[2]
-        -- what is no message of ours keeps all its fields for the dead letter queue
+        -- what is not a message of ours keeps all its fields for the dead letter queue
         if charge == 1 and fields[1] == 'm' then fields = {'m', fields[2], 'c', crashes_after(fields, row[4])} end
         redis.call('XADD', KEYS[3], '*', unpack(fields))
         bytes = bytes + #fields[2]

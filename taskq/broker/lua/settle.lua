@@ -10,7 +10,7 @@
 --         'r' retry        wait ms, level digit with message
 --         't' commit       a completion with commands: how many, then each: its length and its words
 --         'd' dead letter  message, evidence, fingerprint, label of its group
---         'l' release      crashes to write on it, '' for none: it is no suspect        (to the front of the queue)
+--         'l' release      crashes to write on it, '' for none: it is not a suspect        (to the front of the queue)
 --         'k' give up      claim                         (no end: it stands before the 'd' or 'c' that is one, and
 --                                                         gives the message's idempotency key free)
 --         'o' over         state, history and held messages of the schedule that sent it, fire time, ms it ran,

@@ -57,7 +57,7 @@ def replay(view: View) -> Response:
 
 @page.post("/dlq/purge")
 def purge(view: View) -> Response:
-    """Delete all that are meant for good; the form has the word typed, so that it is no slip."""
+    """Delete all that are meant for good; the form has the word typed, so that it is not a slip."""
     if view.sent("confirm").strip().lower() != "purge":
         return view.redirect("/dlq", "Nothing was purged: the word was not typed", bad=True)
     queue, given = _meant(view)
@@ -74,7 +74,7 @@ def edit_form(view: View) -> Response:
     """The arguments, to be changed."""
     letter = find_letter(view)
     if letter.message is None:
-        raise ConfigError("this dead letter is no message: it has no arguments to edit")
+        raise ConfigError("this dead letter is not a message: it has no arguments to edit")
     text = to_text(letter.message, parameters(view.site.app.tasks.get(letter.task)))
     return view.render("edit.html", letter=letter, text=text, error="")
 
@@ -84,7 +84,7 @@ def edit(view: View) -> Response:
     """Replay it with other arguments."""
     letter = find_letter(view)
     if letter.message is None:
-        raise ConfigError("this dead letter is no message: it has no arguments to edit")
+        raise ConfigError("this dead letter is not a message: it has no arguments to edit")
     text = view.sent("arguments")
     try:
         args, kwargs = from_text(text, letter.message)

@@ -72,7 +72,7 @@ def replay(view: View) -> Response:
     letter = find_letter(view)
     moved = view.site.app.dlq.replay([letter.entry], queue=letter.queue, actor=view.who.name)
     if not moved:
-        return view.redirect("/dlq/letters", "Nothing was replayed: it is gone, or is no message", bad=True)
+        return view.redirect("/dlq/letters", "Nothing was replayed: it is gone, or is not a message", bad=True)
     return view.redirect(f"/messages/{letter.task_id}", "It is back in its queue", queue=letter.queue)
 
 

@@ -12,14 +12,7 @@
 -- Where there are more messages than it may look at, it looks first where the message should be: a stream is in the
 -- order of sending, as ids of ours are, so that a search by halves finds the spot whatever a sender's clock says.
 -- A key of another type, which nothing of ours wrote, reads as an empty one.
-local function read(...)
-  local answer = redis.pcall(...)
-  return type(answer) == 'table' and answer.err and {} or answer
-end
-local function count(...)
-  local answer = redis.pcall(...)
-  return type(answer) ~= 'table' and tonumber(answer) or 0
-end
+-- include lenient
 local function word(...)
   local answer = redis.pcall(...)
   return type(answer) ~= 'table' and answer

@@ -12,15 +12,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local lag, pending, oldest = 0, 0, 0
 
--- a key of another type, which nothing of ours wrote, counts as empty: the rest is still of interest
-local function read(...)
-  local answer = redis.pcall(...)
-  return type(answer) == 'table' and answer.err and {} or answer
-end
-local function count(...)
-  local answer = redis.pcall(...)
-  return type(answer) ~= 'table' and tonumber(answer) or 0
-end
+-- include lenient
 
 local levels = {'front', ARGV[2]}
 for _, level in ipairs(read('SMEMBERS', KEYS[6])) do

@@ -50,7 +50,7 @@ EXPECTED = {
         "booked: 190 of 200, each once: True, cents: 19000",
         "left: 10, each replay stops at their canary",
     ],
-    "scheduled": ["tick: scheduled.tick@", "remind: tea is ready, after 1."],
+    "scheduled": ["tick: scheduled.tick@", "remind: tea is ready, after "],
 }
 
 

@@ -122,7 +122,7 @@ def test_slots_and_pool_reach_the_worker(pool: str, make_app: Make) -> None:
 
     with running_worker(app) as running:
         assert running.worker.pool == pool
-        slots = {executor.slots for executor in running.worker._fetcher._demand.executors}
+        slots = {executor.slots for executor in running.worker._intake.executors()}
         assert slots == {1 if pool == "solo" else 3, 7}
 
 

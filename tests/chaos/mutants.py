@@ -315,7 +315,10 @@ MUTANTS: dict[str, Mutant] = {
         _stop_drops,
     ),
     "no-heartbeat": Mutant(
-        "the lease is never renewed: a long task runs twice", "long", ("unexplained run", *_NOT_ENDED), _no_heartbeat
+        "the lease is never renewed: a long task runs twice, or is a dead letter that killed nobody",
+        "long",
+        ("unexplained run", "innocent dead lettered", *_NOT_ENDED),
+        _no_heartbeat,
     ),
     "no-grace": Mutant(
         "leases run out while Redis is away: whoever comes back first takes over from all others",

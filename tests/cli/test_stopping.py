@@ -99,6 +99,8 @@ def test_a_worker_whose_beat_dies_stops_with_an_error_so_that_it_is_started_agai
     assert "the beat of this worker has died" in alone.output()
 
     several = spawn(*arguments, "-w", "2", env=environment)
+    url = wait_for_line(several, r"health on (http://127\.0\.0\.1:\d+)", timeout=30)[1]
+    eventually(lambda: status(f"{url}/ready") == 200, timeout=30)  # before that, SIGTERM ends it at once
     wait_for_line(several, "fired mortal.tick@", timeout=30)
     (tmp_path / "die").touch()
     wait_for_line(several, "worker process 0 ended with exit code 1; starting it again", timeout=30)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from taskq.delivery import Delivery, limits_of
+from taskq.delivery import Delivery, current_delivery, limits_of
 from taskq.durations import Duration, milliseconds
 from taskq.errors import ConfigError, Retry, TaskqError
 from taskq.message import check_id
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 _LARGEST_SEQUENCE = 2**53
 """Redis keeps it as a double."""
-
-current_delivery: ContextVar[Delivery | None] = ContextVar("taskq_delivery", default=None)
-"""Set by the runner around each call. The context object itself is only made when a task asks for it."""
 
 
 class Context:

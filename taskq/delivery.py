@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from taskq.message import PLAIN, WIRE_VERSION, Message, new_id
@@ -105,3 +106,7 @@ def contents(fields: Sequence[bytes]) -> tuple[bytes, int | None]:
     named: dict[bytes, bytes] = dict(zip(fields[::2], fields[1::2], strict=False))
     crashes = named.get(b"c", b"")
     return named.get(b"m", b""), int(crashes) if crashes.isdigit() else None
+
+
+current_delivery: ContextVar[Delivery | None] = ContextVar("taskq_delivery", default=None)
+"""Set by the runner around each call. The context object itself is only made when a task asks for it."""

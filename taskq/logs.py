@@ -18,8 +18,7 @@ from collections.abc import MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from taskq.context import current_delivery
-from taskq.delivery import Delivery
+from taskq.delivery import Delivery, current_delivery
 from taskq.escaping import escaped, indented
 from taskq.serialization import to_json
 

@@ -15,7 +15,7 @@ from taskq.broker.inspect import has_workers
 from taskq.broker.keys import QueueKeys
 from taskq.broker.listener import REREAD
 from taskq.checks import check_flag
-from taskq.context import current_delivery
+from taskq.delivery import current_delivery
 from taskq.durations import Duration, milliseconds, seconds
 from taskq.errors import (
     BrokerError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
-from taskq.context import current_delivery
+from taskq.delivery import current_delivery
 from taskq.dlq.canary import Sweep
 from taskq.dlq.letter import DeadLetter
 from taskq.message import new_id

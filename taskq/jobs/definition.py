@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from taskq.broker import job_scripts
 from taskq.broker.job_scripts import Holder
 from taskq.checks import check_count, shown
-from taskq.context import current_delivery
+from taskq.delivery import current_delivery
 from taskq.errors import BrokerError, ConfigError, JobSupersededError, Retry, TaskqError
 from taskq.functions import is_async
 from taskq.jobs.window import Window

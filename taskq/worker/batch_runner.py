@@ -11,8 +11,7 @@ from typing import Any
 from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.batch import BatchItem
-from taskq.context import current_delivery
-from taskq.delivery import Delivery
+from taskq.delivery import Delivery, current_delivery
 from taskq.errors import NeverRanError
 from taskq.functions import never_ran
 from taskq.worker import forked

@@ -23,8 +23,8 @@ import msgspec
 from taskq import failpoints
 from taskq.broker.scripts import member
 from taskq.config import Config
-from taskq.context import Context, current_delivery
-from taskq.delivery import HANDED_BACK, Delivery
+from taskq.context import Context
+from taskq.delivery import HANDED_BACK, Delivery, current_delivery
 from taskq.dlq.letter import Evidence, buried
 from taskq.durations import milliseconds
 from taskq.errors import NeverRanError, Reject, Retry, TaskqError, WorkerLostError

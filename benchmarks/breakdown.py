@@ -26,8 +26,8 @@ from taskq import TaskQ
 from taskq.broker import scripts
 from taskq.broker.producer import Outgoing, pages, plan
 from taskq.broker.wire import pack
-from taskq.delivery import Delivery
 from taskq.task import prepare
+from taskq.values.delivery import Delivery
 from taskq.worker.executors import finish
 from taskq.worker.executors.coroutines import CoroutineExecutor
 from taskq.worker.executors.threads import ThreadExecutor

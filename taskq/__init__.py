@@ -1,8 +1,6 @@
 """taskq: a fast, safe task queue for Python on Redis streams."""
 
 from taskq.app import TaskQ, task
-from taskq.batch import Batch, BatchItem
-from taskq.config import Config
 from taskq.context import Context, current_task
 from taskq.dlq import DeadLetter
 from taskq.errors import (
@@ -37,13 +35,15 @@ from taskq.errors import (
 )
 from taskq.fifo import Fifo, Item
 from taskq.jobs import JobProgress, Page, Window
-from taskq.message import TaskState
 from taskq.result import Result
-from taskq.schedule import at, cron, crontab, every
 from taskq.schedules.entry import PeriodicEntry
-from taskq.secret import Secret
 from taskq.task import AsyncTask, Task
-from taskq.topic import Event, Topic
+from taskq.values.batch import Batch, BatchItem
+from taskq.values.config import Config
+from taskq.values.message import TaskState
+from taskq.values.schedule import at, cron, crontab, every
+from taskq.values.secret import Secret
+from taskq.values.topics import Event, Topic
 
 __version__ = "0.1.0"
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import msgspec
 
-from taskq import serialization
 from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
-from taskq.checks import check_count, shown
-from taskq.durations import moment
 from taskq.errors import ConfigError, DecodeError
+from taskq.values import serialization
+from taskq.values.checks import check_count, shown
+from taskq.values.durations import moment
 
 _ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}\Z")
 MOST = 10_000

@@ -12,9 +12,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from taskq import serialization
 from taskq.errors import DecodeError, NeverRanError
-from taskq.functions import is_async, never_ran
+from taskq.values import serialization
+from taskq.values.functions import is_async, never_ran
 
 logger = logging.getLogger("taskq.broadcast")
 

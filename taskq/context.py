@@ -8,11 +8,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from taskq.delivery import Delivery, current_delivery, limits_of
-from taskq.durations import Duration, milliseconds
 from taskq.errors import ConfigError, Retry, TaskqError
-from taskq.message import check_id
-from taskq.transaction import Transaction
+from taskq.values.delivery import Delivery, current_delivery, limits_of
+from taskq.values.durations import Duration, milliseconds
+from taskq.values.message import check_id
+from taskq.values.transaction import Transaction
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

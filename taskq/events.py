@@ -10,11 +10,11 @@ from taskq.broker import topic_scripts, topics
 from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
 from taskq.broker.topics import PAGE, GroupStats, TopicStats
-from taskq.checks import check_count, check_flag, shown
 from taskq.errors import ConfigError, UnknownGroupError, UnknownTopicError
 from taskq.reader import EventReader
-from taskq.subscription import check_group, check_start
-from taskq.topic import Event, Topic, check_instant, epoch_ms
+from taskq.values.checks import check_count, check_flag, shown
+from taskq.values.subscription import check_group, check_start
+from taskq.values.topics import Event, Topic, check_instant, epoch_ms
 
 MAX_LAST = 100_000
 """Most events that :meth:`EventStreams.last` reads at once."""

@@ -30,9 +30,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from taskq.checks import check_function, shown
 from taskq.errors import ConfigError, TaskqError, suggestion
-from taskq.functions import check_ordinary
+from taskq.values.checks import check_function, shown
+from taskq.values.functions import check_ordinary
 
 logger = logging.getLogger("taskq.hooks")
 

@@ -21,8 +21,8 @@ from taskq.broker.address import Address
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import Call
 from taskq.broker.sync import SyncConnection
-from taskq.config import Config
 from taskq.errors import BrokerError
+from taskq.values.config import Config
 
 logger = logging.getLogger("taskq.lease")
 

@@ -18,9 +18,9 @@ from collections.abc import MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from taskq.delivery import Delivery, current_delivery
-from taskq.escaping import escaped, indented
-from taskq.serialization import to_json
+from taskq.values.delivery import Delivery, current_delivery
+from taskq.values.escaping import escaped, indented
+from taskq.values.serialization import to_json
 
 FORMATS = ("text", "json")
 FIELDS = ("task_id", "task", "queue", "attempt")

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from taskq.batch import Batch
-from taskq.checks import check_flag, shown
-from taskq.config import check_name, check_priority
-from taskq.durations import Duration, milliseconds, seconds
 from taskq.errors import ConfigError, UnknownOptionError
-from taskq.message import Meta, check_id
-from taskq.rate_limit import RateLimit
-from taskq.retry import RetryPolicy
-from taskq.topic import check_instant
+from taskq.values.batch import Batch
+from taskq.values.checks import check_flag, shown
+from taskq.values.config import check_name, check_priority
+from taskq.values.durations import Duration, milliseconds, seconds
+from taskq.values.message import Meta, check_id
+from taskq.values.rates import RateLimit
+from taskq.values.retry import RetryPolicy
+from taskq.values.topics import check_instant
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

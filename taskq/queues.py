@@ -9,11 +9,11 @@ from taskq.broker.inspect import QueueStats
 from taskq.broker.keys import Keys, QueueKeys
 from taskq.broker.survey import read_queues
 from taskq.broker.sync import SyncBroker
-from taskq.config import Config, check_queue, is_fifo
-from taskq.durations import milliseconds
 from taskq.errors import DecodeError
-from taskq.message import PLAIN, Message, TaskState, decode
-from taskq.outcome import pack_error
+from taskq.values.config import Config, check_queue, is_fifo
+from taskq.values.durations import milliseconds
+from taskq.values.message import PLAIN, Message, TaskState, decode
+from taskq.values.outcome import pack_error
 
 _PAGE = 250
 Page = Sequence[tuple[int | str, bytes, bytes]]

@@ -9,7 +9,7 @@ from taskq.broker import topic_scripts, topics
 from taskq.broker.keys import TopicKeys
 from taskq.broker.sync import SyncBroker
 from taskq.errors import PositionMovedError
-from taskq.topic import Event
+from taskq.values.topics import Event
 
 logger = logging.getLogger("taskq.reader")
 

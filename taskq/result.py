@@ -9,14 +9,10 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from taskq import outcome
 from taskq.broker import messages, scripts
 from taskq.broker.inspect import has_workers
 from taskq.broker.keys import QueueKeys
 from taskq.broker.listener import REREAD
-from taskq.checks import check_flag
-from taskq.delivery import current_delivery
-from taskq.durations import Duration, milliseconds, seconds
 from taskq.errors import (
     BrokerError,
     BrokerUnavailableError,
@@ -25,8 +21,12 @@ from taskq.errors import (
     TaskqError,
     WaitInsideTaskError,
 )
-from taskq.message import TaskState
-from taskq.outcome import Ending
+from taskq.values import outcome
+from taskq.values.checks import check_flag
+from taskq.values.delivery import current_delivery
+from taskq.values.durations import Duration, milliseconds, seconds
+from taskq.values.message import TaskState
+from taskq.values.outcome import Ending
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

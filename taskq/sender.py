@@ -27,9 +27,9 @@ from taskq.broker.producer import (
 )
 from taskq.broker.scripts import MAX_PER_CALL
 from taskq.broker.sync import SyncBroker
-from taskq.config import Config
 from taskq.errors import BrokerUnavailableError
 from taskq.spool import Flusher, Spool
+from taskq.values.config import Config
 
 logger = logging.getLogger("taskq.sender")
 

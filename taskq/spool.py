@@ -17,11 +17,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskq import failpoints, private, serialization
+from taskq import failpoints, private
 from taskq.broker.keys import Keys
 from taskq.broker.producer import Outgoing, plan
 from taskq.broker.sync import SyncBroker
 from taskq.errors import BrokerError, BrokerUnavailableError, SpoolFullError
+from taskq.values import serialization
 
 if TYPE_CHECKING:
     import sqlite3

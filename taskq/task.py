@@ -20,17 +20,17 @@ from typing import (
     overload,
 )
 
-from taskq.batch import Batch, BatchItem
 from taskq.broker.producer import Outgoing
 from taskq.broker.scripts import MAX_PER_CALL
-from taskq.checks import check_function, check_items, named, positional
 from taskq.context import Context
 from taskq.errors import ArgumentsError, BrokerUnavailableError, ConfigError
-from taskq.message import WIRE_VERSION, Message, Meta, encode, new_id, wire_id
 from taskq.options import CallPlan, CallSettings, TaskOptions, TaskSettings, call_plan
-from taskq.plain import changes
 from taskq.result import Result
 from taskq.signature import signature_check
+from taskq.values.batch import Batch, BatchItem
+from taskq.values.checks import check_function, check_items, named, positional
+from taskq.values.message import WIRE_VERSION, Message, Meta, encode, new_id, wire_id
+from taskq.values.plain import changes
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

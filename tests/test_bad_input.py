@@ -21,10 +21,11 @@ import pytest
 from support.keys import delete_keys
 
 import taskq
-from taskq import Batch, Config, ConfigError, PeriodicEntry, TaskQ, TaskqError, Topic, checks
+from taskq import Batch, Config, ConfigError, PeriodicEntry, TaskQ, TaskqError, Topic
 from taskq.errors import ArgumentsError
 from taskq.options import CallSettings, TaskSettings
-from taskq.transaction import Transaction
+from taskq.values import checks
+from taskq.values.transaction import Transaction
 
 NOW = datetime.now(UTC)
 WRONG: tuple[Any, ...] = (

@@ -13,7 +13,7 @@ from support.wait import eventually
 
 from taskq import BrokerUnavailableError, TaskQ
 from taskq.errors import BrokerError, BrokerRefusedError, SpoolFullError
-from taskq.message import decode
+from taskq.values.message import decode
 
 
 def sent(client: Any, namespace: str) -> list[Any]:

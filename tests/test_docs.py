@@ -14,9 +14,9 @@ from support.wait import wait_for_line
 
 from taskq import hooks
 from taskq.broker import keys, scripts
-from taskq.config import Config
-from taskq.durations import seconds
-from taskq.message import Meta
+from taskq.values.config import Config
+from taskq.values.durations import seconds
+from taskq.values.message import Meta
 
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("grafana/*.md")]
 

@@ -19,8 +19,8 @@ from taskq import Secret, TaskQ, every
 from taskq.cli import main
 from taskq.dashboard import asgi
 from taskq.errors import DecodeError, SerializationError
-from taskq.redaction import HIDDEN, redact, redact_args, restore
-from taskq.serialization import dumps, loads
+from taskq.values.redaction import HIDDEN, redact, redact_args, restore
+from taskq.values.serialization import dumps, loads
 
 VALUE, NAMED = "tok-5f1c9b", "key-77aa01"
 

@@ -16,7 +16,7 @@ from support.wait import eventually
 
 from taskq import BrokerUnavailableError, ConfigError
 from taskq.errors import SpoolFullError
-from taskq.message import decode
+from taskq.values.message import decode
 
 
 def sent(client: Any, namespace: str) -> list[Any]:

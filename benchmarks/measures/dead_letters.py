@@ -45,7 +45,7 @@ def take(bench: Bench) -> Sample:
 def fill(app: TaskQ, client: Any) -> None:
     """Dead letters as the settle script writes them, many at a time, with a traceback of common length."""
     from taskq.dlq.letter import Evidence, buried
-    from taskq.message import WIRE_VERSION, Message, encode, new_id
+    from taskq.values.message import WIRE_VERSION, Message, encode, new_id
 
     keys = app.keys.queue(app.config.task_default_queue)
     evidence = Evidence(error_type="ValueError", error="no", traceback="x" * TRACEBACK, reason="failed", attempts=4)

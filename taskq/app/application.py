@@ -14,22 +14,22 @@ from taskq.app.passing import Passing
 from taskq.app.scheduling import Scheduling
 from taskq.audit import Audit
 from taskq.broadcast import BroadcastHandlers
-from taskq.checks import check_text, named, positional, shown, texts
-from taskq.config import check_queue
 from taskq.dlq import DeadLetters, periodic
 from taskq.errors import UnknownTaskError, suggestion
 from taskq.events import EventStreams
 from taskq.hooks import Hooks
 from taskq.jobs import Job
-from taskq.message import check_id
 from taskq.options import call_plan
 from taskq.result import Result
-from taskq.schedule import cron
 from taskq.schedules.api import Schedules
 from taskq.schedules.entry import PeriodicEntry, configured_entry
-from taskq.subscription import Subscription
 from taskq.task import BaseTask, TaskDecorator, prepare
-from taskq.topic import Topic
+from taskq.values.checks import check_text, named, positional, shown, texts
+from taskq.values.config import check_queue
+from taskq.values.message import check_id
+from taskq.values.schedule import cron
+from taskq.values.subscription import Subscription
+from taskq.values.topics import Topic
 
 
 class TaskQ(Scheduling, Passing):

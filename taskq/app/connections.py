@@ -15,9 +15,9 @@ from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import Keys
 from taskq.broker.listener import Listeners
 from taskq.broker.sync import SyncBroker
-from taskq.config import Config
 from taskq.errors import ConfigError
 from taskq.sender import Sender
+from taskq.values.config import Config
 
 _OF_CONNECTIONS = (
     "broker_url",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from taskq.errors import ConfigError
-from taskq.functions import body
+from taskq.values.functions import body
 
 _MAIN = ("__main__", "__mp_main__")
 """What Python calls the module that it runs, and multiprocessing the same module in its children."""

@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from taskq import serialization
 from taskq.app.registering import check_task_function
 from taskq.app.sending import Sending
 from taskq.broadcast import BroadcastHandlers
 from taskq.broker.producer import OutgoingEvent
-from taskq.checks import check_flag, check_function, check_items, check_text, shown
-from taskq.config import check_name
 from taskq.errors import ConfigError, UnknownTopicError
-from taskq.subscription import Subscription, check_group, check_settings, check_start
 from taskq.task import BaseTask, Registrar
-from taskq.topic import Topic, check_key, unwrapping
-from taskq.transaction import PUBLISH_EVENT, KeyOf, Value
+from taskq.values import serialization
+from taskq.values.checks import check_flag, check_function, check_items, check_text, shown
+from taskq.values.config import check_name
+from taskq.values.subscription import Subscription, check_group, check_settings, check_start
+from taskq.values.topics import Topic, check_key, unwrapping
+from taskq.values.transaction import PUBLISH_EVENT, KeyOf, Value
 
 if TYPE_CHECKING:
-    from taskq.durations import Duration
+    from taskq.values.durations import Duration
 
 H = TypeVar("H", bound=Callable[[Any], Any])
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from taskq.app import definitions
 from taskq.app.naming import default_name, only_here
-from taskq.checks import check_flag, check_text, shown
 from taskq.errors import ConfigError
-from taskq.functions import body, is_async, is_generator
 from taskq.options import TaskOptions
 from taskq.task import AsyncTask, BaseTask, Task
+from taskq.values.checks import check_flag, check_text, shown
+from taskq.values.functions import body, is_async, is_generator
 
 if TYPE_CHECKING:
     from taskq.app.application import TaskQ

@@ -10,17 +10,17 @@ from typing import Any
 from taskq.app.naming import default_name
 from taskq.app.publishing import Publishing
 from taskq.app.registering import check_task_function
-from taskq.checks import check_function, check_text, named, shown
-from taskq.durations import Duration
 from taskq.errors import ConfigError, ScheduleError
 from taskq.jobs import Job, Jobs, Window
 from taskq.jobs.definition import PREVIOUS_DAY, body_of
 from taskq.jobs.definition import check as check_job
 from taskq.result import Result
-from taskq.schedule import Schedule
-from taskq.schedule.zones import zone_of
 from taskq.schedules.entry import MAX_CATCH_UP, PeriodicEntry
 from taskq.task import BaseTask, PeriodicRegistrar, TaskDecorator
+from taskq.values.checks import check_function, check_text, named, shown
+from taskq.values.durations import Duration
+from taskq.values.schedule import Schedule
+from taskq.values.schedule.zones import zone_of
 
 
 class Scheduling(Publishing):

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from taskq.broker.keys import GROUP, Keys, QueueKeys
 from taskq.broker.replies import is_wrongtype
-from taskq.config import is_fifo
-from taskq.durations import LATEST_MS
 from taskq.errors import BrokerError
-from taskq.message import DEFAULT_PRIORITY
+from taskq.values.config import is_fifo
+from taskq.values.durations import LATEST_MS
+from taskq.values.message import DEFAULT_PRIORITY
 
 MOST_DIGITS = 15
 """Of a number that one of ours wrote: a count, or milliseconds."""

@@ -15,7 +15,7 @@ from taskq.broker.inspect import Execute, last_delivered, levels, names_of, of_o
 from taskq.broker.keys import FRONT, GROUP, QueueKeys
 from taskq.broker.sync import SyncBroker
 from taskq.errors import DecodeError
-from taskq.message import PLAIN, Message, TaskState, decode, id_on_wire, wire_id
+from taskq.values.message import PLAIN, Message, TaskState, decode, id_on_wire, wire_id
 
 _PAGE = 500
 """Entries read in one go."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from taskq.broker.keys import QueueKeys, ScheduleKeys
 from taskq.broker.scripts import SENT_TTL_MS, Arg, Call, load
-from taskq.message import DEFAULT_PRIORITY
+from taskq.values.message import DEFAULT_PRIORITY
 
 RETIRED_TTL_MS = 86_400_000
 """How long a queue remembers that a schedule has left it: far longer than any beat goes on without looking."""

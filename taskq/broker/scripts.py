@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from taskq.broker.keys import FRONT, QueueKeys
-from taskq.message import DEFAULT_PRIORITY
-from taskq.rate_limit import RateLimit
+from taskq.values.message import DEFAULT_PRIORITY
+from taskq.values.rates import RateLimit
 
 Arg = bytes | str | int | float
 

@@ -8,7 +8,7 @@ import msgspec
 
 from taskq.broker.keys import QueueKeys, TopicKeys
 from taskq.broker.scripts import PRODUCER_TTL_MS, SENT_TTL_MS, Arg, Call, load
-from taskq.message import DEFAULT_PRIORITY
+from taskq.values.message import DEFAULT_PRIORITY
 
 PUBLISH = load("publish")
 RELAY_EVENTS = load("relay_events")

@@ -8,12 +8,12 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from taskq import serialization
 from taskq.broker import survey
 from taskq.broker.inspect import Command, Execute, QueueStats, count_of, names_of, of_our_types
 from taskq.broker.keys import Keys, TopicKeys
 from taskq.errors import DecodeError
-from taskq.topic import Event, queue_of
+from taskq.values import serialization
+from taskq.values.topics import Event, queue_of
 
 logger = logging.getLogger("taskq.topics")
 

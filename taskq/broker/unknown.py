@@ -11,7 +11,7 @@ from taskq.broker.inspect import Command
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import split_member
 from taskq.errors import DecodeError
-from taskq.message import decode
+from taskq.values.message import decode
 
 MOST_NAME = 100
 """Characters of a task's name."""

@@ -15,7 +15,7 @@ import msgspec
 
 from taskq.broker.inspect import Command, Execute, Pipeline, run_steps
 from taskq.broker.keys import Keys
-from taskq.config import is_fifo
+from taskq.values.config import is_fifo
 
 MOST_WORKERS = 1000
 """Workers of one queue that are looked at, at most."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from taskq.broker.scripts import MAX_PER_CALL
 from taskq.cli.signals import uninterrupted
 from taskq.errors import ArgumentsError, ConfigError, SerializationError
-from taskq.message import MAX_ID_LENGTH, check_id
+from taskq.values.message import MAX_ID_LENGTH, check_id
 
 if TYPE_CHECKING:
     from taskq.broker.producer import Outgoing

@@ -15,16 +15,16 @@ import click
 
 from taskq.cli.output import age, echo, print_json, print_table, size
 from taskq.cli.session import json_option, passing_app
-from taskq.durations import moment, seconds
 from taskq.errors import ConfigError
-from taskq.escaping import escaped
-from taskq.serialization import to_json
-from taskq.subscription import STARTS
+from taskq.values.durations import moment, seconds
+from taskq.values.escaping import escaped
+from taskq.values.serialization import to_json
+from taskq.values.subscription import STARTS
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
     from taskq.broker.topics import GroupStats, TopicStats
-    from taskq.topic import Event
+    from taskq.values.topics import Event
 
 F = TypeVar("F", bound=Callable[..., Any])
 

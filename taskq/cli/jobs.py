@@ -12,7 +12,7 @@ from taskq.cli.output import echo, print_json, print_table
 from taskq.cli.session import app_options, json_option, open_app, reporting_errors
 from taskq.cli.watching import show as show_again
 from taskq.cli.watching import watch_option
-from taskq.escaping import escaped
+from taskq.values.escaping import escaped
 
 if TYPE_CHECKING:
     from taskq.jobs import JobProgress

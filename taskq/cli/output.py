@@ -8,8 +8,8 @@ from typing import Literal
 
 import click
 
-from taskq.escaping import escaped
-from taskq.serialization import to_json
+from taskq.values.escaping import escaped
+from taskq.values.serialization import to_json
 
 _GAP = 1
 """Columns between two columns of a table."""

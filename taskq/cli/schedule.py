@@ -12,12 +12,12 @@ import click
 from taskq.cli.output import age, echo, print_json, print_table
 from taskq.cli.session import json_option, passing_app
 from taskq.errors import ScheduleError, suggestion
-from taskq.escaping import escaped
+from taskq.values.escaping import escaped
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
-    from taskq.schedule import Schedule
     from taskq.schedules.views import ScheduleInfo
+    from taskq.values.schedule import Schedule
 
 _COLUMNS = ("name", "when", "task", "queue", "from", "state", "last fire", "late", "next fire (UTC)")
 
@@ -249,7 +249,7 @@ def remove(app: TaskQ, yes: bool, as_json: bool, name: str) -> None:
 
 
 def _schedule(app: TaskQ, line: str | None, tz: str | None, interval: str | None, once: str | None) -> Schedule:
-    from taskq.schedule import at, cron, every
+    from taskq.values.schedule import at, cron, every
 
     if sum(given is not None for given in (line, interval, once)) != 1:
         raise click.UsageError("when? Give one of --cron, --every and --at")
@@ -263,7 +263,7 @@ def _schedule(app: TaskQ, line: str | None, tz: str | None, interval: str | None
 
 
 def _instant(app: TaskQ, text: str) -> datetime:
-    from taskq.schedule.zones import zone_of
+    from taskq.values.schedule.zones import zone_of
 
     try:
         when = datetime.fromisoformat(text)
@@ -288,7 +288,7 @@ def _json(text: str, kind: type, what: str) -> Any:
 def _zone(name: str) -> Any:
     from datetime import timedelta, timezone
 
-    from taskq.schedule.zones import zone_of
+    from taskq.values.schedule.zones import zone_of
 
     return timezone(timedelta(seconds=int(name))) if name.lstrip("-").isdigit() else zone_of(name)
 

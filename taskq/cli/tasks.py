@@ -11,17 +11,17 @@ from taskq.cli.output import age, echo, print_json, print_table
 from taskq.cli.session import json_option, passing_app
 from taskq.cli.watching import show as show_view
 from taskq.cli.watching import watch_option
-from taskq.durations import moment
 from taskq.errors import ExitCode
-from taskq.escaping import escaped, indented
-from taskq.message import check_id
-from taskq.redaction import redact, redact_text, redacted_call
+from taskq.values.durations import moment
+from taskq.values.escaping import escaped, indented
+from taskq.values.message import check_id
+from taskq.values.redaction import redact, redact_text, redacted_call
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
     from taskq.broker.messages import Stored
     from taskq.broker.totals import TaskTotals
-    from taskq.outcome import Ending
+    from taskq.values.outcome import Ending
 
 _STATES = {"queued": "PENDING", "running": "STARTED", "delayed": "SCHEDULED"}
 _COUNTED = ("SUCCESS", "FAILURE", "RETRY", "REVOKED", "EXPIRED", "SKIPPED")
@@ -82,7 +82,7 @@ def list_messages(
     queued: not yet delivered. running: delivered to a worker, not settled. delayed: not due yet, retries among them.
     """
     from taskq.broker.messages import stored
-    from taskq.message import TaskState
+    from taskq.values.message import TaskState
 
     _check_queue(app, queue)
     wanted, keys = TaskState(_STATES[state]), app.keys.queue(queue)
@@ -235,9 +235,9 @@ def _fields(app: TaskQ, each: Stored) -> dict[str, Any]:
 
 def _describe(app: TaskQ, id_: str, queues: Sequence[str]) -> dict[str, Any]:
     """All that Redis tells about one message: where it is, or what came out."""
-    from taskq import outcome
     from taskq.broker.messages import find
-    from taskq.message import TaskState
+    from taskq.values import outcome
+    from taskq.values.message import TaskState
 
     missing = TaskState.UNKNOWN
     for name in queues:

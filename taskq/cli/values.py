@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from taskq.durations import seconds
 from taskq.errors import ConfigError
+from taskq.values.durations import seconds
 
 
 def instant(text: str) -> datetime:

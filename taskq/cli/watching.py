@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from taskq.cli.output import echo, print_json
-from taskq.serialization import to_json
+from taskq.values.serialization import to_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from taskq.cli.session import app_options, host_option, log_options, open_app, reporting_errors
-from taskq.config import POOLS
 from taskq.errors import ExitCode
 from taskq.logs import setup as setup_logging
 from taskq.logs import write_lines
+from taskq.values.config import POOLS
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

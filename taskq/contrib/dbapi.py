@@ -20,16 +20,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from taskq.checks import shown
 from taskq.contrib.sql import processed, statements
 from taskq.contrib.sql.processed import Execute, Once
 from taskq.contrib.sql.rows import all_prepared, event_rows, prepared
-from taskq.durations import Duration
 from taskq.errors import ConfigError
 from taskq.result import Result
 from taskq.task import BaseTask, BoundOptions
-from taskq.topic import Topic
-from taskq.transaction import KeyOf
+from taskq.values.checks import shown
+from taskq.values.durations import Duration
+from taskq.values.topics import Topic
+from taskq.values.transaction import KeyOf
 
 __all__ = ["Once", "create_tables", "once", "outbox", "purge_processed"]
 

@@ -27,17 +27,17 @@ except ImportError as error:
 
     raise errors.ConfigError('SQLAlchemy is not installed: pip install "taskq-streams[sqlalchemy]"') from error
 
-from taskq.checks import shown
 from taskq.contrib.sql import processed, statements
 from taskq.contrib.sql.processed import Execute, Once
 from taskq.contrib.sql.relay import Backlog, OutboxRelay, create_tables
 from taskq.contrib.sql.rows import all_prepared, event_rows, prepared
-from taskq.durations import Duration
 from taskq.errors import ConfigError
 from taskq.result import Result
 from taskq.task import BaseTask, BoundOptions
-from taskq.topic import Topic
-from taskq.transaction import KeyOf
+from taskq.values.checks import shown
+from taskq.values.durations import Duration
+from taskq.values.topics import Topic
+from taskq.values.transaction import KeyOf
 
 __all__ = ["Backlog", "Once", "OutboxRelay", "create_tables", "once", "outbox", "purge_processed"]
 

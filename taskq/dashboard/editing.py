@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from taskq.errors import ConfigError
-from taskq.message import Message
-from taskq.redaction import redact, redact_args, restore
+from taskq.values.message import Message
+from taskq.values.redaction import redact, redact_args, restore
 
 DATETIME, BYTES = "$datetime", "$bytes"
 MOST = 200_000

@@ -15,9 +15,9 @@ from markupsafe import Markup
 
 from taskq import __version__
 from taskq.dashboard.cookies import THEME
-from taskq.escaping import escaped
-from taskq.redaction import redact_text
-from taskq.serialization import to_json
+from taskq.values.escaping import escaped
+from taskq.values.redaction import redact_text
+from taskq.values.serialization import to_json
 
 if TYPE_CHECKING:
     from taskq.dashboard.view import View

@@ -8,9 +8,9 @@ from typing import Any
 from taskq.app import TaskQ
 from taskq.broker.messages import Stored
 from taskq.dlq import DeadLetter
-from taskq.message import PLAIN, Message, TaskState
-from taskq.outcome import Ending
-from taskq.redaction import Call, redact, redact_text, redacted_call
+from taskq.values.message import PLAIN, Message, TaskState
+from taskq.values.outcome import Ending
+from taskq.values.redaction import Call, redact, redact_text, redacted_call
 
 
 @dataclass(frozen=True, slots=True)

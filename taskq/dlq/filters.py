@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, TypedDict
 
-from taskq.checks import shown
 from taskq.dlq.letter import OTHER, DeadLetter
 from taskq.errors import ConfigError, UnknownOptionError
-from taskq.topic import check_instant
+from taskq.values.checks import shown
+from taskq.values.topics import check_instant
 
 _KINDS = {str: "text", datetime: "a timezone-aware datetime"}
 

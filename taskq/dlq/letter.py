@@ -10,9 +10,9 @@ import msgspec
 
 from taskq.broker.scripts import Arg
 from taskq.dlq.fingerprint import fingerprint
-from taskq.durations import moment
 from taskq.errors import DecodeError
-from taskq.message import Edit, Failure, Message, decode
+from taskq.values.durations import moment
+from taskq.values.message import Edit, Failure, Message, decode
 
 OTHER = "other"
 """The group of what came when there were a thousand groups already."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import time
 
-from taskq.checks import shown
 from taskq.errors import ConfigError
+from taskq.values.checks import shown
 
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/\s*(s|m|h|d))?\s*\Z")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

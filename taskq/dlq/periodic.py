@@ -5,10 +5,10 @@ from __future__ import annotations
 from hashlib import blake2s
 from typing import TYPE_CHECKING
 
-from taskq.delivery import current_delivery
 from taskq.dlq.canary import Sweep
 from taskq.dlq.letter import DeadLetter
-from taskq.message import new_id
+from taskq.values.delivery import current_delivery
+from taskq.values.message import new_id
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

@@ -12,11 +12,11 @@ from datetime import datetime
 
 from taskq.broker.inspect import MOST_DIGITS, Execute, of_our_types
 from taskq.broker.keys import QueueKeys
-from taskq.checks import shown
 from taskq.dlq.filters import Filter
 from taskq.dlq.letter import OTHER, DeadLetter, read_letter, unpack_label
-from taskq.durations import moment
 from taskq.errors import ConfigError
+from taskq.values.checks import shown
+from taskq.values.durations import moment
 
 PAGE = 500
 """Most entries in one read."""

@@ -8,8 +8,6 @@ from typing import Unpack
 
 from taskq.broker.keys import Keys, QueueKeys
 from taskq.broker.sync import SyncBroker
-from taskq.checks import check_count
-from taskq.config import check_queue
 from taskq.dlq import query
 from taskq.dlq.filters import Filter, Where
 from taskq.dlq.letter import DeadLetter
@@ -17,7 +15,9 @@ from taskq.dlq.query import Group, Page
 from taskq.dlq.runs import Run, read_runs
 from taskq.dlq.selection import selected
 from taskq.errors import UnknownQueueError, suggestion
-from taskq.message import check_id
+from taskq.values.checks import check_count
+from taskq.values.config import check_queue
+from taskq.values.message import check_id
 
 MAX_LETTERS = 1_000_000
 """Most dead letters that one read returns or looks at."""

@@ -11,7 +11,7 @@ import msgspec
 
 from taskq.broker import scripts
 from taskq.dlq.letter import DeadLetter
-from taskq.message import Edit, Message, Meta, Replayed, encode, remembered
+from taskq.values.message import Edit, Message, Meta, Replayed, encode, remembered
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from taskq.broker import scripts
 from taskq.broker.inspect import names_of, of_our_types
 from taskq.broker.keys import QueueKeys
 from taskq.broker.sync import SyncBroker
-from taskq.durations import moment
+from taskq.values.durations import moment
 
 KEPT = 100
 """How many records are kept for each queue."""

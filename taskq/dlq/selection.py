@@ -9,7 +9,7 @@ from taskq.broker.keys import QueueKeys
 from taskq.dlq import query
 from taskq.dlq.filters import Filter
 from taskq.dlq.letter import DeadLetter
-from taskq.message import ID_BYTES
+from taskq.values.message import ID_BYTES
 
 PAGE_BYTES = 1_000_000
 """A page ends with the letter that brings its messages to so many bytes."""

@@ -7,13 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-from taskq import serialization
 from taskq.audit import Audit, this_user
 from taskq.broker import scripts
 from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
-from taskq.checks import check_count, check_function, check_text, named, positional, texts
-from taskq.config import MAX_COUNT, check_queue, is_fifo
 from taskq.dlq import transfer
 from taskq.dlq.filters import Filter, Where
 from taskq.dlq.letter import DeadLetter
@@ -30,8 +27,11 @@ from taskq.errors import (
     UnknownTaskError,
     suggestion,
 )
-from taskq.message import new_id
-from taskq.topic import carries_event, check_same_event
+from taskq.values import serialization
+from taskq.values.checks import check_count, check_function, check_text, named, positional, texts
+from taskq.values.config import MAX_COUNT, check_queue, is_fifo
+from taskq.values.message import new_id
+from taskq.values.topics import carries_event, check_same_event
 
 MAX_ACTOR = 200
 """Characters."""

@@ -16,11 +16,11 @@ from taskq.broker import scripts
 from taskq.broker.keys import Keys
 from taskq.broker.scripts import Arg
 from taskq.broker.sync import SyncBroker
-from taskq.config import check_queue
 from taskq.dlq.letter import DeadLetter, buried, read_letter
 from taskq.dlq.query import is_entry
 from taskq.dlq.replay import identity
 from taskq.errors import ImportFormatError
+from taskq.values.config import check_queue
 
 FORMAT = 1
 _PAGE = 100

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from taskq.broker.inspect import QueueStats
 from taskq.broker.unknown import Unknown, first_delayed
-from taskq.config import FIFO
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import MOST_QUEUES, Patient
+from taskq.values.config import FIFO
 
 OLD = 600.0
 """Seconds that the oldest message may have waited."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from taskq.broker import scripts
 from taskq.broker.keys import GROUP, QueueKeys
-from taskq.config import is_fifo
 from taskq.doctor.finding import Finding, error, warning
 from taskq.doctor.patient import Patient
 from taskq.errors import BrokerError
+from taskq.values.config import is_fifo
 
 LONG_MS = 3_600_000
 """How long a delivery may take."""

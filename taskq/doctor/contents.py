@@ -9,7 +9,7 @@ from functools import partial
 
 from taskq.doctor.finding import Finding, note, warning
 from taskq.doctor.patient import Patient
-from taskq.durations import milliseconds
+from taskq.values.durations import milliseconds
 
 PAGE = 1000
 MESSAGES_SAMPLED = 100

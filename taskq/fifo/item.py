@@ -10,10 +10,10 @@ from typing import Any
 from taskq.broker import scripts
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import Arg, Call
-from taskq.checks import shown
 from taskq.errors import BrokerError, BrokerRefusedError, ConfigError, ItemSettledError, LeaseLostError
 from taskq.fifo.consumer import Consumer
 from taskq.fifo.received import Received
+from taskq.values.checks import shown
 
 logger = logging.getLogger("taskq.fifo")
 

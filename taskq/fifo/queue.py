@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from taskq.broker.per_loop import PerLoop
 from taskq.broker.producer import Outgoing
 from taskq.broker.survey import read_queue
-from taskq.checks import check_count, check_items
-from taskq.config import FIFO, check_name
-from taskq.durations import Duration, seconds
 from taskq.errors import QueueClosedError
 from taskq.fifo.consumer import AsyncConsumer, Consumer, SyncConsumer
 from taskq.fifo.item import Item
 from taskq.fifo.received import packed
-from taskq.message import DEFAULT_PRIORITY
+from taskq.values.checks import check_count, check_items
+from taskq.values.config import FIFO, check_name
+from taskq.values.durations import Duration, seconds
+from taskq.values.message import DEFAULT_PRIORITY
 
 if TYPE_CHECKING:
     from taskq.app.passing import Passing

@@ -8,11 +8,11 @@ from typing import Any
 
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import RUN_TTL_MS, Arg
-from taskq.delivery import contents
 from taskq.dlq.letter import Evidence, buried
 from taskq.errors import DecodeError, SerializationError
-from taskq.message import WIRE_VERSION, Message, decode, encode, new_id
-from taskq.serialization import unserializable
+from taskq.values.delivery import contents
+from taskq.values.message import WIRE_VERSION, Message, decode, encode, new_id
+from taskq.values.serialization import unserializable
 
 ITEM = "taskq.item"
 """The task name in the message that carries an item: so views and dead letters show items like all else."""

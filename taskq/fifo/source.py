@@ -13,12 +13,12 @@ from taskq.broker.keys import GROUP, QueueKeys
 from taskq.broker.replies import is_nogroup
 from taskq.broker.scripts import Arg
 from taskq.broker.sync import backoff, gave_up
-from taskq.config import Config
 from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError, DecodeError, QueueClosedError
 from taskq.fifo.received import Received, malformed
 from taskq.fifo.steps import Commands, Steps, Wait
 from taskq.lease import consumer_name, next_name
-from taskq.message import DEFAULT_PRIORITY
+from taskq.values.config import Config
+from taskq.values.message import DEFAULT_PRIORITY
 
 BLOCK = 5.0
 """Longest seconds that one read waits at the server."""

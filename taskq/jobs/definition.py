@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from taskq.broker import job_scripts
 from taskq.broker.job_scripts import Holder
-from taskq.checks import check_count, shown
-from taskq.delivery import current_delivery
 from taskq.errors import BrokerError, ConfigError, JobSupersededError, Retry, TaskqError
-from taskq.functions import is_async
 from taskq.jobs.window import Window
-from taskq.schedule.zones import zone_of
+from taskq.values.checks import check_count, shown
+from taskq.values.delivery import current_delivery
+from taskq.values.functions import is_async
+from taskq.values.schedule.zones import zone_of
 
 if TYPE_CHECKING:
     from taskq.app.connections import Connected

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from taskq import outcome, serialization
 from taskq.broker.keys import Keys
-from taskq.checks import shown
-from taskq.durations import moment
 from taskq.errors import DecodeError, UnknownTaskError, suggestion
 from taskq.jobs.definition import Job
-from taskq.message import TaskState
-from taskq.topic import check_instant
+from taskq.values import outcome, serialization
+from taskq.values.checks import shown
+from taskq.values.durations import moment
+from taskq.values.message import TaskState
+from taskq.values.topics import check_instant
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, overload
 
-from taskq import serialization
 from taskq.broker import job_scripts, topics
 from taskq.broker.job_scripts import Holder
 from taskq.broker.keys import TopicKeys
 from taskq.broker.sync import SyncBroker
 from taskq.context import current_task
 from taskq.errors import JobSupersededError
-from taskq.functions import never_ran
-from taskq.topic import Event
+from taskq.values import serialization
+from taskq.values.functions import never_ran
+from taskq.values.topics import Event
 
 KNOWN_WINDOWS = 400
 """Windows with a beginning of their own that a job remembers to have committed: more than a year of days."""

@@ -19,15 +19,15 @@ from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.broker import schedule_scripts as scripts
 from taskq.broker.ear import Ear
-from taskq.durations import milliseconds
 from taskq.errors import BrokerError, BrokerRefusedError
-from taskq.schedule.base import EPOCH
 from taskq.scheduler.catch_up import MAX_AT_ONCE, due_times, jittered, missed_between
 from taskq.scheduler.roster import Roster
 from taskq.scheduler.watched import NEVER, Watched
 from taskq.schedules.definition import fire_id, message
 from taskq.schedules.registry import Registry
 from taskq.schedules.views import instant, milliseconds_of
+from taskq.values.durations import milliseconds
+from taskq.values.schedule.base import EPOCH
 
 logger = logging.getLogger("taskq.beat")
 

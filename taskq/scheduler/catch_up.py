@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta
 
-from taskq.schedule import Schedule, fire_times
+from taskq.values.schedule import Schedule, fire_times
 
 MAX_AT_ONCE = 1000
 """Most fire times of one schedule fired in one go; what is left follows at once."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from taskq.broker.keys import QueueKeys
-from taskq.schedule import Schedule
 from taskq.schedules.definition import Definition
 from taskq.schedules.registry import Standing
+from taskq.values.schedule import Schedule
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 

@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from taskq.broker import schedule_scripts, scripts
-from taskq.checks import check_count, shown
-from taskq.durations import Duration, milliseconds
 from taskq.errors import ConfigError, ScheduleError, suggestion
-from taskq.message import TaskState
-from taskq.outcome import pack_error
 from taskq.result import Result
-from taskq.schedule import Schedule, fire_times
-from taskq.schedule.base import EPOCH, utc
 from taskq.schedules.definition import Definition, define, fire_id, message
 from taskq.schedules.entry import MAX_CATCH_UP, PeriodicEntry
 from taskq.schedules.registry import REFUSED_NAME, RUNTIME, Registered, Registry, Snapshot, State
 from taskq.schedules.views import Fire, ScheduleInfo, fires, info, instant, milliseconds_of
+from taskq.values.checks import check_count, shown
+from taskq.values.durations import Duration, milliseconds
+from taskq.values.message import TaskState
+from taskq.values.outcome import pack_error
+from taskq.values.schedule import Schedule, fire_times
+from taskq.values.schedule.base import EPOCH, utc
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from taskq.broker.producer import Outgoing
-from taskq.durations import seconds
 from taskq.errors import ConfigError, DecodeError, ScheduleError, SerializationError
 from taskq.options import CallPlan, call_plan
-from taskq.schedule import Schedule
-from taskq.schedule.bounds import Bounded
-from taskq.schedule.stored import from_plain, to_plain
-from taskq.schedule.zones import zone_of
 from taskq.schedules.entry import MAX_CATCH_UP, MAX_JITTER, PeriodicEntry
-from taskq.serialization import pack_special, unpack_special
 from taskq.task import prepare
+from taskq.values.durations import seconds
+from taskq.values.schedule import Schedule
+from taskq.values.schedule.bounds import Bounded
+from taskq.values.schedule.stored import from_plain, to_plain
+from taskq.values.schedule.zones import zone_of
+from taskq.values.serialization import pack_special, unpack_special
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

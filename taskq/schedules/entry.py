@@ -7,15 +7,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
 from typing import Any
 
-from taskq.checks import named, positional, shown
-from taskq.durations import Duration, seconds
 from taskq.errors import ConfigError, ScheduleError, suggestion
-from taskq.message import MAX_ID_LENGTH
-from taskq.schedule import Schedule, cron, every
-from taskq.schedule.base import utc
-from taskq.schedule.bounds import Bounded
-from taskq.schedule.crontime import in_zone
-from taskq.schedule.interval import LONGEST_INTERVAL
+from taskq.values.checks import named, positional, shown
+from taskq.values.durations import Duration, seconds
+from taskq.values.message import MAX_ID_LENGTH
+from taskq.values.schedule import Schedule, cron, every
+from taskq.values.schedule.base import utc
+from taskq.values.schedule.bounds import Bounded
+from taskq.values.schedule.crontime import in_zone
+from taskq.values.schedule.interval import LONGEST_INTERVAL
 
 CATCH_UP = ("none", "last", "all")
 OVERLAP = ("allow", "skip", "queue", "cancel")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from taskq.schedule import Schedule
-from taskq.schedule.base import EPOCH
 from taskq.schedules.registry import Registered, State
+from taskq.values.schedule import Schedule
+from taskq.values.schedule.base import EPOCH
 
 OVERDUE = 60.0
 """Seconds that a fire time may wait for a beat before views and alerts call it overdue."""

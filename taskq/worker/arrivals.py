@@ -8,9 +8,9 @@ from collections.abc import Callable
 from taskq import failpoints
 from taskq.broker.keys import GROUP
 from taskq.broker.replies import is_nogroup, is_wrongtype
-from taskq.config import Config
-from taskq.delivery import Delivery
 from taskq.errors import BrokerError
+from taskq.values.config import Config
+from taskq.values.delivery import Delivery
 from taskq.worker import claims
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.doorbell import Doorbell

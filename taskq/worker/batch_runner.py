@@ -10,10 +10,10 @@ from typing import Any
 
 from taskq import failpoints
 from taskq.app import TaskQ
-from taskq.batch import BatchItem
-from taskq.delivery import Delivery, current_delivery
 from taskq.errors import NeverRanError
-from taskq.functions import never_ran
+from taskq.values.batch import BatchItem
+from taskq.values.delivery import Delivery, current_delivery
+from taskq.values.functions import never_ran
 from taskq.worker import forked
 from taskq.worker.outcomes import RELEASE, Outcome, together
 from taskq.worker.runner import Runner, Within, meaning_of

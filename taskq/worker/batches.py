@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskq import failpoints
-from taskq.delivery import BatchDelivery, Delivery
+from taskq.values.delivery import BatchDelivery, Delivery
 from taskq.worker.executors import Executor, finish
 from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import RELEASE, Ended, Outcome, released, restored

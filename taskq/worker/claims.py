@@ -11,11 +11,11 @@ from typing import Any
 
 from taskq.broker import scripts
 from taskq.broker.scripts import Call
-from taskq.config import Config
-from taskq.delivery import Delivery
-from taskq.durations import milliseconds
-from taskq.message import TaskState
-from taskq.outcome import pack_error
+from taskq.values.config import Config
+from taskq.values.delivery import Delivery
+from taskq.values.durations import milliseconds
+from taskq.values.message import TaskState
+from taskq.values.outcome import pack_error
 from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import COMPLETE, Outcome
 from taskq.worker.runner import ignores_result

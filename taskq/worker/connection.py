@@ -12,7 +12,7 @@ from taskq.broker.address import Address
 from taskq.broker.aio import AsyncConnection
 from taskq.broker.replies import is_wrongtype
 from taskq.broker.scripts import Call
-from taskq.config import Config
+from taskq.values.config import Config
 
 logger = logging.getLogger("taskq.worker")
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from taskq.delivery import Delivery
+from taskq.values.delivery import Delivery
 from taskq.worker.batches import Collecting
 from taskq.worker.executors import Executor
 from taskq.worker.intake import Intake

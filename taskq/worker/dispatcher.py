@@ -19,7 +19,7 @@ from taskq.broker.replies import though_wrongtype
 from taskq.broker.scripts import Call
 from taskq.broker.topic_scripts import NEXT_ASLEEP, NEXT_FULL, NEXT_SEEK
 from taskq.errors import BrokerError
-from taskq.subscription import Subscription
+from taskq.values.subscription import Subscription
 from taskq.worker.lookout import Lookout, sweep_wait
 
 LEAST = 0.001

@@ -17,10 +17,10 @@ from taskq import failpoints
 from taskq.broker.address import Address
 from taskq.broker.replies import is_nogroup, is_wrongtype
 from taskq.broker.scripts import MAX_PER_CALL, Call
-from taskq.config import Config
-from taskq.delivery import Delivery
 from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
 from taskq.lease import next_name
+from taskq.values.config import Config
+from taskq.values.delivery import Delivery
 from taskq.worker.arrivals import Arrivals
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.demand import PATIENCE, Demand

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskq.app import TaskQ
-from taskq.delivery import Delivery, contents, limits_of
 from taskq.errors import DecodeError
-from taskq.message import WIRE_VERSION, Message, decode
+from taskq.values.delivery import Delivery, contents, limits_of
+from taskq.values.message import WIRE_VERSION, Message, decode
 from taskq.worker.batches import Batches
 from taskq.worker.executors import Executor, finish
 from taskq.worker.executors.isolation import Isolation

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from taskq.delivery import Delivery, limits_of
 from taskq.errors import SoftTimeLimitExceededError, TaskqError, TimeLimitExceededError
+from taskq.values.delivery import Delivery, limits_of
 from taskq.worker.executors import Executor
 
 SOFT, HARD = "soft time limit", "time limit"

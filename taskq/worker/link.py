@@ -9,8 +9,8 @@ from typing import Any
 
 from taskq.broker import scripts
 from taskq.broker.keys import QueueKeys
-from taskq.delivery import Delivery
-from taskq.message import DEFAULT_PRIORITY
+from taskq.values.delivery import Delivery
+from taskq.values.message import DEFAULT_PRIORITY
 from taskq.worker.outcomes import DONE, Ended, Outcome
 from taskq.worker.sizes import Sizes
 

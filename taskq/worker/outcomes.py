@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from taskq.broker.scripts import RUN_TTL_MS, Arg
-from taskq.delivery import Delivery
-from taskq.message import DEFAULT_PRIORITY, Replayed
+from taskq.values.delivery import Delivery
+from taskq.values.message import DEFAULT_PRIORITY, Replayed
 
 COMPLETE, COMMIT, RETRY, DEAD_LETTER, RELEASE = "c", "t", "r", "d", "l"
 GIVE_UP = "k"

@@ -19,8 +19,8 @@ from typing import Any
 from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.scripts import GUARD_MS, Call
-from taskq.delivery import Delivery
 from taskq.errors import BrokerError
+from taskq.values.delivery import Delivery
 from taskq.worker.executors import Executor, finish
 from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import Outcome, released

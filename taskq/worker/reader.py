@@ -12,8 +12,8 @@ from taskq.broker.address import Address
 from taskq.broker.aio import AsyncConnection
 from taskq.broker.keys import GROUP
 from taskq.broker.replies import is_denied
-from taskq.config import Config
 from taskq.errors import BrokerError
+from taskq.values.config import Config
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.intake import Rows
 from taskq.worker.link import QueueLink

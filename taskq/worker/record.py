@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from taskq.app import TaskQ
 from taskq.broker.workers import MOST_RUNNING, Running, WorkerRecord
-from taskq.delivery import Delivery
+from taskq.values.delivery import Delivery
 from taskq.worker.executors import Executor
 from taskq.worker.executors.processes import ProcessExecutor
 from taskq.worker.link import QueueLink

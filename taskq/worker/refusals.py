@@ -13,11 +13,11 @@ import time
 
 from taskq.broker.replies import is_nogroup
 from taskq.broker.scripts import MAX_PER_CALL, Call
-from taskq.delivery import Delivery
 from taskq.dlq.letter import Evidence, buried, unpack_evidence
 from taskq.errors import BrokerAuthError, BrokerError, BrokerRefusedError
-from taskq.message import PLAIN, TaskState
-from taskq.outcome import pack_error
+from taskq.values.delivery import Delivery
+from taskq.values.message import PLAIN, TaskState
+from taskq.values.outcome import pack_error
 from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import BEGUN, DEAD_LETTER, Ended, Outcome
 from taskq.worker.runner import now_ms

@@ -8,8 +8,8 @@ from typing import cast
 
 from taskq import failpoints
 from taskq.broker import scripts
-from taskq.delivery import Delivery
 from taskq.errors import BrokerError
+from taskq.values.delivery import Delivery
 from taskq.worker.batches import Batches
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.doorbell import Doorbell

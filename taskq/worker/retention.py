@@ -10,9 +10,9 @@ from typing import Any
 
 from taskq.broker import scripts
 from taskq.broker.scripts import Call
-from taskq.config import Config
-from taskq.durations import milliseconds
 from taskq.errors import BrokerError
+from taskq.values.config import Config
+from taskq.values.durations import milliseconds
 from taskq.worker.link import QueueLink
 
 logger = logging.getLogger("taskq.worker")

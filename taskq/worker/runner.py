@@ -22,16 +22,16 @@ import msgspec
 
 from taskq import failpoints
 from taskq.broker.scripts import member
-from taskq.config import Config
 from taskq.context import Context
-from taskq.delivery import HANDED_BACK, Delivery, current_delivery
 from taskq.dlq.letter import Evidence, buried
-from taskq.durations import milliseconds
 from taskq.errors import NeverRanError, Reject, Retry, TaskqError, WorkerLostError
-from taskq.functions import never_ran
 from taskq.logs import task_fields
-from taskq.message import PLAIN, Failure, Meta, TaskState, decode, encode, remembered
-from taskq.outcome import pack_error, pack_success
+from taskq.values.config import Config
+from taskq.values.delivery import HANDED_BACK, Delivery, current_delivery
+from taskq.values.durations import milliseconds
+from taskq.values.functions import never_ran
+from taskq.values.message import PLAIN, Failure, Meta, TaskState, decode, encode, remembered
+from taskq.values.outcome import pack_error, pack_success
 from taskq.worker import forked
 from taskq.worker.error_text import cause_of, text_of, traceback_of, type_of, unwieldy
 from taskq.worker.limits import KINDS, limit_error

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from taskq.broker.scripts import MAX_PER_CALL
-from taskq.delivery import Delivery
+from taskq.values.delivery import Delivery
 
 BUDGET = 16 * 1024 * 1024
 """Bytes of messages that a worker holds and does not run yet, as far as it can tell before it has them."""

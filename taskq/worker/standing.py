@@ -11,8 +11,8 @@ from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.inspect import check_levels
 from taskq.broker.replies import is_wrongtype
-from taskq.config import Config
 from taskq.errors import BrokerError
+from taskq.values.config import Config
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.link import QueueLink

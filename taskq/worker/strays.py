@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from taskq.delivery import Delivery
+from taskq.values.delivery import Delivery
 from taskq.worker.link import QueueLink
 
 logger = logging.getLogger("taskq.worker")

@@ -9,9 +9,9 @@ from operator import itemgetter
 
 from taskq.broker.scripts import Arg
 from taskq.broker.totals import HANDED_BACK, RUNTIME, Sums
-from taskq.delivery import Delivery
 from taskq.hooks import Settled, Unusual
-from taskq.message import PLAIN
+from taskq.values.delivery import Delivery
+from taskq.values.message import PLAIN
 from taskq.worker.outcomes import RELEASE, Ended, Outcome
 
 OTHER = "other"

@@ -10,8 +10,8 @@ from typing import Any
 from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.scripts import Call
-from taskq.rate_limit import RateLimit
 from taskq.task import BaseTask
+from taskq.values.rates import RateLimit
 from taskq.worker.link import QueueLink
 from taskq.worker.lookout import Lookout, sweep_wait
 

@@ -19,9 +19,9 @@ from taskq.broker import scripts, survey
 from taskq.broker.aio import insist
 from taskq.broker.replies import though_wrongtype
 from taskq.broker.workers import WorkerRecord
-from taskq.config import FIFO, check_queue, is_fifo
 from taskq.errors import BrokerError, ConfigError
 from taskq.lease import LeaseKeeper, consumer_name
+from taskq.values.config import FIFO, check_queue, is_fifo
 from taskq.worker import control, forked
 from taskq.worker.batch_runner import runner_of
 from taskq.worker.connection import WorkerConnection

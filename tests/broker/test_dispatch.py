@@ -9,8 +9,8 @@ import pytest
 from taskq.broker import topic_scripts
 from taskq.broker.keys import Keys
 from taskq.broker.topic_scripts import MOST_WAITING, NEXT_ASLEEP, NEXT_FULL, NEXT_MORE, NEXT_SEEK, PAGE
-from taskq.message import decode
-from taskq.serialization import dumps
+from taskq.values.message import decode
+from taskq.values.serialization import dumps
 
 KEYS = Keys("bench")
 TOPIC, QUEUE = KEYS.topic("orders"), KEYS.queue("orders/g")

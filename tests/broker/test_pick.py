@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from taskq.broker import scripts
-from taskq.message import Message, Meta, encode, new_id, wire_id
+from taskq.values.message import Message, Meta, encode, new_id, wire_id
 
 CALM, LOUD, ABSENT = "app.calm", "app.loud", "app.absent"
 UNKNOWN, CALM_PLACE, LOUD_PLACE, SUSPECTS = 1, 2, 3, 4

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from taskq.broker import scripts
 from taskq.broker.scripts import HOLD_MS
-from taskq.rate_limit import RateLimit
+from taskq.values.rates import RateLimit
 
 CONSUMER = b"host:1:aaaa"
 TWO = RateLimit(2, 10_000)

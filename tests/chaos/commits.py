@@ -17,15 +17,15 @@ import msgspec
 
 from taskq.dlq import Evidence
 from taskq.errors import DecodeError
-from taskq.message import Message, decode
-from taskq.outcome import unpack
+from taskq.values.message import Message, decode
+from taskq.values.outcome import unpack
 
 _CHUNK = 1 << 20
 _evidence = msgspec.msgpack.Decoder(Evidence).decode
 
 
 class Commit(NamedTuple):
-    """One outcome as it was written: a state letter (see ``taskq.outcome``), and the run it is of."""
+    """One outcome as it was written: a state letter (see ``taskq.values.outcome``), and the run it is of."""
 
     letter: str
     run: int = 0

@@ -22,7 +22,7 @@ from support.preload import preloaded
 from taskq import TaskQ
 from taskq.embedded import EmbeddedRedis, find_server
 from taskq.errors import BrokerError
-from taskq.message import decode
+from taskq.values.message import decode
 
 SYNC = """
 #include <fcntl.h>

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from taskq.broker import schedule_scripts, scripts
 from taskq.broker.scripts import Script
 from taskq.broker.sync import SyncBroker
-from taskq.delivery import Delivery
 from taskq.errors import BrokerError
+from taskq.values.delivery import Delivery
 from taskq.worker.arrivals import Arrivals
 from taskq.worker.executors import processes, threads
 from taskq.worker.fetcher import Fetcher

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from taskq.dlq import Evidence, pack_evidence
-from taskq.message import WIRE_VERSION, Message, TaskState, encode
-from taskq.outcome import pack_error, pack_success
+from taskq.values.message import WIRE_VERSION, Message, TaskState, encode
+from taskq.values.outcome import pack_error, pack_success
 
 from . import checker
 from .checker import CHECKS, Causes, Facts, Run, Story, Verdict, judge

@@ -12,7 +12,7 @@ from support.worker import run_async
 
 from taskq import TaskQ
 from taskq.broker.keys import Keys
-from taskq.message import decode
+from taskq.values.message import decode
 
 pytestmark = [pytest.mark.slow, pytest.mark.leaves_keys(reason="the messages are looked at, not run")]
 

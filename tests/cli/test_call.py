@@ -22,7 +22,7 @@ from taskq.cli.callfile import CallFile
 from taskq.cli.signals import uninterrupted
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import ConfigError, ExitCode
-from taskq.message import Message, decode
+from taskq.values.message import Message, decode
 
 APP = """
 from taskq import TaskQ

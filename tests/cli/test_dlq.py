@@ -14,7 +14,7 @@ from taskq.broker.keys import Keys
 from taskq.cli.dlq import dlq
 from taskq.dlq import Evidence, pack_evidence
 from taskq.errors import ExitCode, UnknownTaskError
-from taskq.message import WIRE_VERSION, Message, decode, encode
+from taskq.values.message import WIRE_VERSION, Message, decode, encode
 
 Run = Callable[..., Result]
 Bury = Callable[..., str]

@@ -20,7 +20,7 @@ Spawn = Callable[..., Proc]
 
 SHOP = """
 from taskq.app import TaskQ
-from taskq.schedule import every
+from taskq.values.schedule import every
 
 app = TaskQ("shop")
 

@@ -25,7 +25,7 @@ from support.worker import run_burst, running_worker
 from taskq import BrokerUnavailableError, ConfigError, Context, SerializationError, TaskQ, TaskqError, TaskState
 from taskq.contrib import dbapi
 from taskq.contrib.sqlalchemy import OutboxRelay, create_tables, once, outbox
-from taskq.message import decode
+from taskq.values.message import decode
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from taskq.dashboard import asgi
 from taskq.dashboard.access import Access, Credential, Role, load_credentials
 from taskq.dashboard.editing import from_text
 from taskq.errors import ConfigError
-from taskq.message import WIRE_VERSION, Message
-from taskq.redaction import HIDDEN, redact, redact_args, redact_text, restore
+from taskq.values.message import WIRE_VERSION, Message
+from taskq.values.redaction import HIDDEN, redact, redact_args, redact_text, restore
 
 
 def test_signing_out_ends_the_session_also_for_a_copy_of_its_cookie(

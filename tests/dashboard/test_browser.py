@@ -15,7 +15,7 @@ from support.wait import eventually
 from support.worker import run_burst, running_worker
 
 from taskq import TaskQ, every
-from taskq.escaping import escaped
+from taskq.values.escaping import escaped
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

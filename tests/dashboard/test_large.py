@@ -20,7 +20,7 @@ from taskq import TaskQ
 from taskq.dlq import Evidence, pack_evidence
 from taskq.dlq.letter import read_letter
 from taskq.dlq.transfer import Line, restore
-from taskq.message import Message, decode, encode, new_id
+from taskq.values.message import Message, decode, encode, new_id
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 

@@ -11,7 +11,7 @@ import pytest
 from taskq.broker.keys import Keys
 from taskq.broker.sync import SyncBroker
 from taskq.dlq.letter import Evidence, buried
-from taskq.message import WIRE_VERSION, Message, Meta, encode
+from taskq.values.message import WIRE_VERSION, Message, Meta, encode
 
 Bury = Callable[..., str]
 

@@ -23,7 +23,7 @@ from taskq.errors import (
     UnknownQueueError,
     UnknownTaskError,
 )
-from taskq.message import decode
+from taskq.values.message import decode
 
 Bury = Callable[..., str]
 

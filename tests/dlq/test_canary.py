@@ -75,7 +75,7 @@ def test_a_kind_that_fails_again_is_stopped_and_others_go_on(make_app: Any, bury
 
 
 def test_a_parked_one_stays(make_app: Any, bury: Bury) -> None:
-    from taskq.message import Meta
+    from taskq.values.message import Meta
 
     app = make_app(dlq_max_replays=3)
     declare(app)
@@ -89,7 +89,7 @@ def test_a_parked_one_stays(make_app: Any, bury: Bury) -> None:
 def test_what_is_parked_is_looked_at_once(
     make_app: Any, bury: Bury, redis_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taskq.message import Meta
+    from taskq.values.message import Meta
 
     app = make_app(dlq_max_replays=3)
     declare(app)
@@ -130,7 +130,7 @@ def test_what_is_parked_is_looked_at_once(
 
 
 def test_when_the_latest_that_was_passed_is_gone_there_is_still_nothing_new(make_app: Any, bury: Bury) -> None:
-    from taskq.message import Meta
+    from taskq.values.message import Meta
 
     app = make_app(dlq_max_replays=3)
     declare(app)

@@ -14,7 +14,7 @@ from support.wait import eventually
 
 from taskq import TaskQ
 from taskq.dlq.letter import Evidence, buried
-from taskq.message import WIRE_VERSION, Message, decode, encode, new_id
+from taskq.values.message import WIRE_VERSION, Message, decode, encode, new_id
 
 Spawn = Callable[..., Proc]
 

@@ -21,7 +21,7 @@ from taskq.broker import scripts
 from taskq.dlq.letter import Evidence, buried
 from taskq.dlq.periodic import sweep
 from taskq.embedded import EmbeddedRedis
-from taskq.message import WIRE_VERSION, Message, Meta, encode, new_id
+from taskq.values.message import WIRE_VERSION, Message, Meta, encode, new_id
 
 COUNT = 1_000_000
 KINDS = 20

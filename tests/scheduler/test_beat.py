@@ -17,11 +17,11 @@ from support.wait import eventually
 from taskq.app import TaskQ
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import BrokerUnavailableError, ScheduleError
-from taskq.message import Message, decode
-from taskq.schedule import at, cron, every
 from taskq.scheduler.beat import LOOK_EVERY, Beat
 from taskq.scheduler.catch_up import jittered
 from taskq.schedules.entry import PeriodicEntry
+from taskq.values.message import Message, decode
+from taskq.values.schedule import at, cron, every
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 

@@ -22,10 +22,10 @@ from support.process import Proc
 from support.wait import eventually
 
 from taskq import TaskQ
-from taskq.message import decode
-from taskq.schedule import every, fire_times
 from taskq.schedules.registry import Registry
 from taskq.schedules.views import instant
+from taskq.values.message import decode
+from taskq.values.schedule import every, fire_times
 
 Spawn = Callable[..., Proc]
 

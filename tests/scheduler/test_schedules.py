@@ -13,11 +13,11 @@ from support.worker import running_worker
 
 from taskq import PeriodicEntry, ScheduleError, TaskQ, TaskRevokedError, at, cron, current_task, every
 from taskq.broker import schedule_scripts
-from taskq.message import Message, decode
 from taskq.result import Result
 from taskq.scheduler.beat import Beat
 from taskq.schedules.definition import fire_id
 from taskq.schedules.registry import Registry
+from taskq.values.message import Message, decode
 
 SECOND = timedelta(seconds=1)
 Make = Callable[..., TaskQ]

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from taskq import PeriodicEntry, TaskQ, cron, crontab, every
 from taskq.cli.schedule import schedule as command
 from taskq.errors import ConfigError
-from taskq.schedule.zones import zone_of
 from taskq.scheduler.beat import Beat
+from taskq.values.schedule.zones import zone_of
 
 SEOUL, LINE = "Asia/Seoul", "0 2 * * *"
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import Any
 from support.worker import run_burst
 from taskq import TaskQ
 from taskq.broker.workers import Running, WorkerRecord, pack_record
-from taskq.message import WIRE_VERSION, Message, Meta, encode, new_id
+from taskq.values.message import WIRE_VERSION, Message, Meta, encode, new_id
 
 CORPUS = (
     "<script>window.pwned='script'</script>",

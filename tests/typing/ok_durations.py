@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import assert_type
 
-from taskq.durations import Duration, milliseconds, seconds
+from taskq.values.durations import Duration, milliseconds, seconds
 
 minute: Duration = "1m"
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskq.durations import milliseconds, seconds
 from taskq.errors import ConfigError
+from taskq.values.durations import milliseconds, seconds
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import logging
 
 import pytest
 
-from taskq import ConfigError, environment
-from taskq.config import Config
+from taskq import ConfigError
+from taskq.values import environment
+from taskq.values.config import Config
 
 NAMES = [f"TASKQ_{field.name.upper()}" for field in dataclasses.fields(Config)]
 
@@ -53,7 +54,7 @@ def test_an_empty_path_in_code_is_refused(path: str) -> None:
 def test_a_variable_that_nobody_reads_is_said_once_with_what_was_meant(
     caplog: pytest.LogCaptureFixture, name: str, meant: str
 ) -> None:
-    with caplog.at_level(logging.WARNING, "taskq.config"):
+    with caplog.at_level(logging.WARNING, "taskq.values.config"):
         Config.build({}, {name: "x"})
         Config.build({}, {name: "x"})
     assert [record.getMessage() for record in caplog.records] == [

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskq import logs
-from taskq.escaping import escaped, escaped_json, indented
-from taskq.serialization import to_json
+from taskq.values.escaping import escaped, escaped_json, indented
+from taskq.values.serialization import to_json
 
 FORGED = "2026-01-01 00:00:00.000 INFO    taskq.worker: all is well"
 HOSTILE = [

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from taskq.durations import LATEST_MS
 from taskq.errors import ConfigError, DecodeError, SerializationError
-from taskq.message import (
+from taskq.values.durations import LATEST_MS
+from taskq.values.message import (
     MAX_ID_LENGTH,
     MOST,
     PLAIN,

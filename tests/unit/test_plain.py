@@ -15,7 +15,7 @@ import pytest
 
 from taskq import TaskQ
 from taskq.errors import SerializationError
-from taskq.serialization import dumps, loads
+from taskq.values.serialization import dumps, loads
 
 
 class Text(str):

@@ -21,7 +21,7 @@ from taskq.errors import (
     UnknownOptionError,
     WorkerLostError,
 )
-from taskq.retry import LONGEST_WAIT, UNSET, RetryPolicy
+from taskq.values.retry import LONGEST_WAIT, UNSET, RetryPolicy
 
 
 def decide(policy: RetryPolicy, error: BaseException | None = None, **given: Any) -> float | None:
@@ -343,7 +343,7 @@ def test_a_clock_that_went_back_is_no_time_at_all() -> None:
 
 def test_tenacity_is_imported_only_when_one_of_its_objects_is_used() -> None:
     code = (
-        "import sys, taskq.retry as r;"
+        "import sys, taskq.values.retry as r;"
         "r.RetryPolicy.build(max_retries=1).decide(OSError(), attempt=1, elapsed=0.0);"
         "assert 'tenacity' not in sys.modules;"
         "r.RetryPolicy.build(wait=lambda s: 1).decide(OSError(), attempt=1, elapsed=0.0);"

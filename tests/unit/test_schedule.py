@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.cronwalk import Reference
 
 from taskq.errors import ConfigError, ScheduleError
-from taskq.schedule import Cron, Schedule, at, cron, crontab, every, fire_times
+from taskq.values.schedule import Cron, Schedule, at, cron, crontab, every, fire_times
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -145,7 +145,7 @@ def test_fire_times_are_bounded() -> None:
 
 def test_croniter_is_imported_only_when_a_cron_line_is_read() -> None:
     code = (
-        "import sys, taskq.schedule as s; s.every(5);"
+        "import sys, taskq.values.schedule as s; s.every(5);"
         "assert 'croniter' not in sys.modules;"
         "s.cron('* * * * *'); assert 'croniter' in sys.modules"
     )

@@ -16,7 +16,7 @@ import pytest
 from support.cronwalk import MINUTE, Reference, Walk, first_after
 
 from taskq.errors import ScheduleError
-from taskq.schedule import Cron, cron
+from taskq.values.schedule import Cron, cron
 
 DAY = timedelta(days=1)
 ZONES = [

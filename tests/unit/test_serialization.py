@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskq.errors import DecodeError, SerializationError
-from taskq.secret import Secret
-from taskq.serialization import dumps, loads, to_json
+from taskq.values.secret import Secret
+from taskq.values.serialization import dumps, loads, to_json
 
 SCALARS = (
     st.none()

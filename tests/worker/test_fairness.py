@@ -13,7 +13,7 @@ from support.worker import RunningWorker, running_worker
 
 from taskq import Batch, TaskQ
 from taskq.broker import scripts
-from taskq.message import Message, encode
+from taskq.values.message import Message, encode
 
 MakeApp = Callable[..., TaskQ]
 FEW = 2

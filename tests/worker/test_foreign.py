@@ -11,7 +11,7 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import TaskQ
-from taskq.message import DEFAULT_PRIORITY, new_id
+from taskq.values.message import DEFAULT_PRIORITY, new_id
 from taskq.worker.unknown import MOST_NAMES, UnknownTasks, delay_ms
 
 MakeApp = Callable[..., TaskQ]

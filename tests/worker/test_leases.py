@@ -14,9 +14,9 @@ from support.wait import eventually
 from taskq import TaskQ
 from taskq.broker import address, scripts
 from taskq.broker.scripts import Call
-from taskq.config import Config
 from taskq.errors import BrokerError
 from taskq.lease import LeaseKeeper
+from taskq.values.config import Config
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.doorbell import Doorbell
 from taskq.worker.link import QueueLink

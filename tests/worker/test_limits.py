@@ -12,7 +12,7 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import Batch, ConfigError, SoftTimeLimitExceededError, TaskQ, TimeLimitExceededError, current_task
-from taskq.delivery import Delivery
+from taskq.values.delivery import Delivery
 from taskq.worker.limits import within_limits
 
 

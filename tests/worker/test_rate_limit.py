@@ -16,7 +16,7 @@ from support.wait import eventually
 from support.worker import run_burst, running_worker
 
 from taskq import Batch, ConfigError, TaskQ, TaskState, current_task
-from taskq.rate_limit import RateLimit
+from taskq.values.rates import RateLimit
 
 MakeApp = Callable[..., TaskQ]
 Spawn = Callable[..., Proc]

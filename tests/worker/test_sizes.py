@@ -14,7 +14,7 @@ from support.worker import RunningWorker, running_worker
 from taskq import TaskQ
 from taskq.broker.keys import Keys
 from taskq.broker.scripts import MAX_PER_CALL
-from taskq.delivery import Delivery
+from taskq.values.delivery import Delivery
 from taskq.worker.link import MANY_BYTES, QueueLink
 from taskq.worker.outcomes import COMPLETE, DONE, Outcome
 from taskq.worker.sizes import BUDGET, FIRST, SLOW, Sizes

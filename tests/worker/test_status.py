@@ -12,7 +12,7 @@ from support.worker import run_async, run_burst, running_worker
 
 from taskq import TaskQ, TaskRevokedError, TaskState, every
 from taskq.broker import messages, scripts
-from taskq.message import new_id
+from taskq.values.message import new_id
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 from taskq import TaskQ
-from taskq.delivery import Delivery
-from taskq.message import Message as Wire
-from taskq.message import Meta, decode, encode
+from taskq.values.delivery import Delivery
+from taskq.values.message import Message as Wire
+from taskq.values.message import Meta, decode, encode
 from taskq.worker.outcomes import COMPLETE, DONE, RELEASE, Ended, Outcome
 from taskq.worker.tally import EVERY_ONE, STRIDE, by_kind, settled_of
 

@@ -12,7 +12,7 @@ from support.worker import running_worker
 
 from taskq import ConfigError, Context, TaskQ
 from taskq.broker.keys import Keys
-from taskq.transaction import MAX_COMMANDS, MAX_TOTAL, MAX_WORDS, Transaction
+from taskq.values.transaction import MAX_COMMANDS, MAX_TOTAL, MAX_WORDS, Transaction
 from taskq.worker.link import MANY_BYTES, QueueLink
 from taskq.worker.outcomes import COMMIT, Outcome
 

@@ -16,8 +16,8 @@ from taskq.cli.dlq.options import (
 from taskq.cli.output import echo, print_json, print_table
 from taskq.cli.session import json_option, passing_app
 from taskq.errors import ExitCode
-from taskq.escaping import escaped, indented
-from taskq.redaction import redact_text
+from taskq.values.escaping import escaped, indented
+from taskq.values.redaction import redact_text
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

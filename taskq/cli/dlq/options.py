@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from taskq import durations
-from taskq.durations import seconds
 from taskq.errors import ConfigError, suggestion
-from taskq.redaction import parameters, redact, redact_args, redact_text, redacted_call
+from taskq.values import durations
+from taskq.values.durations import seconds
+from taskq.values.redaction import parameters, redact, redact_args, redact_text, redacted_call
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

@@ -19,7 +19,7 @@ from taskq.cli.dlq.options import (
 from taskq.cli.output import echo, print_json, print_table, progress_bar
 from taskq.cli.session import json_option, passing_app
 from taskq.cli.values import json_value
-from taskq.redaction import restore
+from taskq.values.redaction import restore
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ

@@ -12,7 +12,7 @@ from rich.text import Text
 from taskq.broker.inspect import QueueStats
 from taskq.cli.output import age, size
 from taskq.cli.top.state import Action, Do, State
-from taskq.escaping import escaped
+from taskq.values.escaping import escaped
 
 KEYS = "↑↓ move  p pause/resume  r replay dead letters  Tab workers/running  q quit"
 _FIXED = 6

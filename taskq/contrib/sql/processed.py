@@ -9,9 +9,9 @@ from typing import Any
 
 from taskq.context import current_task
 from taskq.contrib.sql import statements
-from taskq.durations import Duration, milliseconds
 from taskq.errors import ConfigError
-from taskq.message import check_id
+from taskq.values.durations import Duration, milliseconds
+from taskq.values.message import check_id
 
 Execute = Callable[[str, Mapping[str, Any]], int]
 """Runs one statement in the caller's transaction and returns how many rows it has changed."""

@@ -10,7 +10,7 @@ from taskq.broker import scripts, topic_scripts
 from taskq.broker.scripts import Arg
 from taskq.contrib.sql.rows import EVENT, read_event
 from taskq.errors import DecodeError
-from taskq.message import decode
+from taskq.values.message import decode
 
 NO_LIMITS = (0, 0, 0)
 

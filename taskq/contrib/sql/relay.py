@@ -23,12 +23,12 @@ from sqlalchemy.exc import DBAPIError
 from taskq import failpoints
 from taskq.app import TaskQ
 from taskq.broker.scripts import MAX_PER_CALL
-from taskq.checks import check_count
 from taskq.contrib.sql import statements
 from taskq.contrib.sql.processed import now_ms
 from taskq.contrib.sql.publisher import Publisher
-from taskq.durations import Duration, seconds
 from taskq.errors import BrokerError, TaskqError
+from taskq.values.checks import check_count
+from taskq.values.durations import Duration, seconds
 
 logger = logging.getLogger("taskq.outbox")
 

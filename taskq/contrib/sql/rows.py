@@ -7,16 +7,16 @@ from typing import Any
 
 import msgspec
 
-from taskq import serialization
 from taskq.broker.producer import Outgoing
-from taskq.checks import check_function, check_items, positional, shown
 from taskq.contrib.sql.processed import now_ms
 from taskq.errors import ConfigError, DecodeError, UnknownTopicError
-from taskq.message import new_id
 from taskq.result import Result
 from taskq.task import BaseTask, BoundOptions
-from taskq.topic import Topic, check_key
-from taskq.transaction import KeyOf
+from taskq.values import serialization
+from taskq.values.checks import check_function, check_items, positional, shown
+from taskq.values.message import new_id
+from taskq.values.topics import Topic, check_key
+from taskq.values.transaction import KeyOf
 
 EVENT = -1
 """The level of a row that is an event; its queue is the topic."""

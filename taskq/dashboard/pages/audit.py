@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from taskq.dashboard.routing import Page
 from taskq.dashboard.view import View
-from taskq.redaction import redact
+from taskq.values.redaction import redact
 
 page = Page("audit", "Audit log", "/audit")
 

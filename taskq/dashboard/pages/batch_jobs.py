@@ -9,7 +9,7 @@ from taskq.dashboard.read.batch_jobs import batch_jobs
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.sampler import pace
 from taskq.dashboard.view import View
-from taskq.redaction import redact
+from taskq.values.redaction import redact
 
 page = Page("batch_jobs", "Batch jobs", "/batch-jobs")
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from taskq.config import is_fifo
 from taskq.dashboard import shown
 from taskq.dashboard.access import Role
 from taskq.dashboard.editing import from_text, to_text
@@ -15,7 +14,8 @@ from taskq.dashboard.pages.dlq import FILTERS, find_letter, only, where
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.view import View
 from taskq.errors import ConfigError, TaskqError
-from taskq.redaction import parameters
+from taskq.values.config import is_fifo
+from taskq.values.redaction import parameters
 
 page = Page("dlq")
 

@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from starlette.responses import Response
 
 from taskq.broker.topics import GroupStats, TopicStats
-from taskq.config import check_name
 from taskq.dashboard.actions import record
 from taskq.dashboard.render import number
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.view import View
 from taskq.errors import ConfigError, UnknownTopicError
-from taskq.redaction import redact
+from taskq.values.config import check_name
+from taskq.values.redaction import redact
 
 page = Page("events", "Events", "/events")
 

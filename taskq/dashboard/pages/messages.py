@@ -15,7 +15,7 @@ from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.view import View
 from taskq.dlq import DeadLetter
 from taskq.errors import ConfigError
-from taskq.message import TaskState, check_id
+from taskq.values.message import TaskState, check_id
 
 page = Page("messages", "Messages", "/messages")
 

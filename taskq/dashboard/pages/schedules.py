@@ -11,8 +11,8 @@ from taskq.dashboard.actions import record
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.view import View
 from taskq.errors import ScheduleError
-from taskq.redaction import parameters, redact, redact_args
 from taskq.schedules.views import ScheduleInfo
+from taskq.values.redaction import parameters, redact, redact_args
 
 page = Page("schedules", "Schedules", "/schedules")
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from taskq import outcome
 from taskq.app import TaskQ
 from taskq.broker import scripts
 from taskq.broker.inspect import Execute, last_delivered, levels
@@ -14,9 +13,10 @@ from taskq.broker.keys import QueueKeys
 from taskq.broker.messages import Stored, find, stored
 from taskq.broker.messages import Trace as Known
 from taskq.errors import DecodeError
-from taskq.message import Message, TaskState, decode
-from taskq.outcome import Ending
-from taskq.redaction import redacted_call
+from taskq.values import outcome
+from taskq.values.message import Message, TaskState, decode
+from taskq.values.outcome import Ending
+from taskq.values.redaction import redacted_call
 
 PAGE = 500
 """Entries in one read."""

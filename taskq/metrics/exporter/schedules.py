@@ -11,10 +11,10 @@ from taskq.broker.replies import is_wrongtype
 from taskq.errors import BrokerError, ScheduleError
 from taskq.metrics.catalogue import MOST_SCHEDULES, OTHER, gauges
 from taskq.metrics.exporter.subject import Moment, Steps
-from taskq.schedule import Schedule
 from taskq.schedules.definition import Definition
 from taskq.schedules.registry import RUNTIME, load_commands, snapshot_of, state_commands, states_of
 from taskq.schedules.views import STATES, ScheduleInfo, info
+from taskq.values.schedule import Schedule
 
 
 class ScheduleSubject:

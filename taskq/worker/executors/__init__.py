@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from taskq.delivery import Delivery
+from taskq.values.delivery import Delivery
 from taskq.worker.outcomes import Outcome
 
 Finished = Callable[[], None]

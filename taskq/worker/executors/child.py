@@ -25,10 +25,10 @@ import msgspec
 
 from taskq import failpoints, logs
 from taskq.app import TaskQ
-from taskq.delivery import BatchDelivery, Delivery, limits_of
 from taskq.errors import ExitCode, TaskqError
 from taskq.loading import load_app
-from taskq.message import decode
+from taskq.values.delivery import BatchDelivery, Delivery, limits_of
+from taskq.values.message import decode
 from taskq.worker import forked
 from taskq.worker.batch_runner import runner_of
 from taskq.worker.ending import exit_with

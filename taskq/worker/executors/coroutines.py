@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 
-from taskq.delivery import HANDED_BACK, Delivery
+from taskq.values.delivery import HANDED_BACK, Delivery
 from taskq.worker.executors import Finished, ServiceTime, finish, is_waiting, taken_from
 from taskq.worker.limits import TimeLimits
 from taskq.worker.outcomes import Outcome

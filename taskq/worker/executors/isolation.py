@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from taskq.delivery import Delivery, limits_of
+from taskq.values.delivery import Delivery, limits_of
 from taskq.worker.executors import Finished
 from taskq.worker.executors.processes import ProcessExecutor, _Child
 from taskq.worker.runner import Runner

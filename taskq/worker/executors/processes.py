@@ -22,8 +22,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any, cast
 
 from taskq import failpoints, logs
-from taskq.delivery import Delivery, limits_of
 from taskq.errors import TaskqError
+from taskq.values.delivery import Delivery, limits_of
 from taskq.worker.ending import HOOKS_WITHIN
 from taskq.worker.executors import Finished, ServiceTime, child, finish, taken_from
 from taskq.worker.limits import HARD, limit_error

@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from functools import lru_cache, partial
 
-from taskq.delivery import HANDED_BACK, Delivery
 from taskq.errors import TaskqError
+from taskq.values.delivery import HANDED_BACK, Delivery
 from taskq.worker.executors import Finished, ServiceTime, finish, is_waiting
 from taskq.worker.limits import KINDS, TimeLimits, text_of_limit, within_limits
 from taskq.worker.runner import Runner

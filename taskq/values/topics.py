@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from taskq.checks import check_count, shown
-from taskq.config import check_name
-from taskq.durations import Duration, milliseconds, moment
 from taskq.errors import ArgumentsError, ConfigError
-from taskq.functions import is_async
-from taskq.message import Message
+from taskq.values.checks import check_count, shown
+from taskq.values.config import check_name
+from taskq.values.durations import Duration, milliseconds, moment
+from taskq.values.functions import is_async
+from taskq.values.message import Message
 
 DEFAULT_RETENTION = "7d"
 MAX_KEY_LENGTH = 200

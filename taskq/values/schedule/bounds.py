@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from taskq.schedule.base import Schedule, utc
+from taskq.values.schedule.base import Schedule, utc
 
 _INSTANT = timedelta(microseconds=1)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from taskq.checks import shown
-from taskq.config import check_name
 from taskq.errors import ConfigError
-from taskq.topic import check_instant, epoch_ms, queue_of
+from taskq.values.checks import shown
+from taskq.values.config import check_name
+from taskq.values.topics import check_instant, epoch_ms, queue_of
 
 STARTS = ("earliest", "latest")
 

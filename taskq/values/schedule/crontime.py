@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 
-from taskq.checks import shown
 from taskq.errors import ScheduleError
-from taskq.schedule.base import SECOND, Schedule, utc
-from taskq.schedule.cronline import CronField, croniter_line, either_day, field_text, fields_of
-from taskq.schedule.zones import instant_of, latest_wall, next_change, wall_at, zone_of
+from taskq.values.checks import shown
+from taskq.values.schedule.base import SECOND, Schedule, utc
+from taskq.values.schedule.cronline import CronField, croniter_line, either_day, field_text, fields_of
+from taskq.values.schedule.zones import instant_of, latest_wall, next_change, wall_at, zone_of
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -120,7 +120,7 @@ def cron(expression: str, tz: str | tzinfo | None = None) -> Cron:
     Args:
         expression: the line.
         tz: a name such as ``"Europe/Berlin"``, or a ``tzinfo``; by default the app's setting ``timezone`` (UTC).
-            The top of :mod:`taskq.schedule` says what happens when its clocks change.
+            The top of :mod:`taskq.values.schedule` says what happens when its clocks change.
 
     Raises:
         ScheduleError: the line cannot be read or never fires, or the zone is unknown.

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from taskq import environment
-from taskq.checks import check_count, shown
-from taskq.durations import seconds
 from taskq.errors import ConfigError, ScheduleError, UnknownOptionError
-from taskq.schedule.zones import zone_of
+from taskq.values import environment
+from taskq.values.checks import check_count, shown
+from taskq.values.durations import seconds
+from taskq.values.schedule.zones import zone_of
 
 MAX_COUNT = 10**9
 """Of any setting that counts something."""

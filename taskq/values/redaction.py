@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from taskq.secret import MASK, Secret
+from taskq.values.secret import MASK, Secret
 
 if TYPE_CHECKING:
-    from taskq.message import Message
     from taskq.task import BaseTask
+    from taskq.values.message import Message
 
 HIDDEN = "[redacted]"
 

@@ -24,10 +24,10 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
-from taskq.checks import check_flag, shown
-from taskq.durations import seconds
 from taskq.errors import ConfigError, Retry, UnknownOptionError
-from taskq.functions import is_async
+from taskq.values.checks import check_flag, shown
+from taskq.values.durations import seconds
+from taskq.values.functions import is_async
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
-from taskq.checks import shown
 from taskq.errors import ScheduleError
+from taskq.values.checks import shown
 
 CronField: TypeAlias = int | str | Iterable[int | str]
 """One field of :func:`crontab`: a number, cron text such as ``"*/5"``, or several of these."""

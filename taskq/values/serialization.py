@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from taskq.errors import DecodeError, SerializationError
-from taskq.escaping import escaped_json
-from taskq.plain import base_value
-from taskq.secret import Secret
+from taskq.values.escaping import escaped_json
+from taskq.values.plain import base_value
+from taskq.values.secret import Secret
 
 SECRET = 1
 """MessagePack's extension type of a :class:`~taskq.Secret`; its data is the packed value."""

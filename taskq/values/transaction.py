@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from taskq.checks import check_text, shown
 from taskq.errors import ConfigError
+from taskq.values.checks import check_text, shown
 
 Value = bytes | str | int | float
 KeyOf = Callable[[Any], str | None]

@@ -6,12 +6,12 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskq.checks import shown
-from taskq.delivery import Delivery
-from taskq.durations import Duration, seconds
 from taskq.errors import ConfigError
-from taskq.functions import check_ordinary
-from taskq.transaction import Transaction
+from taskq.values.checks import shown
+from taskq.values.delivery import Delivery
+from taskq.values.durations import Duration, seconds
+from taskq.values.functions import check_ordinary
+from taskq.values.transaction import Transaction
 
 MAX_SIZE = 2000
 """Most calls in one batch: a worker process holds at most 5,000 messages in all."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
-from taskq.checks import shown
-from taskq.durations import LATEST_MS
 from taskq.errors import ConfigError, DecodeError
-from taskq.serialization import pack_special, unpack_special, unserializable
+from taskq.values.checks import shown
+from taskq.values.durations import LATEST_MS
+from taskq.values.serialization import pack_special, unpack_special, unserializable
 
 WIRE_VERSION = 1
 MAX_ID_LENGTH = 200

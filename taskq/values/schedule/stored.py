@@ -8,11 +8,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from taskq.errors import ScheduleError
-from taskq.schedule.base import Schedule
-from taskq.schedule.crontime import Cron
-from taskq.schedule.instant import At, at
-from taskq.schedule.interval import Every
-from taskq.schedule.zones import zone_of
+from taskq.values.schedule.base import Schedule
+from taskq.values.schedule.crontime import Cron
+from taskq.values.schedule.instant import At, at
+from taskq.values.schedule.interval import Every
+from taskq.values.schedule.zones import zone_of
 
 _MICROSECOND = timedelta(microseconds=1)
 

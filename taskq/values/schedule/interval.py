@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from taskq.checks import shown
-from taskq.durations import Duration, seconds
 from taskq.errors import ConfigError, ScheduleError
-from taskq.schedule.base import EPOCH, SECOND, utc
+from taskq.values.checks import shown
+from taskq.values.durations import Duration, seconds
+from taskq.values.schedule.base import EPOCH, SECOND, utc
 
 SHORTEST_INTERVAL: Final = 0.1
 """Seconds. Work that is due more often is a loop, not a schedule."""

@@ -16,11 +16,11 @@ is that of Vixie cron; the hour field chooses:
 
 from __future__ import annotations
 
-from taskq.schedule.base import Schedule, fire_times
-from taskq.schedule.cronline import CronField
-from taskq.schedule.crontime import Cron, cron, crontab
-from taskq.schedule.instant import At, at
-from taskq.schedule.interval import LONGEST_INTERVAL, SHORTEST_INTERVAL, Every, every
+from taskq.values.schedule.base import Schedule, fire_times
+from taskq.values.schedule.cronline import CronField
+from taskq.values.schedule.crontime import Cron, cron, crontab
+from taskq.values.schedule.instant import At, at
+from taskq.values.schedule.interval import LONGEST_INTERVAL, SHORTEST_INTERVAL, Every, every
 
 __all__ = [
     "LONGEST_INTERVAL",

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from taskq import serialization
 from taskq.errors import TaskExpiredError, TaskFailedError, TaskRevokedError, TaskSkippedError
-from taskq.message import TaskState
+from taskq.values import serialization
+from taskq.values.message import TaskState
 
 _LETTERS = {
     TaskState.SUCCESS: b"S",

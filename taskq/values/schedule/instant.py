@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from taskq.schedule.base import utc
+from taskq.values.schedule.base import utc
 
 
 @dataclass(frozen=True, slots=True, repr=False)

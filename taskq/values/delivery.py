@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
-from taskq.message import PLAIN, WIRE_VERSION, Message, new_id
-from taskq.transaction import Transaction
+from taskq.values.message import PLAIN, WIRE_VERSION, Message, new_id
+from taskq.values.transaction import Transaction
 
 HANDED_BACK = "handed back"
 """Why a run was cancelled: its worker stops, and the message is in its queue again."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, available_timezones
 
-from taskq.checks import shown
 from taskq.errors import ScheduleError, nearest
-from taskq.schedule.base import SECOND
+from taskq.values.checks import shown
+from taskq.values.schedule.base import SECOND
 
 _PROBE = timedelta(hours=6)
 """No zone changes its offset twice within this time."""

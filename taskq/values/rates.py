@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from taskq.checks import shown
-from taskq.durations import seconds
 from taskq.errors import ConfigError
+from taskq.values.checks import shown
+from taskq.values.durations import seconds
 
 _TEXT = re.compile(r"\s*(\d{1,9})\s*/\s*(\d{1,9}(?:\.\d{1,9})?)?\s*(ms|s|m|h|d)\s*\Z")
 MAX_COUNT = 1_000_000

@@ -7,8 +7,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
-from taskq.checks import shown
 from taskq.errors import ConfigError
+from taskq.values.checks import shown
 
 Duration: TypeAlias = float | timedelta | str
 LONGEST = 36500 * 86400.0

@@ -23,9 +23,9 @@ from benchmarks.measures.throughput import contender_trial
 from benchmarks.server import Server
 from benchmarks.sizes import FULL, SMOKE
 from taskq import TaskQ
-from taskq.broker import scripts
+from taskq.broker import calls, scripts
+from taskq.broker.link.wire import pack
 from taskq.broker.producer import Outgoing, pages, plan
-from taskq.broker.wire import pack
 from taskq.task import prepare
 from taskq.values.delivery import Delivery
 from taskq.worker.executors import finish
@@ -228,7 +228,7 @@ def settle_us(bed: Bed, task: Any) -> float:
     return short(1e6 * min(series) / BATCH)
 
 
-def settle_call(bed: Bed, ended: list[Any], want: int) -> scripts.Call:
+def settle_call(bed: Bed, ended: list[Any], want: int) -> calls.Call:
     """The call that settles *ended* and fetches *want*."""
     return scripts.settle(
         bed.keys, bed.link.streams, bed.link.consumer, want, *settle_arguments(ended, bed.link.streams)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from taskq.broker.keys import Keys
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
 from taskq.errors import ConfigError, DecodeError
 from taskq.values import serialization
 from taskq.values.checks import check_count, shown

@@ -6,10 +6,11 @@ import secrets
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from taskq.broker import topic_scripts, topics
 from taskq.broker.keys import Keys
-from taskq.broker.sync import SyncBroker
-from taskq.broker.topics import PAGE, GroupStats, TopicStats
+from taskq.broker.link.sync import SyncBroker
+from taskq.broker.scripts import topics as topic_scripts
+from taskq.broker.views import topics
+from taskq.broker.views.topics import PAGE, GroupStats, TopicStats
 from taskq.errors import ConfigError, UnknownGroupError, UnknownTopicError
 from taskq.reader import EventReader
 from taskq.values.checks import check_count, check_flag, shown

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from taskq.broker import inspect, scripts
-from taskq.broker.inspect import QueueStats
+from taskq.broker import scripts
 from taskq.broker.keys import Keys, QueueKeys
-from taskq.broker.survey import read_queues
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
+from taskq.broker.views import inspect
+from taskq.broker.views.inspect import QueueStats
+from taskq.broker.views.survey import read_queues
 from taskq.errors import DecodeError
 from taskq.values.config import Config, check_queue, is_fifo
 from taskq.values.durations import milliseconds

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from taskq.broker import topic_scripts, topics
 from taskq.broker.keys import TopicKeys
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
+from taskq.broker.scripts import topics as topic_scripts
+from taskq.broker.views import topics
 from taskq.errors import PositionMovedError
 from taskq.values.topics import Event
 

@@ -9,10 +9,11 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from taskq.broker import messages, scripts
-from taskq.broker.inspect import has_workers
+from taskq.broker import scripts
 from taskq.broker.keys import QueueKeys
-from taskq.broker.listener import REREAD
+from taskq.broker.link.listener import REREAD
+from taskq.broker.views import messages
+from taskq.broker.views.inspect import has_workers
 from taskq.errors import (
     BrokerError,
     BrokerUnavailableError,

@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Sequence
 
 from taskq import failpoints
-from taskq.broker.address import Address
-from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import Keys
-from taskq.broker.per_loop import PerLoop
+from taskq.broker.link.address import Address
+from taskq.broker.link.aio import AsyncClient
+from taskq.broker.link.per_loop import PerLoop
+from taskq.broker.link.sync import SyncBroker
 from taskq.broker.producer import (
     AsyncProducer,
     Attempt,
@@ -26,7 +27,6 @@ from taskq.broker.producer import (
     send_sync,
 )
 from taskq.broker.scripts import MAX_PER_CALL
-from taskq.broker.sync import SyncBroker
 from taskq.errors import BrokerUnavailableError
 from taskq.spool import Flusher, Spool
 from taskq.values.config import Config

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from taskq import failpoints, private
 from taskq.broker.keys import Keys
+from taskq.broker.link.sync import SyncBroker
 from taskq.broker.producer import Outgoing, plan
-from taskq.broker.sync import SyncBroker
 from taskq.errors import BrokerError, BrokerUnavailableError, SpoolFullError
 from taskq.values import serialization
 

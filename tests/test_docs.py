@@ -13,7 +13,8 @@ from support.process import ROOT, Proc
 from support.wait import wait_for_line
 
 from taskq import hooks
-from taskq.broker import keys, scripts
+from taskq.broker import keys
+from taskq.broker.calls import LUA
 from taskq.values.config import Config
 from taskq.values.durations import seconds
 from taskq.values.message import Meta
@@ -61,7 +62,7 @@ def test_the_data_model_is_that_of_the_keys_module() -> None:
 
 def test_every_script_is_in_the_data_model() -> None:
     named = [row[0].strip("`") for row in rows("docs/data-model.md", "| script | run by | what it does |")]
-    assert sorted(named) == sorted(file.stem for file in Path(scripts.__file__).parent.glob("lua/*.lua"))
+    assert sorted(named) == sorted(file.stem for file in LUA.glob("*.lua"))
 
 
 def test_the_table_of_hooks_has_each_of_them() -> None:

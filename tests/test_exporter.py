@@ -15,7 +15,7 @@ from support.worker import running_worker
 
 from taskq.app import TaskQ
 from taskq.broker import scripts
-from taskq.broker.sync import SyncConnection
+from taskq.broker.link.sync import SyncConnection
 from taskq.embedded import EmbeddedRedis
 from taskq.metrics import Exporter, serve
 from taskq.metrics.catalogue import CATALOGUE, EXPORTER

@@ -27,7 +27,7 @@ from taskq import (
     TaskQ,
     UnknownOptionError,
 )
-from taskq.broker.address import parse, redact
+from taskq.broker.link.address import parse, redact
 from taskq.embedded import EmbeddedRedis
 from taskq.result import Result
 

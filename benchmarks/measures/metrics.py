@@ -19,8 +19,8 @@ from benchmarks.figures import Sample
 from benchmarks.measures.throughput import command_line
 from taskq.app import TaskQ
 from taskq.broker import scripts
-from taskq.broker.totals import HISTORY_MINUTES, Sums
-from taskq.broker.workers import WorkerRecord, pack_record
+from taskq.broker.views.totals import HISTORY_MINUTES, Sums
+from taskq.broker.views.workers import WorkerRecord, pack_record
 from taskq.metrics import Exporter
 
 QUEUES = 100

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from taskq.broker import address as addresses
-from taskq.broker.aio import AsyncClient
 from taskq.broker.keys import Keys
-from taskq.broker.listener import Listeners
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link import address as addresses
+from taskq.broker.link.aio import AsyncClient
+from taskq.broker.link.listener import Listeners
+from taskq.broker.link.sync import SyncBroker
 from taskq.errors import ConfigError
 from taskq.sender import Sender
 from taskq.values.config import Config

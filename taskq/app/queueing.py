@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from taskq.app.connections import Connected
-from taskq.broker import inspect
-from taskq.broker.inspect import QueueStats
+from taskq.broker.views import inspect
+from taskq.broker.views.inspect import QueueStats
 from taskq.queues import Queues
 from taskq.task import BaseTask
 

@@ -15,12 +15,14 @@ from typing import Any, ClassVar
 import msgspec
 
 from taskq import failpoints
-from taskq.broker import scripts, topic_scripts
-from taskq.broker.aio import AsyncClient, insist
+from taskq.broker import calls, scripts
+from taskq.broker.calls import Call
 from taskq.broker.keys import Keys, QueueKeys, TopicKeys
-from taskq.broker.replies import is_wrongtype
-from taskq.broker.scripts import MAX_DELAYED_PER_CALL, MAX_PER_CALL, Call
-from taskq.broker.sync import SyncBroker, SyncConnection
+from taskq.broker.link.aio import AsyncClient, insist
+from taskq.broker.link.replies import is_wrongtype
+from taskq.broker.link.sync import SyncBroker, SyncConnection
+from taskq.broker.scripts import MAX_DELAYED_PER_CALL, MAX_PER_CALL
+from taskq.broker.scripts import topics as topic_scripts
 from taskq.errors import BrokerError, BrokerUnavailableError
 
 
@@ -118,7 +120,7 @@ def plan(page: Sequence[Any]) -> Planned:
         return lambda producer, sequence: scripts.enqueue(
             first.keys, producer, sequence, first.level, data, first.unique_id
         )
-    members: list[scripts.Arg] = []
+    members: list[calls.Arg] = []
     for message in page:
         level, body = scripts.routed(message.level, message.data, message.ordering_key)
         members += (message.due or "+0", level.encode() + body)
@@ -127,7 +129,7 @@ def plan(page: Sequence[Any]) -> Planned:
 
 def once_plan(page: Sequence[Outgoing]) -> Call:
     """The call for messages of one queue that have ids of the user's: each is sent once, whoever sends it."""
-    quads: list[scripts.Arg] = []
+    quads: list[calls.Arg] = []
     for message in page:
         level, data = scripts.routed(message.level, message.data, message.ordering_key)
         quads += (message.unique_id or "", level, message.due or "", data)
@@ -135,7 +137,7 @@ def once_plan(page: Sequence[Outgoing]) -> Call:
 
 
 def _plan_events(first: OutgoingEvent, page: Sequence[OutgoingEvent]) -> Planned:
-    events: list[scripts.Arg] = []
+    events: list[calls.Arg] = []
     for event in page:
         events += (event.key, event.data)
     return lambda producer, sequence: topic_scripts.publish(first.keys, first.limits, producer, sequence, events)
@@ -156,7 +158,7 @@ class Names:
         """Whether the target of *message* was made known."""
         return message.keys.queue in self._known
 
-    def announcement(self, message: Sendable) -> list[tuple[scripts.Arg, ...]]:
+    def announcement(self, message: Sendable) -> list[tuple[calls.Arg, ...]]:
         """The commands that make it known."""
         if failpoints.ARMED:
             failpoints.hit("send.announce")

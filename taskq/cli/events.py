@@ -23,7 +23,7 @@ from taskq.values.subscription import STARTS
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
-    from taskq.broker.topics import GroupStats, TopicStats
+    from taskq.broker.views.topics import GroupStats, TopicStats
     from taskq.values.topics import Event
 
 F = TypeVar("F", bound=Callable[..., Any])

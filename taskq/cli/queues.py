@@ -13,7 +13,7 @@ from taskq.cli.watching import show, watch_option
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
-    from taskq.broker.inspect import QueueStats
+    from taskq.broker.views.inspect import QueueStats
 
 _NUMBERS = ("lag", "pending", "parked", "delayed", "dead", "oldest", "workers")
 

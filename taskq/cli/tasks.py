@@ -19,8 +19,8 @@ from taskq.values.redaction import redact, redact_text, redacted_call
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
-    from taskq.broker.messages import Stored
-    from taskq.broker.totals import TaskTotals
+    from taskq.broker.views.messages import Stored
+    from taskq.broker.views.totals import TaskTotals
     from taskq.values.outcome import Ending
 
 _STATES = {"queued": "PENDING", "running": "STARTED", "delayed": "SCHEDULED"}
@@ -81,7 +81,7 @@ def list_messages(
 
     queued: not yet delivered. running: delivered to a worker, not settled. delayed: not due yet, retries among them.
     """
-    from taskq.broker.messages import stored
+    from taskq.broker.views.messages import stored
     from taskq.values.message import TaskState
 
     _check_queue(app, queue)
@@ -158,7 +158,7 @@ def _check_queue(app: TaskQ, queue: str | None) -> None:
 
 
 def _totals(app: TaskQ, queue: str | None) -> dict[str, dict[str, TaskTotals]]:
-    from taskq.broker.totals import read_totals
+    from taskq.broker.views.totals import read_totals
 
     names = [queue] if queue else app.known_queues()
     return read_totals(app.sync_broker.pipeline, [app.keys.queue(name) for name in names])
@@ -235,7 +235,7 @@ def _fields(app: TaskQ, each: Stored) -> dict[str, Any]:
 
 def _describe(app: TaskQ, id_: str, queues: Sequence[str]) -> dict[str, Any]:
     """All that Redis tells about one message: where it is, or what came out."""
-    from taskq.broker.messages import find
+    from taskq.broker.views.messages import find
     from taskq.values import outcome
     from taskq.values.message import TaskState
 

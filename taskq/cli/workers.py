@@ -13,7 +13,7 @@ from taskq.cli.watching import show, watch_option
 
 if TYPE_CHECKING:
     from taskq.app import TaskQ
-    from taskq.broker.workers import WorkerInfo
+    from taskq.broker.views.workers import WorkerInfo
 
 _NUMBERS = ("pid", "busy", "held", "done", "failed", "memory", "up", "heartbeat")
 
@@ -33,7 +33,7 @@ def workers(app: TaskQ, running: bool, as_json: bool, watch: float | None) -> No
     busy: running tasks of all slots. held: fetched and not settled. heartbeat: since the last renewal of its lease.
     state: late workers have let a lease run out; their messages go to others.
     """
-    from taskq.broker.workers import read_workers
+    from taskq.broker.views.workers import read_workers
 
     def read() -> list[WorkerInfo]:
         return read_workers(app.sync_broker.pipeline, app.keys, app.known_queues())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from taskq.broker.inspect import QueueStats
+from taskq.broker.views.inspect import QueueStats
 from taskq.dashboard.read.queues import QueueSample
 from taskq.dashboard.render import age, number
 from taskq.dashboard.watch import Seen

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskq.app import TaskQ
-from taskq.broker.messages import Stored
+from taskq.broker.views.messages import Stored
 from taskq.dlq import DeadLetter
 from taskq.values.message import PLAIN, Message, TaskState
 from taskq.values.outcome import Ending

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from taskq.app import TaskQ
-from taskq.broker.inspect import QueueStats
-from taskq.broker.totals import read_history
-from taskq.broker.unknown import Unknown, first_delayed
-from taskq.broker.workers import WorkerInfo, read_workers
+from taskq.broker.views.inspect import QueueStats
+from taskq.broker.views.totals import read_history
+from taskq.broker.views.unknown import Unknown, first_delayed
+from taskq.broker.views.workers import WorkerInfo, read_workers
 from taskq.dashboard.sampler import pace
 from taskq.errors import BrokerError
 from taskq.schedules.views import OVERDUE, ScheduleInfo

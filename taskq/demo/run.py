@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from taskq.broker.survey import read_queue
+from taskq.broker.views.survey import read_queue
 from taskq.demo.processes import DemoError, Processes, set_environment
 from taskq.demo.source import package_of, python_files
 from taskq.demo.table import Table

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from taskq.broker.inspect import QueueStats
+from taskq.broker.views.inspect import QueueStats
 from taskq.demo.table import PackageRow
 
 _RATE_OVER = 2.0

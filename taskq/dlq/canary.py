@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from taskq.broker.keys import Keys, QueueKeys
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
 from taskq.dlq import query
 from taskq.dlq.filters import Filter
 from taskq.dlq.letter import DeadLetter

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import msgspec
 
-from taskq.broker.scripts import Arg
+from taskq.broker.calls import Arg
 from taskq.dlq.fingerprint import fingerprint
 from taskq.errors import DecodeError
 from taskq.values.durations import moment

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from taskq.broker.inspect import MOST_DIGITS, Execute, of_our_types
 from taskq.broker.keys import QueueKeys
+from taskq.broker.views.inspect import MOST_DIGITS, Execute, of_our_types
 from taskq.dlq.filters import Filter
 from taskq.dlq.letter import OTHER, DeadLetter, read_letter, unpack_label
 from taskq.errors import ConfigError

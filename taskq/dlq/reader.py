@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Unpack
 
 from taskq.broker.keys import Keys, QueueKeys
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
 from taskq.dlq import query
 from taskq.dlq.filters import Filter, Where
 from taskq.dlq.letter import DeadLetter

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from taskq import failpoints
 from taskq.broker import scripts
+from taskq.broker.calls import Arg
 from taskq.broker.keys import Keys, QueueKeys
-from taskq.broker.scripts import Arg
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
 from taskq.dlq.letter import DeadLetter
 from taskq.dlq.pace import Pace
 from taskq.dlq.revive import NewArguments, revived, routed

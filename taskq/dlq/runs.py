@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from taskq.broker import scripts
-from taskq.broker.inspect import names_of, of_our_types
 from taskq.broker.keys import QueueKeys
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
+from taskq.broker.views.inspect import names_of, of_our_types
 from taskq.values.durations import moment
 
 KEPT = 100

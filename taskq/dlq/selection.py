@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from taskq.broker.inspect import Execute
 from taskq.broker.keys import QueueKeys
+from taskq.broker.views.inspect import Execute
 from taskq.dlq import query
 from taskq.dlq.filters import Filter
 from taskq.dlq.letter import DeadLetter

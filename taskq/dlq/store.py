@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from taskq.audit import Audit, this_user
 from taskq.broker import scripts
 from taskq.broker.keys import Keys
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
 from taskq.dlq import transfer
 from taskq.dlq.filters import Filter, Where
 from taskq.dlq.letter import DeadLetter

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from taskq.broker import scripts
+from taskq.broker.calls import Arg
 from taskq.broker.keys import Keys
-from taskq.broker.scripts import Arg
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
 from taskq.dlq.letter import DeadLetter, buried, read_letter
 from taskq.dlq.query import is_entry
 from taskq.dlq.replay import identity

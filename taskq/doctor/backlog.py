@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from taskq.broker.inspect import QueueStats
-from taskq.broker.unknown import Unknown, first_delayed
+from taskq.broker.views.inspect import QueueStats
+from taskq.broker.views.unknown import Unknown, first_delayed
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import MOST_QUEUES, Patient
 from taskq.values.config import FIFO

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from taskq.broker.workers import WorkerRecord
+from taskq.broker.views.workers import WorkerRecord
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import Patient
 from taskq.schedules.views import OVERDUE, ScheduleInfo

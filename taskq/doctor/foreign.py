@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from taskq.broker.inspect import check_levels
+from taskq.broker.views.inspect import check_levels
 from taskq.doctor.finding import Finding, error, warning
 from taskq.doctor.patient import Patient
 

@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import Any
 
 from taskq.app import TaskQ
-from taskq.broker.inspect import QueueStats, levels, of_our_types
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import streams_of
-from taskq.broker.survey import read_queues
-from taskq.broker.workers import WorkerInfo, read_workers
+from taskq.broker.views.inspect import QueueStats, levels, of_our_types
+from taskq.broker.views.survey import read_queues
+from taskq.broker.views.workers import WorkerInfo, read_workers
 from taskq.errors import BrokerError, BrokerUnavailableError
 
 PAGE = 1000

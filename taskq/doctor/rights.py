@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
-from taskq.broker import scripts
+from taskq.broker.calls import LUA
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import Patient
 from taskq.errors import BrokerError
@@ -178,7 +177,7 @@ def acl_rule(namespace: str) -> str:
 def needed() -> dict[str, tuple[object, ...]]:
     """The commands of all scripts, and those that are sent without one."""
     names = {*DIRECT}
-    for script in (Path(scripts.__file__).parent / "lua").rglob("*.lua"):
+    for script in LUA.rglob("*.lua"):
         for command, first in _IN_SCRIPT.findall(script.read_text("utf-8")):
             names.add(f"{command} {first}" if command in CONTAINERS else command)
     return {name: SHAPES[name] for name in sorted(names) if name in SHAPES}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from taskq.broker.durability import ServerSettings
+from taskq.broker.views.durability import ServerSettings
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import Patient
 

@@ -13,15 +13,15 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from taskq.broker import scripts
+from taskq.broker.calls import Call
+from taskq.broker.keeper import LeaseKeeper
 from taskq.broker.keys import QueueKeys
-from taskq.broker.scripts import Call
-from taskq.broker.sync import SyncConnection
+from taskq.broker.link.sync import SyncConnection
+from taskq.broker.steps import AsyncDriver, SyncDriver
 from taskq.errors import BrokerError, QueueEmptyError
 from taskq.fifo.counts import Counts
 from taskq.fifo.received import Received
 from taskq.fifo.source import Source
-from taskq.fifo.steps import AsyncDriver, SyncDriver
-from taskq.lease import LeaseKeeper
 
 if TYPE_CHECKING:
     from taskq.app.passing import Passing

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from taskq.broker import scripts
+from taskq.broker.calls import Call
 from taskq.broker.keys import QueueKeys
-from taskq.broker.scripts import Call
-from taskq.broker.totals import LIVES, Sums
+from taskq.broker.views.totals import LIVES, Sums
 from taskq.fifo.received import ITEM
 
 EVERY = 2.0

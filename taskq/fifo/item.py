@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any
 
 from taskq.broker import scripts
+from taskq.broker.calls import Arg, Call
 from taskq.broker.keys import QueueKeys
-from taskq.broker.scripts import Arg, Call
 from taskq.errors import BrokerError, BrokerRefusedError, ConfigError, ItemSettledError, LeaseLostError
 from taskq.fifo.consumer import Consumer
 from taskq.fifo.received import Received

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from taskq.broker.per_loop import PerLoop
+from taskq.broker.link.per_loop import PerLoop
 from taskq.broker.producer import Outgoing
-from taskq.broker.survey import read_queue
+from taskq.broker.views.survey import read_queue
 from taskq.errors import QueueClosedError
 from taskq.fifo.consumer import AsyncConsumer, Consumer, SyncConsumer
 from taskq.fifo.item import Item

@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from taskq.broker.calls import Arg
 from taskq.broker.keys import QueueKeys
-from taskq.broker.scripts import RUN_TTL_MS, Arg
+from taskq.broker.scripts import RUN_TTL_MS
 from taskq.dlq.letter import Evidence, buried
 from taskq.errors import DecodeError, SerializationError
 from taskq.values.delivery import contents

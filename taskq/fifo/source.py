@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from taskq.broker import scripts
+from taskq.broker.calls import Arg
+from taskq.broker.keeper import consumer_name, next_name
 from taskq.broker.keys import GROUP, QueueKeys
-from taskq.broker.replies import is_nogroup
-from taskq.broker.scripts import Arg
-from taskq.broker.sync import backoff, gave_up
+from taskq.broker.link.replies import is_nogroup
+from taskq.broker.link.sync import backoff, gave_up
+from taskq.broker.steps import Commands, Steps, Wait
 from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError, DecodeError, QueueClosedError
 from taskq.fifo.received import Received, malformed
-from taskq.fifo.steps import Commands, Steps, Wait
-from taskq.lease import consumer_name, next_name
 from taskq.values.config import Config
 from taskq.values.message import DEFAULT_PRIORITY
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
-from taskq.broker import job_scripts
-from taskq.broker.job_scripts import Holder
+from taskq.broker.scripts import jobs as job_scripts
+from taskq.broker.scripts.jobs import Holder
 from taskq.errors import BrokerError, ConfigError, JobSupersededError, Retry, TaskqError
 from taskq.jobs.window import Window
 from taskq.values.checks import check_count, shown

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, overload
 
-from taskq.broker import job_scripts, topics
-from taskq.broker.job_scripts import Holder
 from taskq.broker.keys import TopicKeys
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
+from taskq.broker.scripts import jobs as job_scripts
+from taskq.broker.scripts.jobs import Holder
+from taskq.broker.views import topics
 from taskq.context import current_task
 from taskq.errors import JobSupersededError
 from taskq.values import serialization

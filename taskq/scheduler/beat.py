@@ -17,8 +17,8 @@ from datetime import datetime, timedelta
 
 from taskq import failpoints
 from taskq.app import TaskQ
-from taskq.broker import schedule_scripts as scripts
-from taskq.broker.ear import Ear
+from taskq.broker.link.subscriber import Ear
+from taskq.broker.scripts import schedules as scripts
 from taskq.errors import BrokerError, BrokerRefusedError
 from taskq.scheduler.catch_up import MAX_AT_ONCE, due_times, jittered, missed_between
 from taskq.scheduler.roster import Roster

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from taskq.broker import schedule_scripts, scripts
+from taskq.broker import calls, scripts
+from taskq.broker.scripts import schedules as schedule_scripts
 from taskq.errors import ConfigError, ScheduleError, suggestion
 from taskq.result import Result
 from taskq.schedules.definition import Definition, define, fire_id, message
@@ -192,7 +193,7 @@ class Schedules:
             raise ScheduleError(f"more than {limit} fire times from {start} to {end}; write a shorter time, or limit=")
         results = []
         for page in range(0, len(times), scripts.MAX_PER_CALL):
-            quads: builtins.list[scripts.Arg] = []
+            quads: builtins.list[calls.Arg] = []
             for fire_time in times[page : page + scripts.MAX_PER_CALL]:
                 task_id = f"{fire_id(name, fire_time)}:backfill"
                 outgoing = message(self._app, definition, task_id, milliseconds_of(fire_time))

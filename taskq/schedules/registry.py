@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from taskq.broker import schedule_scripts as scripts
-from taskq.broker.inspect import count_of, names_of, of_our_types, table_of
 from taskq.broker.keys import Keys
-from taskq.broker.replies import though_wrongtype
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.replies import though_wrongtype
+from taskq.broker.link.sync import SyncBroker
+from taskq.broker.scripts import schedules as scripts
+from taskq.broker.views.inspect import count_of, names_of, of_our_types, table_of
 from taskq.errors import DecodeError, ScheduleError
 from taskq.schedules.definition import Definition, pack, unpack
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from taskq import failpoints
 from taskq.broker.keys import GROUP
-from taskq.broker.replies import is_nogroup, is_wrongtype
+from taskq.broker.link.replies import is_nogroup, is_wrongtype
 from taskq.errors import BrokerError
 from taskq.values.config import Config
 from taskq.values.delivery import Delivery

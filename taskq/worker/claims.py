@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from taskq.broker import scripts
-from taskq.broker.scripts import Call
+from taskq.broker.calls import Call
 from taskq.values.config import Config
 from taskq.values.delivery import Delivery
 from taskq.values.durations import milliseconds

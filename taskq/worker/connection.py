@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from taskq.broker.address import Address
-from taskq.broker.aio import AsyncConnection
-from taskq.broker.replies import is_wrongtype
-from taskq.broker.scripts import Call
+from taskq.broker.calls import Call
+from taskq.broker.link.address import Address
+from taskq.broker.link.aio import AsyncConnection
+from taskq.broker.link.replies import is_wrongtype
 from taskq.values.config import Config
 
 logger = logging.getLogger("taskq.worker")

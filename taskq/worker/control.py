@@ -10,8 +10,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from taskq.broker.address import Address
-from taskq.broker.aio import AsyncConnection
+from taskq.broker.link.address import Address
+from taskq.broker.link.aio import AsyncConnection
 from taskq.errors import BrokerError
 from taskq.worker.link import QueueLink
 

@@ -13,11 +13,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from taskq.broker import topic_scripts
+from taskq.broker.calls import Call
 from taskq.broker.keys import Keys
-from taskq.broker.replies import though_wrongtype
-from taskq.broker.scripts import Call
-from taskq.broker.topic_scripts import NEXT_ASLEEP, NEXT_FULL, NEXT_SEEK
+from taskq.broker.link.replies import though_wrongtype
+from taskq.broker.scripts import topics as topic_scripts
+from taskq.broker.scripts.topics import NEXT_ASLEEP, NEXT_FULL, NEXT_SEEK
 from taskq.errors import BrokerError
 from taskq.values.subscription import Subscription
 from taskq.worker.lookout import Lookout, sweep_wait

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from taskq import failpoints
-from taskq.broker.address import Address
-from taskq.broker.replies import is_nogroup, is_wrongtype
-from taskq.broker.scripts import MAX_PER_CALL, Call
+from taskq.broker.calls import Call
+from taskq.broker.keeper import next_name
+from taskq.broker.link.address import Address
+from taskq.broker.link.replies import is_nogroup, is_wrongtype
+from taskq.broker.scripts import MAX_PER_CALL
 from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
-from taskq.lease import next_name
 from taskq.values.config import Config
 from taskq.values.delivery import Delivery
 from taskq.worker.arrivals import Arrivals

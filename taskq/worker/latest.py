@@ -7,8 +7,8 @@ import time
 
 from msgspec.structs import replace
 
-from taskq.broker import ended
-from taskq.broker.scripts import Arg
+from taskq.broker.calls import Arg
+from taskq.broker.views import ended
 from taskq.worker.outcomes import Ended
 from taskq.worker.tally import Kinds
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from taskq.broker.scripts import RUN_TTL_MS, Arg
+from taskq.broker.calls import Arg
+from taskq.broker.scripts import RUN_TTL_MS
 from taskq.values.delivery import Delivery
 from taskq.values.message import DEFAULT_PRIORITY, Replayed
 

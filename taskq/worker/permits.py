@@ -18,7 +18,8 @@ from typing import Any
 
 from taskq import failpoints
 from taskq.broker import scripts
-from taskq.broker.scripts import GUARD_MS, Call
+from taskq.broker.calls import Call
+from taskq.broker.scripts import GUARD_MS
 from taskq.errors import BrokerError
 from taskq.values.delivery import Delivery
 from taskq.worker.executors import Executor, finish

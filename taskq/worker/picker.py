@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from taskq import failpoints
 from taskq.broker import scripts
-from taskq.broker.scripts import Arg
+from taskq.broker.calls import Arg
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.demand import Demand
 from taskq.worker.intake import Intake, Rows

@@ -10,7 +10,7 @@ from typing import Any
 
 from taskq import failpoints
 from taskq.broker import scripts
-from taskq.broker.scripts import Call
+from taskq.broker.calls import Call
 from taskq.worker.link import QueueLink
 from taskq.worker.lookout import SWEEP, Lookout, sweep_wait
 

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from taskq import failpoints
 from taskq.broker import scripts
-from taskq.broker.scripts import Call
+from taskq.broker.calls import Call
 from taskq.errors import BrokerError
 from taskq.values.delivery import Delivery
 from taskq.worker.executors.isolation import Isolation

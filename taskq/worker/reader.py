@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from taskq import failpoints
-from taskq.broker.address import Address
-from taskq.broker.aio import AsyncConnection
 from taskq.broker.keys import GROUP
-from taskq.broker.replies import is_denied
+from taskq.broker.link.address import Address
+from taskq.broker.link.aio import AsyncConnection
+from taskq.broker.link.replies import is_denied
 from taskq.errors import BrokerError
 from taskq.values.config import Config
 from taskq.worker.doorbell import Doorbell

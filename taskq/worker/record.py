@@ -1,4 +1,4 @@
-"""This worker's record: what it is, what it runs, what it weighs; see :mod:`taskq.broker.workers`."""
+"""This worker's record: what it is, what it runs, what it weighs; see :mod:`taskq.broker.views.workers`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from taskq.app import TaskQ
-from taskq.broker.workers import MOST_RUNNING, Running, WorkerRecord
+from taskq.broker.views.workers import MOST_RUNNING, Running, WorkerRecord
 from taskq.values.delivery import Delivery
 from taskq.worker.executors import Executor
 from taskq.worker.executors.processes import ProcessExecutor

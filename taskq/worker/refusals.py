@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 import time
 
-from taskq.broker.replies import is_nogroup
-from taskq.broker.scripts import MAX_PER_CALL, Call
+from taskq.broker.calls import Call
+from taskq.broker.link.replies import is_nogroup
+from taskq.broker.scripts import MAX_PER_CALL
 from taskq.dlq.letter import Evidence, buried, unpack_evidence
 from taskq.errors import BrokerAuthError, BrokerError, BrokerRefusedError
 from taskq.values.delivery import Delivery

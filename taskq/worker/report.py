@@ -10,11 +10,11 @@ import logging
 from collections.abc import Callable, Sequence
 
 from taskq.broker import scripts
+from taskq.broker.calls import Call
 from taskq.broker.keys import Keys
-from taskq.broker.scripts import Call
-from taskq.broker.sync import SyncConnection
-from taskq.broker.totals import LIVES, Sums
-from taskq.broker.workers import KEPT, WorkerRecord, pack_record
+from taskq.broker.link.sync import SyncConnection
+from taskq.broker.views.totals import LIVES, Sums
+from taskq.broker.views.workers import KEPT, WorkerRecord, pack_record
 from taskq.errors import BrokerError
 from taskq.worker.latest import Latest
 from taskq.worker.link import QueueLink

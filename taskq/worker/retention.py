@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from taskq.broker import scripts
-from taskq.broker.scripts import Call
+from taskq.broker.calls import Call
 from taskq.errors import BrokerError
 from taskq.values.config import Config
 from taskq.values.durations import milliseconds

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from taskq.broker import scripts
-from taskq.broker.scripts import Call
-from taskq.broker.wire import pack
+from taskq.broker.calls import Call
+from taskq.broker.link.wire import pack
 from taskq.worker.link import QueueLink
 from taskq.worker.outcomes import Ended, settle_arguments
 from taskq.worker.runner import unrecordable

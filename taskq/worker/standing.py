@@ -9,8 +9,8 @@ from typing import Any
 
 from taskq import failpoints
 from taskq.broker import scripts
-from taskq.broker.inspect import check_levels
-from taskq.broker.replies import is_wrongtype
+from taskq.broker.link.replies import is_wrongtype
+from taskq.broker.views.inspect import check_levels
 from taskq.errors import BrokerError
 from taskq.values.config import Config
 from taskq.worker.connection import WorkerConnection

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 
 from taskq.app import TaskQ
-from taskq.broker import inspect, scripts
+from taskq.broker import scripts
+from taskq.broker.keeper import is_of_family
+from taskq.broker.views import inspect
 from taskq.errors import BrokerError
-from taskq.lease import is_of_family
 
 logger = logging.getLogger("taskq.supervisor")
 
@@ -22,7 +23,7 @@ LATE = 1.0
 
 
 def take_over(app: TaskQ, queues: Sequence[str], family: str) -> int:
-    """Put back what the dead workers of *family* hold, as :mod:`taskq.lease` does; how many messages.
+    """Put back what the dead workers of *family* hold, as :mod:`taskq.broker.keeper` does; how many messages.
 
     Raises:
         BrokerError: Redis cannot be reached; the leases will run out instead.

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 
-from taskq.broker.scripts import Arg
-from taskq.broker.totals import HANDED_BACK, RUNTIME, Sums
+from taskq.broker.calls import Arg
+from taskq.broker.views.totals import HANDED_BACK, RUNTIME, Sums
 from taskq.hooks import Settled, Unusual
 from taskq.values.delivery import Delivery
 from taskq.values.message import PLAIN

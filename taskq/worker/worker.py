@@ -15,12 +15,13 @@ from typing import Any
 
 from taskq import failpoints
 from taskq.app import TaskQ
-from taskq.broker import scripts, survey
-from taskq.broker.aio import insist
-from taskq.broker.replies import though_wrongtype
-from taskq.broker.workers import WorkerRecord
+from taskq.broker import scripts
+from taskq.broker.keeper import LeaseKeeper, consumer_name
+from taskq.broker.link.aio import insist
+from taskq.broker.link.replies import though_wrongtype
+from taskq.broker.views import survey
+from taskq.broker.views.workers import WorkerRecord
 from taskq.errors import BrokerError, ConfigError
-from taskq.lease import LeaseKeeper, consumer_name
 from taskq.values.config import FIFO, check_queue, is_fifo
 from taskq.worker import control, forked
 from taskq.worker.batch_runner import runner_of

@@ -10,10 +10,10 @@ from support.keys import delete_keys
 from support.programs import ServerBinary
 
 from taskq.broker import scripts
-from taskq.broker.address import parse
+from taskq.broker.calls import Arg, Call
 from taskq.broker.keys import Keys, QueueKeys
-from taskq.broker.scripts import Arg, Call
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.address import parse
+from taskq.broker.link.sync import SyncBroker
 from taskq.embedded import EmbeddedRedis
 
 CONSUMER = b"host:1:aaaa"

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from taskq.broker import address
-from taskq.broker.aio import AsyncConnection
+from taskq.broker.link import address
+from taskq.broker.link.aio import AsyncConnection
 from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
 
 TIMEOUT = 20.0

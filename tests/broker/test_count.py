@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from taskq.broker import scripts
-from taskq.broker.ended import pack, read_ended
-from taskq.broker.scripts import LATEST_KEPT, LATEST_TTL_MS, Call
-from taskq.broker.totals import HISTORY_MINUTES, Sums, minutes_of, per_second, read_history, read_totals
+from taskq.broker.calls import Call
+from taskq.broker.scripts import LATEST_KEPT, LATEST_TTL_MS
+from taskq.broker.views.ended import pack, read_ended
+from taskq.broker.views.totals import HISTORY_MINUTES, Sums, minutes_of, per_second, read_history, read_totals
 
 LIVES = (60_000, 50_000, HISTORY_MINUTES)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from taskq.broker import schedule_scripts as scripts
 from taskq.broker.keys import Keys, ScheduleKeys
+from taskq.broker.scripts import schedules as scripts
 
 KEYS: ScheduleKeys = Keys("bench").schedules
 PATIENCE = 60_000

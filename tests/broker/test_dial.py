@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from taskq.broker import dial
-from taskq.broker.address import Address, parse
-from taskq.broker.aio import AsyncConnection
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link import dial
+from taskq.broker.link.address import Address, parse
+from taskq.broker.link.aio import AsyncConnection
+from taskq.broker.link.sync import SyncBroker
 from taskq.errors import BrokerUnavailableError
 
 NAMED = "redis://several.invalid:6379/0"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from taskq.broker import topic_scripts
 from taskq.broker.keys import Keys
-from taskq.broker.topic_scripts import MOST_WAITING, NEXT_ASLEEP, NEXT_FULL, NEXT_MORE, NEXT_SEEK, PAGE
+from taskq.broker.scripts import topics as topic_scripts
+from taskq.broker.scripts.topics import MOST_WAITING, NEXT_ASLEEP, NEXT_FULL, NEXT_MORE, NEXT_SEEK, PAGE
 from taskq.values.message import decode
 from taskq.values.serialization import dumps
 

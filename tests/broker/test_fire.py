@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from taskq.broker import schedule_scripts as scripts
-from taskq.broker.scripts import Arg
+from taskq.broker.calls import Arg
+from taskq.broker.scripts import schedules as scripts
 
 Fire = Callable[..., list[Any]]
 

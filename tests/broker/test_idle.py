@@ -6,10 +6,10 @@ import os
 import threading
 from typing import Any
 
-from taskq.broker import idle
-from taskq.broker.address import parse
-from taskq.broker.idle import KEPT_FOR, Idle
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link import idle
+from taskq.broker.link.address import parse
+from taskq.broker.link.idle import KEPT_FOR, Idle
+from taskq.broker.link.sync import SyncBroker
 
 
 class Connection:

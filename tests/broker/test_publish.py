@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from taskq.broker import topic_scripts
 from taskq.broker.keys import Keys
 from taskq.broker.scripts import MAX_PER_CALL, PRODUCER_TTL_MS
+from taskq.broker.scripts import topics as topic_scripts
 from taskq.errors import BrokerRefusedError
 
 TOPIC = Keys("bench").topic("orders")

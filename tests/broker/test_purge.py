@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskq.broker import scripts
-from taskq.broker.scripts import Arg
+from taskq.broker.calls import Arg
 
 DEFAULT = 2
 """Number of the default level's stream."""

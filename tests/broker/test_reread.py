@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from broker.test_dispatch import KEYS, QUEUE, TOPIC, copies, dispatch, publish, seek, state
 
-from taskq.broker import topic_scripts
-from taskq.broker.topic_scripts import MOST_WAITING, NEXT_ASLEEP, NEXT_MORE
+from taskq.broker.scripts import topics as topic_scripts
+from taskq.broker.scripts.topics import MOST_WAITING, NEXT_ASLEEP, NEXT_MORE
 
 
 def reread(bench: Any, first: str = "earliest", end_ms: int | None = None, token: str = "t") -> int:

@@ -209,7 +209,7 @@ def test_without_memory_completions_are_accepted(bench: Any) -> None:
 
 
 def test_a_missing_group_is_said_not_swallowed(bench: Any) -> None:
-    from taskq.broker.replies import is_nogroup
+    from taskq.broker.link.replies import is_nogroup
     from taskq.errors import BrokerError
 
     (_entry,) = bench.fetch(b"a")

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 from support.proxy import FaultProxy
 
-from taskq.broker import address
-from taskq.broker.aio import AsyncConnection
-from taskq.broker.sync import SyncConnection
+from taskq.broker.link import address
+from taskq.broker.link.aio import AsyncConnection
+from taskq.broker.link.sync import SyncConnection
 from taskq.errors import BrokerUnavailableError
 
 SILENCE = 1.0

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from taskq.broker import scripts
-from taskq.broker.survey import read_queue, read_queues
-from taskq.broker.totals import HISTORY_MINUTES, Sums
+from taskq.broker.views.survey import read_queue, read_queues
+from taskq.broker.views.totals import HISTORY_MINUTES, Sums
 
 
 def view(bench: Any) -> Any:

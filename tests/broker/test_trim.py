@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskq.broker import topic_scripts
 from taskq.broker.keys import Keys
+from taskq.broker.scripts import topics as topic_scripts
 
 TOPIC = Keys("bench").topic("orders")
 

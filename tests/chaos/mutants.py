@@ -12,9 +12,10 @@ import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from taskq.broker import schedule_scripts, scripts
-from taskq.broker.scripts import Script
-from taskq.broker.sync import SyncBroker
+from taskq.broker import scripts
+from taskq.broker.calls import Script
+from taskq.broker.link.sync import SyncBroker
+from taskq.broker.scripts import schedules as schedule_scripts
 from taskq.errors import BrokerError
 from taskq.values.delivery import Delivery
 from taskq.worker.arrivals import Arrivals

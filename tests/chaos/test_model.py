@@ -27,10 +27,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from taskq.broker import scripts
-from taskq.broker.address import parse
+from taskq.broker import calls, scripts
 from taskq.broker.keys import FRONT, GROUP, Keys
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.address import parse
+from taskq.broker.link.sync import SyncBroker
 from taskq.embedded import EmbeddedRedis
 
 from . import mutants
@@ -428,7 +428,7 @@ class Queue(RuleBasedStateMachine):
         found: bytes | None = self.client.get(self.keys.result(data.decode()))
         return found
 
-    def _run(self, call: scripts.Call) -> Any:
+    def _run(self, call: calls.Call) -> Any:
         return self.broker.run(call)
 
     def _fresh_name(self, index: int) -> bytes:

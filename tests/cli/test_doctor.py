@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +19,8 @@ from support.worker import running_worker
 
 from taskq import TaskFailedError, TaskQ, every
 from taskq.broker import keys as data_model
-from taskq.broker import scripts
-from taskq.broker.workers import WorkerRecord, pack_record
+from taskq.broker.calls import LUA
+from taskq.broker.views.workers import WorkerRecord, pack_record
 from taskq.cli import main
 from taskq.dashboard import asgi
 from taskq.doctor import Finding, Severity, examine, foreign, rights
@@ -159,7 +158,7 @@ def test_every_command_that_is_sent_is_in_the_list_and_no_other(redis_client: An
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isupper()
     } & known
-    lua = "\n".join(path.read_text() for path in (Path(scripts.__file__).parent / "lua").rglob("*.lua"))
+    lua = "\n".join(path.read_text() for path in LUA.rglob("*.lua"))
     called = {word for word in re.findall(r"'([A-Z]+)'", lua) if word in known}
     listed = {name.split()[0] for name in {*rights.SHAPES, *rights.USEFUL}} | {"SELECT"}
     assert (sent | called) - never_sent - listed == set()

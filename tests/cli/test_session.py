@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hiredis import ReplyError
 
 from taskq.app import TaskQ
-from taskq.broker.replies import broker_error
+from taskq.broker.link.replies import broker_error
 from taskq.cli import main
 from taskq.cli.session import app_options, open_app, reporting_errors
 from taskq.errors import BrokerUnavailableError, ConfigError, DeadLetterNotFoundError, ExitCode, UnknownTaskError

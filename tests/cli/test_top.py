@@ -22,7 +22,7 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import TaskQ
-from taskq.broker.inspect import QueueStats
+from taskq.broker.views.inspect import QueueStats
 from taskq.cli import main
 from taskq.cli.top.screen import draw
 from taskq.cli.top.state import Action, Do, Snapshot, State

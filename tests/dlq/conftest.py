@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskq.broker.keys import Keys
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
 from taskq.dlq.letter import Evidence, buried
 from taskq.values.message import WIRE_VERSION, Message, Meta, encode
 

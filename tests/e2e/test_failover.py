@@ -14,7 +14,7 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import BrokerUnavailableError, TaskQ
-from taskq.broker import sync
+from taskq.broker.link import sync
 from taskq.embedded import EmbeddedRedis
 
 

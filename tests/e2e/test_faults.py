@@ -15,7 +15,7 @@ from support.process import Proc
 from support.wait import eventually, wait_for_line
 
 from taskq import TaskQ
-from taskq.broker.survey import read_queue
+from taskq.broker.views.survey import read_queue
 from taskq.embedded import EmbeddedRedis
 from taskq.loading import load_app
 

@@ -12,7 +12,7 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import PeriodicEntry, ScheduleError, TaskQ, TaskRevokedError, at, cron, current_task, every
-from taskq.broker import schedule_scripts
+from taskq.broker.scripts import schedules as schedule_scripts
 from taskq.result import Result
 from taskq.scheduler.beat import Beat
 from taskq.schedules.definition import fire_id

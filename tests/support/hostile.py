@@ -7,7 +7,7 @@ from typing import Any
 
 from support.worker import run_burst
 from taskq import TaskQ
-from taskq.broker.workers import Running, WorkerRecord, pack_record
+from taskq.broker.views.workers import Running, WorkerRecord, pack_record
 from taskq.values.message import WIRE_VERSION, Message, Meta, encode, new_id
 
 CORPUS = (

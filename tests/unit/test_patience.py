@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskq.broker.patience import Patience
+from taskq.broker.link.patience import Patience
 
 
 def test_silence_ends_it() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hiredis import ReplyError
 
-from taskq.broker.replies import broker_error, ends_connection, is_demoted
+from taskq.broker.link.replies import broker_error, ends_connection, is_demoted
 from taskq.errors import BrokerAuthError, BrokerError, BrokerRefusedError, BrokerUnavailableError
 
 READONLY = "READONLY You can't write against a read only replica."

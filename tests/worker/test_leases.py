@@ -12,10 +12,11 @@ from support.proxy import FaultProxy
 from support.wait import eventually
 
 from taskq import TaskQ
-from taskq.broker import address, scripts
-from taskq.broker.scripts import Call
+from taskq.broker import scripts
+from taskq.broker.calls import Call
+from taskq.broker.keeper import LeaseKeeper
+from taskq.broker.link import address
 from taskq.errors import BrokerError
-from taskq.lease import LeaseKeeper
 from taskq.values.config import Config
 from taskq.worker.connection import WorkerConnection
 from taskq.worker.doorbell import Doorbell

@@ -13,9 +13,9 @@ from support.wait import eventually
 from support.worker import run_burst, running_worker
 
 from taskq import TaskQ
-from taskq.broker.ended import EACH, read_ended
-from taskq.broker.totals import read_history, read_totals
-from taskq.broker.workers import WorkerInfo, read_workers
+from taskq.broker.views.ended import EACH, read_ended
+from taskq.broker.views.totals import read_history, read_totals
+from taskq.broker.views.workers import WorkerInfo, read_workers
 from taskq.worker import report
 
 

@@ -9,7 +9,8 @@ from support.wait import eventually
 from support.worker import RunningWorker, running_worker
 
 from taskq import BrokerUnavailableError, TaskFailedError, TaskQ
-from taskq.broker.scripts import SETTLE, Call
+from taskq.broker.calls import Call
+from taskq.broker.scripts import SETTLE
 from taskq.worker.outcomes import COMPLETE, RETRY, Outcome
 
 BAD: dict[str, Outcome] = {

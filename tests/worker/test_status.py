@@ -11,7 +11,8 @@ from support.wait import eventually
 from support.worker import run_async, run_burst, running_worker
 
 from taskq import TaskQ, TaskRevokedError, TaskState, every
-from taskq.broker import messages, scripts
+from taskq.broker import scripts
+from taskq.broker.views import messages
 from taskq.values.message import new_id
 
 

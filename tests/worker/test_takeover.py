@@ -14,7 +14,7 @@ from support.wait import eventually
 
 from taskq import TaskQ
 from taskq.broker import scripts
-from taskq.lease import consumer_name, is_of_family, next_name
+from taskq.broker.keeper import consumer_name, is_of_family, next_name
 from taskq.worker.supervisor import GIVE_UP_AFTER
 from taskq.worker.takeover import take_over
 

@@ -6,8 +6,8 @@ import queue
 import threading
 
 from taskq.app import TaskQ
-from taskq.broker.survey import read_queues
-from taskq.broker.workers import read_workers
+from taskq.broker.views.survey import read_queues
+from taskq.broker.views.workers import read_workers
 from taskq.cli.top.state import Action, Do, Snapshot
 from taskq.errors import TaskqError
 

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from taskq.broker.inspect import QueueStats
+from taskq.broker.views.inspect import QueueStats
 from taskq.cli.output import age, size
 from taskq.cli.top.state import Action, Do, State
 from taskq.values.escaping import escaped

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from taskq.broker.inspect import QueueStats
-from taskq.broker.workers import WorkerInfo
+from taskq.broker.views.inspect import QueueStats
+from taskq.broker.views.workers import WorkerInfo
 
 PANELS = ("running", "workers")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from taskq.broker.ended import STATES, read_ended
+from taskq.broker.views.ended import STATES, read_ended
 from taskq.dashboard.pages.messages import TABS
 from taskq.dashboard.routing import Page
 from taskq.dashboard.sampler import pace

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from starlette.responses import Response
 
-from taskq.broker.topics import GroupStats, TopicStats
+from taskq.broker.views.topics import GroupStats, TopicStats
 from taskq.dashboard.actions import record
 from taskq.dashboard.render import number
 from taskq.dashboard.routing import NotFoundError, Page

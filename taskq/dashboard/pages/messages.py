@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from taskq.broker.ended import EndedMessage, read_ended
-from taskq.broker.inspect import QueueStats
-from taskq.broker.messages import DEAD
-from taskq.broker.workers import read_last_words
+from taskq.broker.views.ended import EndedMessage, read_ended
+from taskq.broker.views.inspect import QueueStats
+from taskq.broker.views.messages import DEAD
+from taskq.broker.views.workers import read_last_words
 from taskq.dashboard import shown
 from taskq.dashboard.actions import record
 from taskq.dashboard.read import messages as read

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from taskq.broker.totals import TaskTotals, read_totals
+from taskq.broker.views.totals import TaskTotals, read_totals
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.view import View
 

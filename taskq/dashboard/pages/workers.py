@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from taskq.broker.workers import WorkerInfo, read_last_words, read_workers
+from taskq.broker.views.workers import WorkerInfo, read_last_words, read_workers
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.sampler import pace
 from taskq.dashboard.view import View

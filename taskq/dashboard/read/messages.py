@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from taskq.app import TaskQ
 from taskq.broker import scripts
-from taskq.broker.inspect import Execute, last_delivered, levels
 from taskq.broker.keys import QueueKeys
-from taskq.broker.messages import Stored, find, stored
-from taskq.broker.messages import Trace as Known
+from taskq.broker.views.inspect import Execute, last_delivered, levels
+from taskq.broker.views.messages import Stored, find, stored
+from taskq.broker.views.messages import Trace as Known
 from taskq.errors import DecodeError
 from taskq.values import outcome
 from taskq.values.message import Message, TaskState, decode

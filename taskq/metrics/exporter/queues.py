@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from prometheus_client.core import Metric
 
-from taskq.broker.survey import QueueView, read_steps
+from taskq.broker.views.survey import QueueView, read_steps
 from taskq.metrics.catalogue import gauges
 from taskq.metrics.exporter.subject import Moment, Steps
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client.core import Metric
 
-from taskq.broker.replies import is_wrongtype
+from taskq.broker.link.replies import is_wrongtype
 from taskq.errors import BrokerError, ScheduleError
 from taskq.metrics.catalogue import MOST_SCHEDULES, OTHER, gauges
 from taskq.metrics.exporter.subject import Moment, Steps

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client.core import Metric
 
-from taskq.broker.inspect import count_of
-from taskq.broker.topics import GroupStats, read_steps
+from taskq.broker.views.inspect import count_of
+from taskq.broker.views.topics import GroupStats, read_steps
 from taskq.metrics.catalogue import Row, counters, gauges
 from taskq.metrics.exporter.subject import Moment, Steps
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from prometheus_client.core import Metric
 
-from taskq.broker.workers import WorkerInfo, WorkerRecord, read_steps
+from taskq.broker.views.workers import WorkerInfo, WorkerRecord, read_steps
 from taskq.metrics.catalogue import Row, gauges
 from taskq.metrics.exporter.subject import Moment, Steps
 

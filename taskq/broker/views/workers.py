@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from taskq.broker.inspect import Command, Execute, Pipeline, run_steps
 from taskq.broker.keys import Keys
+from taskq.broker.views.inspect import Command, Execute, Pipeline, run_steps
 from taskq.values.config import is_fifo
 
 MOST_WORKERS = 1000
@@ -128,7 +128,7 @@ def read_last_words(execute: Execute, keys: Keys, name: str) -> WorkerInfo | Non
 
 
 def read_steps(keys: Keys, queues: Sequence[str]) -> Generator[Sequence[Command], list[Any], list[WorkerInfo]]:
-    """:func:`read_workers` in steps; see :func:`taskq.broker.inspect.run_steps`."""
+    """:func:`read_workers` in steps; see :func:`taskq.broker.views.inspect.run_steps`."""
     queues = [name for name in queues if not is_fifo(name)]  # a consumer of a FIFO is no worker
     consumers = [keys.queue(name).consumers for name in queues]
     time, *rows = yield [("TIME",), *(("ZRANGE", key, -MOST_WORKERS, -1, "WITHSCORES") for key in consumers)]

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from typing import Any
 
-from taskq.broker.address import Address
+from taskq.broker.link.address import Address
 
 PATIENCE = 0.25
 """Seconds that an address has for itself before the next one is tried beside it."""

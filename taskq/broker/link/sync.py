@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 import hiredis
 
 from taskq import failpoints
-from taskq.broker import siblings
-from taskq.broker.address import Address
-from taskq.broker.dial import dial
-from taskq.broker.idle import Idle
-from taskq.broker.patience import SMALL, Patience, unsent
-from taskq.broker.replies import broker_error, is_denied, is_noscript
-from taskq.broker.scripts import Call
-from taskq.broker.wire import pack
+from taskq.broker.calls import Call
+from taskq.broker.link import siblings
+from taskq.broker.link.address import Address
+from taskq.broker.link.dial import dial
+from taskq.broker.link.idle import Idle
+from taskq.broker.link.patience import SMALL, Patience, unsent
+from taskq.broker.link.replies import broker_error, is_denied, is_noscript
+from taskq.broker.link.wire import pack
 from taskq.errors import BrokerError, BrokerUnavailableError
 
 T = TypeVar("T")

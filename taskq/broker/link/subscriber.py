@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import hiredis
 
-from taskq.broker.address import Address
-from taskq.broker.sync import SyncConnection, backoff
+from taskq.broker.link.address import Address
+from taskq.broker.link.sync import SyncConnection, backoff
 from taskq.errors import BrokerError
 
 _PING_EVERY = 10.0

@@ -6,11 +6,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from taskq.broker import scripts
-from taskq.broker.inspect import Command, Execute, Pipeline, QueueStats, run_steps
+from taskq.broker import calls, scripts
 from taskq.broker.keys import Keys, QueueKeys
-from taskq.broker.replies import is_wrongtype
-from taskq.broker.totals import HISTORY_MINUTES, minutes_of, per_second
+from taskq.broker.link.replies import is_wrongtype
+from taskq.broker.views.inspect import Command, Execute, Pipeline, QueueStats, run_steps
+from taskq.broker.views.totals import HISTORY_MINUTES, minutes_of, per_second
 from taskq.errors import BrokerError
 
 
@@ -52,7 +52,7 @@ def read_queues(pipeline: Pipeline, queues: Sequence[QueueKeys]) -> list[QueueVi
 
 
 def read_steps(queues: Sequence[QueueKeys]) -> Generator[Sequence[Command], list[Any], list[QueueView]]:
-    """:func:`read_queues` in steps; see :func:`taskq.broker.inspect.run_steps`."""
+    """:func:`read_queues` in steps; see :func:`taskq.broker.views.inspect.run_steps`."""
     calls = [count(keys) for keys in queues]
     # the first carries the text, so that the server knows it for the others
     replies = yield [call.command("EVAL" if n == 0 else "EVALSHA") for n, call in enumerate(calls)]
@@ -72,7 +72,7 @@ def read_queue(execute: Execute, keys: QueueKeys) -> QueueView:
     return view_of(keys.queue, execute(*count(keys).command("EVAL")))
 
 
-def count(keys: QueueKeys) -> scripts.Call:
+def count(keys: QueueKeys) -> calls.Call:
     """The script that counts a queue at one moment; :func:`view_of` reads its reply."""
     return scripts.stats(keys, HISTORY_MINUTES)
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from taskq.broker.inspect import Pipeline
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import LATEST_KEPT
+from taskq.broker.views.inspect import Pipeline
 
 EACH = 25
 """Messages of one kind in one report."""

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from taskq.broker.inspect import Pipeline, count_of
 from taskq.broker.keys import QueueKeys
+from taskq.broker.views.inspect import Pipeline, count_of
 
 HISTORY_MINUTES = 120
 TOTALS_TTL_MS = 90 * 86_400_000

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from taskq.broker.replies import is_denied
+from taskq.broker.link.replies import is_denied
 from taskq.errors import BrokerError
 
 

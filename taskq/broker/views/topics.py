@@ -8,9 +8,9 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from taskq.broker import survey
-from taskq.broker.inspect import Command, Execute, QueueStats, count_of, names_of, of_our_types
 from taskq.broker.keys import Keys, TopicKeys
+from taskq.broker.views import survey
+from taskq.broker.views.inspect import Command, Execute, QueueStats, count_of, names_of, of_our_types
 from taskq.errors import DecodeError
 from taskq.values import serialization
 from taskq.values.topics import Event, queue_of
@@ -117,7 +117,7 @@ def group_stats(execute: Execute, keys: Keys, topic: str) -> list[GroupStats]:
 def read_steps(
     keys: Keys, topics: Sequence[str], now: float
 ) -> Generator[Sequence[Command], list[Any], list[GroupStats]]:
-    """The groups of all *topics* in three steps; see :func:`taskq.broker.inspect.run_steps`.
+    """The groups of all *topics* in three steps; see :func:`taskq.broker.views.inspect.run_steps`.
 
     A topic or group whose keys hold something else is left out.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from taskq.broker.keys import GROUP, Keys, QueueKeys
-from taskq.broker.replies import is_wrongtype
+from taskq.broker.link.replies import is_wrongtype
 from taskq.errors import BrokerError
 from taskq.values.config import is_fifo
 from taskq.values.durations import LATEST_MS
@@ -25,7 +25,7 @@ Execute = Callable[..., Any]
 Command = Sequence[Any]
 Pipeline = Callable[[Sequence[Command]], list[Any]]
 """Runs several commands in one round trip and returns their replies; one that was refused is an exception in the
-list. :meth:`taskq.broker.sync.SyncBroker.pipeline` is one."""
+list. :meth:`taskq.broker.link.sync.SyncBroker.pipeline` is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,17 @@
 """A typed builder for every script in ``lua/``: it returns a :class:`Call`, and sends nothing.
 
 The contract of a script stands in its header; a builder only orders keys and arguments. The drivers
-(:mod:`taskq.broker.sync`, :mod:`taskq.broker.aio`) run calls; no logic lives twice.
+(:mod:`taskq.broker.link.sync`, :mod:`taskq.broker.link.aio`) run calls; no logic lives twice.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
+from taskq.broker.calls import Arg, Call, load
 from taskq.broker.keys import FRONT, QueueKeys
 from taskq.values.message import DEFAULT_PRIORITY
 from taskq.values.rates import RateLimit
-
-Arg = bytes | str | int | float
-
-_LUA = Path(__file__).parent / "lua"
 
 PRODUCER_TTL_MS = 3_600_000
 """How long a producer's last sequence number is kept: far longer than any client retries."""
@@ -40,38 +33,6 @@ PICK_WINDOW, PICK_BYTES = 128, 1024 * 1024
 """Entries, and bytes of them, that are looked at for some that can start while others cannot."""
 MAX_DELAYED_PER_CALL = 250
 """Most messages in one call that puts them aside."""
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """One Lua file, addressed by its content, so that two releases can run side by side."""
-
-    name: str
-    text: str
-    sha: str
-
-
-@dataclass(slots=True)
-class Call:
-    """One script with its keys and arguments, ready to be sent."""
-
-    script: Script
-    keys: Sequence[bytes]
-    args: Sequence[Arg]
-
-    def command(self, verb: str = "EVALSHA") -> tuple[Arg, ...]:
-        """The Redis command; ``EVAL`` carries the text and so loads it too."""
-        body = self.script.sha if verb == "EVALSHA" else self.script.text
-        return (verb, body, len(self.keys), *self.keys, *self.args)
-
-
-def load(name: str) -> Script:
-    """The script in ``lua/<name>.lua``; a line ``-- include <part>`` in it stands for ``lua/include/<part>.lua``."""
-    text = (_LUA / f"{name}.lua").read_text("utf-8")
-    text = re.sub(
-        r"^-- include (\w+)$", lambda part: (_LUA / "include" / f"{part[1]}.lua").read_text("utf-8"), text, flags=re.M
-    )
-    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 ENQUEUE = load("enqueue")
@@ -332,7 +293,7 @@ def count(
     """Ended deliveries into totals, history and the lists of the latest; answers 1, or 0 when counted before.
 
     *fields* alternates name and increment; *lives* are the TTLs of totals and history in ms, and its minutes;
-    *latest* are rows of what succeeded and of what ended otherwise (:mod:`taskq.broker.ended`).
+    *latest* are rows of what succeeded and of what ended otherwise (:mod:`taskq.broker.views.ended`).
     """
     well, otherwise = latest
     return Call(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from taskq.broker.calls import Arg, Call, load
 from taskq.broker.keys import QueueKeys, ScheduleKeys
-from taskq.broker.scripts import SENT_TTL_MS, Arg, Call, load
+from taskq.broker.scripts import SENT_TTL_MS
 from taskq.values.message import DEFAULT_PRIORITY
 
 RETIRED_TTL_MS = 86_400_000

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from taskq.broker import scripts
-from taskq.broker.inspect import Execute, last_delivered, levels, names_of, of_our_types
+from taskq.broker import calls, scripts
 from taskq.broker.keys import FRONT, GROUP, QueueKeys
-from taskq.broker.sync import SyncBroker
+from taskq.broker.link.sync import SyncBroker
+from taskq.broker.views.inspect import Execute, last_delivered, levels, names_of, of_our_types
 from taskq.errors import DecodeError
 from taskq.values.message import PLAIN, Message, TaskState, decode, id_on_wire, wire_id
 
@@ -161,7 +161,7 @@ def end_waiting(broker: SyncBroker, keys: QueueKeys, task_id: str, outcome: byte
     return bool(broker.run(scripts.purge(keys, [place], ttl_ms, outcome, words)))
 
 
-def _call(keys: QueueKeys, task_id: str, around: Sequence[int]) -> scripts.Call:
+def _call(keys: QueueKeys, task_id: str, around: Sequence[int]) -> calls.Call:
     schedule = task_id.rpartition("@")[0]
     held = [keys.held(schedule)] if schedule else []
     return scripts.find(keys, task_id, id_on_wire(task_id), _AT_ONCE, [ms for ms in around if ms], held)

@@ -17,11 +17,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from taskq.broker.address import Address
-from taskq.broker.aio import AsyncConnection
-from taskq.broker.idle import Idle
-from taskq.broker.per_loop import PerLoop
-from taskq.broker.sync import SyncConnection
+from taskq.broker.link.address import Address
+from taskq.broker.link.aio import AsyncConnection
+from taskq.broker.link.idle import Idle
+from taskq.broker.link.per_loop import PerLoop
+from taskq.broker.link.sync import SyncConnection
 from taskq.errors import BrokerError, BrokerUnavailableError
 
 REREAD = 2.0

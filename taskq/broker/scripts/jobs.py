@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from taskq.broker.calls import Arg, Call, load
 from taskq.broker.keys import FRONT, QueueKeys
-from taskq.broker.scripts import Arg, Call, load
 
 OPEN = load("open")
 CHECKPOINT = load("checkpoint")

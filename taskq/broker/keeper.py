@@ -17,14 +17,14 @@ from typing import Any, Protocol
 
 from taskq import failpoints
 from taskq.broker import scripts
-from taskq.broker.address import Address
+from taskq.broker.calls import Call
 from taskq.broker.keys import QueueKeys
-from taskq.broker.scripts import Call
-from taskq.broker.sync import SyncConnection
+from taskq.broker.link.address import Address
+from taskq.broker.link.sync import SyncConnection
 from taskq.errors import BrokerError
 from taskq.values.config import Config
 
-logger = logging.getLogger("taskq.lease")
+logger = logging.getLogger("taskq.broker.keeper")
 
 ORPHANS = 12.0
 """Seconds after a recovery in which the dead worker's blocked read may still take messages: a little more than one

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from taskq.broker.inspect import Command
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import split_member
+from taskq.broker.views.inspect import Command
 from taskq.errors import DecodeError
 from taskq.values.message import decode
 

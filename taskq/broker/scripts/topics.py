@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
+from taskq.broker.calls import Arg, Call, load
 from taskq.broker.keys import QueueKeys, TopicKeys
-from taskq.broker.scripts import PRODUCER_TTL_MS, SENT_TTL_MS, Arg, Call, load
+from taskq.broker.scripts import PRODUCER_TTL_MS, SENT_TTL_MS
 from taskq.values.message import DEFAULT_PRIORITY
 
 PUBLISH = load("publish")

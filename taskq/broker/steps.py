@@ -12,10 +12,10 @@ import time
 from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from taskq.broker.address import Address
-from taskq.broker.aio import AsyncConnection
-from taskq.broker.scripts import Call
-from taskq.broker.sync import SyncConnection
+from taskq.broker.calls import Call
+from taskq.broker.link.address import Address
+from taskq.broker.link.aio import AsyncConnection
+from taskq.broker.link.sync import SyncConnection
 from taskq.errors import BrokerUnavailableError
 
 T = TypeVar("T")

@@ -16,14 +16,14 @@ from typing import Any, TypeVar, cast
 
 import hiredis
 
-from taskq.broker import siblings
-from taskq.broker.address import Address
-from taskq.broker.dial import adial
-from taskq.broker.patience import SMALL, Patience, unsent
-from taskq.broker.replies import is_denied, is_noscript
-from taskq.broker.scripts import Call
-from taskq.broker.sync import SILENT, backoff, gave_up, reason, try_until
-from taskq.broker.wire import pack
+from taskq.broker.calls import Call
+from taskq.broker.link import siblings
+from taskq.broker.link.address import Address
+from taskq.broker.link.dial import adial
+from taskq.broker.link.patience import SMALL, Patience, unsent
+from taskq.broker.link.replies import is_denied, is_noscript
+from taskq.broker.link.sync import SILENT, backoff, gave_up, reason, try_until
+from taskq.broker.link.wire import pack
 from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from typing import Protocol
 
 import hiredis
 
-from taskq.broker.address import Address
-from taskq.broker.replies import broker_error, ends_connection, is_demoted
+from taskq.broker.link.address import Address
+from taskq.broker.link.replies import broker_error, ends_connection, is_demoted
 from taskq.errors import BrokerError
 
 _PAUSE = 1.0

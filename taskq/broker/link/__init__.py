@@ -1,0 +1,1 @@
+"""Connections to Redis: addresses, the protocol, the sync and the async driver, notifications."""

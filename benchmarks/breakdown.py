@@ -26,7 +26,7 @@ from taskq import TaskQ
 from taskq.broker import calls, scripts
 from taskq.broker.link.wire import pack
 from taskq.broker.producer import Outgoing, pages, plan
-from taskq.task import prepare
+from taskq.client.task import prepare
 from taskq.values.delivery import Delivery
 from taskq.worker.executors import finish
 from taskq.worker.executors.coroutines import CoroutineExecutor

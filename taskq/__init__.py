@@ -1,8 +1,13 @@
 """taskq: a fast, safe task queue for Python on Redis streams."""
 
-from taskq.app import TaskQ, task
-from taskq.context import Context, current_task
-from taskq.dlq import DeadLetter
+from taskq.client.app import TaskQ, task
+from taskq.client.context import Context, current_task
+from taskq.client.dlq import DeadLetter
+from taskq.client.fifo import Fifo, Item
+from taskq.client.jobs import JobProgress, Page, Window
+from taskq.client.result import Result
+from taskq.client.schedules.entry import PeriodicEntry
+from taskq.client.task import AsyncTask, Task
 from taskq.errors import (
     BrokerAuthError,
     BrokerError,
@@ -33,11 +38,6 @@ from taskq.errors import (
     UnknownTopicError,
     WorkerLostError,
 )
-from taskq.fifo import Fifo, Item
-from taskq.jobs import JobProgress, Page, Window
-from taskq.result import Result
-from taskq.schedules.entry import PeriodicEntry
-from taskq.task import AsyncTask, Task
 from taskq.values.batch import Batch, BatchItem
 from taskq.values.config import Config
 from taskq.values.message import TaskState

@@ -22,8 +22,8 @@ from support.keys import delete_keys
 
 import taskq
 from taskq import Batch, Config, ConfigError, PeriodicEntry, TaskQ, TaskqError, Topic
+from taskq.client.options import CallSettings, TaskSettings
 from taskq.errors import ArgumentsError
-from taskq.options import CallSettings, TaskSettings
 from taskq.values import checks
 from taskq.values.transaction import Transaction
 

@@ -13,7 +13,7 @@ from support.process import ROOT
 from support.programs import require
 
 from taskq.cli import main
-from taskq.loading import load_app
+from taskq.client.loading import load_app
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

@@ -12,9 +12,9 @@ import pytest
 from support.process import ROOT, Proc
 from support.wait import wait_for_line
 
-from taskq import hooks
 from taskq.broker import keys
 from taskq.broker.calls import LUA
+from taskq.client import hooks
 from taskq.values.config import Config
 from taskq.values.durations import seconds
 from taskq.values.message import Meta

@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from support.wait import eventually
 from support.worker import running_worker
 
-from taskq.app import TaskQ
 from taskq.broker import scripts
 from taskq.broker.link.sync import SyncConnection
+from taskq.client.app import TaskQ
 from taskq.embedded import EmbeddedRedis
 from taskq.metrics import Exporter, serve
 from taskq.metrics.catalogue import CATALOGUE, EXPORTER

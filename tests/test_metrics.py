@@ -18,9 +18,9 @@ from support.programs import require
 from support.wait import eventually, wait_for_line
 from support.worker import running_worker
 
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
+from taskq.client.hooks import Settled, Unusual
 from taskq.errors import BrokerUnavailableError, ConfigError
-from taskq.hooks import Settled, Unusual
 from taskq.metrics import BeatMetrics, Exporter, SenderMetrics, SharedMetrics, WorkerMetrics, aggregate, document, serve
 from taskq.metrics.catalogue import CATALOGUE, EXPORTER, MOST_SERIES, counters, gauges
 from taskq.metrics.snapshot import BUCKETS
@@ -181,8 +181,8 @@ def test_children_are_summed(tmp_path: Path, registry: CollectorRegistry) -> Non
 
 CHILD = """
 import sys
-from taskq.app import TaskQ
-from taskq.hooks import Settled
+from taskq.client.app import TaskQ
+from taskq.client.hooks import Settled
 from taskq.metrics import SharedMetrics, WorkerMetrics
 
 app = TaskQ("child")

@@ -17,7 +17,7 @@ from support.process import Proc
 from support.prometheus import Asked, Prometheus, expressions, filled, running_prometheus
 from support.wait import eventually, wait_for_line
 
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import BrokerUnavailableError
 from taskq.metrics import SenderMetrics, serve

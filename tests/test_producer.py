@@ -28,8 +28,8 @@ from taskq import (
     UnknownOptionError,
 )
 from taskq.broker.link.address import parse, redact
+from taskq.client.result import Result
 from taskq.embedded import EmbeddedRedis
-from taskq.result import Result
 
 MakeApp = Callable[..., TaskQ]
 SECRET = "s3cr3t-p4ss"

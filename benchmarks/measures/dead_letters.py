@@ -44,7 +44,7 @@ def take(bench: Bench) -> Sample:
 
 def fill(app: TaskQ, client: Any) -> None:
     """Dead letters as the settle script writes them, many at a time, with a traceback of common length."""
-    from taskq.dlq.letter import Evidence, buried
+    from taskq.client.dlq.letter import Evidence, buried
     from taskq.values.message import WIRE_VERSION, Message, encode, new_id
 
     keys = app.keys.queue(app.config.task_default_queue)

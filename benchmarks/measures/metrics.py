@@ -17,10 +17,10 @@ from benchmarks.bench import Bench, Trial
 from benchmarks.contenders import Contender, Setup
 from benchmarks.figures import Sample
 from benchmarks.measures.throughput import command_line
-from taskq.app import TaskQ
 from taskq.broker import scripts
 from taskq.broker.views.totals import HISTORY_MINUTES, Sums
 from taskq.broker.views.workers import WorkerRecord, pack_record
+from taskq.client.app import TaskQ
 from taskq.metrics import Exporter
 
 QUEUES = 100

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 
 app = TaskQ("taskq-bench")
 

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from taskq.app import TaskQ
 from taskq.bench.app import app as bench_app
 from taskq.bench.app import echo, nothing
+from taskq.client.app import TaskQ
 from taskq.errors import TaskqError
 
 START_WITHIN = 20.0

@@ -14,7 +14,7 @@ from taskq.cli.signals import stop_on_signal
 from taskq.logs import setup as setup_logging
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
+    from taskq.client.app import TaskQ
 
 logger = logging.getLogger("taskq.beat")
 

@@ -11,7 +11,7 @@ from taskq.cli.output import echo, print_json, print_table
 from taskq.cli.session import json_option, passing_app
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
+    from taskq.client.app import TaskQ
 
 
 @click.command()

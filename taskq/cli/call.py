@@ -17,7 +17,7 @@ from taskq.errors import BrokerUnavailableError, ConfigError, ExitCode, Serializ
 
 if TYPE_CHECKING:
     from taskq.broker.producer import Outgoing
-    from taskq.task import BaseTask
+    from taskq.client.task import BaseTask
 
 _SETTINGS = ("countdown", "eta", "expires", "queue", "priority")
 

@@ -14,7 +14,7 @@ from taskq.values.message import MAX_ID_LENGTH, check_id
 
 if TYPE_CHECKING:
     from taskq.broker.producer import Outgoing
-    from taskq.task import BaseTask
+    from taskq.client.task import BaseTask
 
 MOST_LINES = 10**15
 """So many digits have the ids of a prefix room for."""

@@ -11,7 +11,7 @@ from taskq.cli.session import json_option, passing_app
 from taskq.errors import ExitCode
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
+    from taskq.client.app import TaskQ
     from taskq.doctor import Finding, Report
 
 _COLOURS = {"ERROR": "red", "WARNING": "yellow", "NOTE": "blue"}

@@ -22,8 +22,8 @@ from taskq.values.serialization import to_json
 from taskq.values.subscription import STARTS
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
     from taskq.broker.views.topics import GroupStats, TopicStats
+    from taskq.client.app import TaskQ
     from taskq.values.topics import Event
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -15,7 +15,7 @@ from taskq.cli.watching import watch_option
 from taskq.values.escaping import escaped
 
 if TYPE_CHECKING:
-    from taskq.jobs import JobProgress
+    from taskq.client.jobs import JobProgress
 
 
 @click.group()

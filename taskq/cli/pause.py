@@ -11,7 +11,7 @@ from taskq.cli.output import echo, print_json
 from taskq.cli.session import json_option, passing_app
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
+    from taskq.client.app import TaskQ
 
 _names = click.argument("names", nargs=-1, metavar="[QUEUE]...")
 _all = click.option("--all", "everything", is_flag=True, help="Every queue there is.")

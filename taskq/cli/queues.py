@@ -12,8 +12,8 @@ from taskq.cli.session import json_option, passing_app
 from taskq.cli.watching import show, watch_option
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
     from taskq.broker.views.inspect import QueueStats
+    from taskq.client.app import TaskQ
 
 _NUMBERS = ("lag", "pending", "parked", "delayed", "dead", "oldest", "workers")
 

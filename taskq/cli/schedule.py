@@ -15,8 +15,8 @@ from taskq.errors import ScheduleError, suggestion
 from taskq.values.escaping import escaped
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
-    from taskq.schedules.views import ScheduleInfo
+    from taskq.client.app import TaskQ
+    from taskq.client.schedules.views import ScheduleInfo
     from taskq.values.schedule import Schedule
 
 _COLUMNS = ("name", "when", "task", "queue", "from", "state", "last fire", "late", "next fire (UTC)")

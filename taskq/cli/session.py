@@ -17,7 +17,7 @@ from taskq.errors import BrokerError, ConfigError, ExitCode, TaskqError, Unknown
 from taskq.logs import FORMATS
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
+    from taskq.client.app import TaskQ
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -132,8 +132,8 @@ def open_app(
     """
     if app_path is None and needs_code:
         raise ConfigError("which app? Write -A module:app, for example -A shop.tasks:app")
-    from taskq.app import TaskQ
-    from taskq.loading import load_app
+    from taskq.client.app import TaskQ
+    from taskq.client.loading import load_app
 
     given = {"broker_url": broker_url, "namespace": namespace}
     settings = {name: value for name, value in given.items() if value is not None}

@@ -18,9 +18,9 @@ from taskq.values.message import check_id
 from taskq.values.redaction import redact, redact_text, redacted_call
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
     from taskq.broker.views.messages import Stored
     from taskq.broker.views.totals import TaskTotals
+    from taskq.client.app import TaskQ
     from taskq.values.outcome import Ending
 
 _STATES = {"queued": "PENDING", "running": "STARTED", "delayed": "SCHEDULED"}

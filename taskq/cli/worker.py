@@ -21,7 +21,7 @@ from taskq.values.config import POOLS
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from taskq.app import TaskQ
+    from taskq.client.app import TaskQ
     from taskq.scheduler.beside import BesideWorker
 
 logger = logging.getLogger("taskq.worker")

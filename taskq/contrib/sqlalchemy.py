@@ -27,13 +27,13 @@ except ImportError as error:
 
     raise errors.ConfigError('SQLAlchemy is not installed: pip install "taskq-streams[sqlalchemy]"') from error
 
+from taskq.client.result import Result
+from taskq.client.task import BaseTask, BoundOptions
 from taskq.contrib.sql import processed, statements
 from taskq.contrib.sql.processed import Execute, Once
 from taskq.contrib.sql.relay import Backlog, OutboxRelay, create_tables
 from taskq.contrib.sql.rows import all_prepared, event_rows, prepared
 from taskq.errors import ConfigError
-from taskq.result import Result
-from taskq.task import BaseTask, BoundOptions
 from taskq.values.checks import shown
 from taskq.values.durations import Duration
 from taskq.values.topics import Topic

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 from taskq.dashboard.access import Role
 from taskq.dashboard.guard import Shield
 from taskq.dashboard.pages import NAVIGATION, PAGES

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 from taskq.dashboard.read import queues as read
 from taskq.dashboard.read.queues import QueueSample
 from taskq.errors import BrokerError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from taskq.app import TaskQ
 from taskq.broker.views.messages import Stored
-from taskq.dlq import DeadLetter
+from taskq.client.app import TaskQ
+from taskq.client.dlq import DeadLetter
 from taskq.values.message import PLAIN, Message, TaskState
 from taskq.values.outcome import Ending
 from taskq.values.redaction import Call, redact, redact_text, redacted_call

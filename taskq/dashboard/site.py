@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 from taskq.dashboard import guard
 from taskq.dashboard.access import REFUSED, Access, Credential, Role
 from taskq.dashboard.attempts import WINDOW

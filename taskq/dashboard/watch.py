@@ -11,14 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from taskq.app import TaskQ
 from taskq.broker.views.inspect import QueueStats
 from taskq.broker.views.totals import read_history
 from taskq.broker.views.unknown import Unknown, first_delayed
 from taskq.broker.views.workers import WorkerInfo, read_workers
+from taskq.client.app import TaskQ
+from taskq.client.schedules.views import OVERDUE, ScheduleInfo
 from taskq.dashboard.sampler import pace
 from taskq.errors import BrokerError
-from taskq.schedules.views import OVERDUE, ScheduleInfo
 
 logger = logging.getLogger("taskq.dashboard")
 

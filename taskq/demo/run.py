@@ -11,13 +11,13 @@ from pathlib import Path
 from rich.console import Console
 
 from taskq.broker.views.survey import read_queue
+from taskq.client.result import Result
 from taskq.demo.processes import DemoError, Processes, set_environment
 from taskq.demo.source import package_of, python_files
 from taskq.demo.table import Table
 from taskq.demo.view import Snapshot, summary_table, view_for
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import ConfigError, ExitCode
-from taskq.result import Result
 
 WORKERS = 2
 APP = ("-A", "taskq.demo.app:app")

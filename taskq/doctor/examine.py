@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 from taskq.doctor import backlog, clock, consumers, contents, fleet, foreign, rights, server
 from taskq.doctor.finding import Finding, Severity, warning
 from taskq.doctor.patient import Patient

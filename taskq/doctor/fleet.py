@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from taskq.broker.views.workers import WorkerRecord
+from taskq.client.schedules.views import OVERDUE, ScheduleInfo
 from taskq.doctor.finding import Finding, error, note, warning
 from taskq.doctor.patient import Patient
-from taskq.schedules.views import OVERDUE, ScheduleInfo
 
 
 def check(patient: Patient) -> Iterator[Finding]:

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from taskq.app import TaskQ
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import streams_of
 from taskq.broker.views.inspect import QueueStats, levels, of_our_types
 from taskq.broker.views.survey import read_queues
 from taskq.broker.views.workers import WorkerInfo, read_workers
+from taskq.client.app import TaskQ
 from taskq.errors import BrokerError, BrokerUnavailableError
 
 PAGE = 1000

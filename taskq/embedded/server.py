@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 from urllib.parse import quote
 
-from taskq import private
+from taskq.client import private_files
 from taskq.embedded import endpoint
 from taskq.embedded.finding import find_server
 from taskq.embedded.guarded import GuardedProcess
@@ -180,11 +180,11 @@ class EmbeddedRedis:
             self._scratch = Path(tempfile.mkdtemp(prefix="taskq-redis-"))
         self._directory = self._given_directory or self._scratch / "data"
         try:
-            private.make_directory(self._directory, "directory")
+            private_files.make_directory(self._directory, "directory")
             for known in ("dump.rdb", "appendonly.aof", "appendonlydir"):
-                private.close_to_others(self._directory / known, "directory")
+                private_files.close_to_others(self._directory / known, "directory")
             for part in self._directory.glob("appendonlydir/*"):
-                private.close_to_others(part, "directory")
+                private_files.close_to_others(part, "directory")
         except OSError as error:
             raise ConfigError(f"directory: cannot use {self._directory}: {error.strerror}") from error
         if not os.access(self._directory, os.R_OK | os.W_OK | os.X_OK):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CollectorRegistry, Metric
 
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 from taskq.metrics.catalogue import MOST_SCHEDULES, OTHER
 from taskq.metrics.snapshot import BUCKETS, Series, Snapshot, families, histogram
 

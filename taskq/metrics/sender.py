@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CollectorRegistry, Metric
 
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 from taskq.metrics.catalogue import known_or_other
 from taskq.metrics.snapshot import BUCKETS, Snapshot, families, histogram
 

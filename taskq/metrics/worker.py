@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client.core import CollectorRegistry, Metric
 
-from taskq.app import TaskQ
-from taskq.hooks import Settled, Unusual
+from taskq.client.app import TaskQ
+from taskq.client.hooks import Settled, Unusual
 from taskq.metrics.beat import BeatMetrics
 from taskq.metrics.catalogue import CATALOGUE, WORKER
 from taskq.metrics.sender import SenderMetrics

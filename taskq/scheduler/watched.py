@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from taskq.broker.keys import QueueKeys
-from taskq.schedules.definition import Definition
-from taskq.schedules.registry import Standing
+from taskq.client.schedules.definition import Definition
+from taskq.client.schedules.registry import Standing
 from taskq.values.schedule import Schedule
 
 NEVER = datetime.max.replace(tzinfo=UTC)

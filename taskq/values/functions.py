@@ -74,7 +74,7 @@ def never_ran(value: object) -> str | None:
     if isinstance(value, (asyncio.Future, concurrent.futures.Future)):
         return f"it returned a {kind.__name__}, whose work may not have ended; wait for it and return its value"
     # a Result is awaitable too, but its message was sent
-    if isinstance(value, Awaitable) and kind.__module__ != "taskq.result":
+    if isinstance(value, Awaitable) and kind.__module__ != "taskq.client.result":
         return f"it returned a {kind.__name__} that nobody has awaited; {_AWAIT}"
     return None
 

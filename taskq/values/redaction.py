@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from taskq.values.secret import MASK, Secret
 
 if TYPE_CHECKING:
-    from taskq.task import BaseTask
+    from taskq.client.task import BaseTask
     from taskq.values.message import Message
 
 HIDDEN = "[redacted]"

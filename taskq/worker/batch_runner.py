@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from taskq import failpoints
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 from taskq.errors import NeverRanError
 from taskq.values.batch import BatchItem
 from taskq.values.delivery import Delivery, current_delivery

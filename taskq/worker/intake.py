@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 from taskq.errors import DecodeError
 from taskq.values.delivery import Delivery, contents, limits_of
 from taskq.values.message import WIRE_VERSION, Message, decode

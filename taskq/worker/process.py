@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from taskq.app import TaskQ
 from taskq.broker.link.aio import AsyncConnection, insist
 from taskq.broker.views.durability import ServerSettings, server_settings
+from taskq.client.app import TaskQ
 from taskq.errors import ConfigError, ExitCode
 from taskq.worker.deadline import Deadline, closing
 from taskq.worker.health import serving_health

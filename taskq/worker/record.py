@@ -10,8 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from taskq.app import TaskQ
 from taskq.broker.views.workers import MOST_RUNNING, Running, WorkerRecord
+from taskq.client.app import TaskQ
 from taskq.values.delivery import Delivery
 from taskq.worker.executors import Executor
 from taskq.worker.executors.processes import ProcessExecutor

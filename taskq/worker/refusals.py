@@ -14,7 +14,7 @@ import time
 from taskq.broker.calls import Call
 from taskq.broker.link.replies import is_nogroup
 from taskq.broker.scripts import MAX_PER_CALL
-from taskq.dlq.letter import Evidence, buried, unpack_evidence
+from taskq.client.dlq.letter import Evidence, buried, unpack_evidence
 from taskq.errors import BrokerAuthError, BrokerError, BrokerRefusedError
 from taskq.values.delivery import Delivery
 from taskq.values.message import PLAIN, TaskState

@@ -22,8 +22,8 @@ import msgspec
 
 from taskq import failpoints
 from taskq.broker.scripts import member
-from taskq.context import Context
-from taskq.dlq.letter import Evidence, buried
+from taskq.client.context import Context
+from taskq.client.dlq.letter import Evidence, buried
 from taskq.errors import NeverRanError, Reject, Retry, TaskqError, WorkerLostError
 from taskq.logs import task_fields
 from taskq.values.config import Config

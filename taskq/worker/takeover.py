@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from taskq.app import TaskQ
 from taskq.broker import scripts
 from taskq.broker.keeper import is_of_family
 from taskq.broker.views import inspect
+from taskq.client.app import TaskQ
 from taskq.errors import BrokerError
 
 logger = logging.getLogger("taskq.supervisor")

@@ -9,7 +9,7 @@ from operator import itemgetter
 
 from taskq.broker.calls import Arg
 from taskq.broker.views.totals import HANDED_BACK, RUNTIME, Sums
-from taskq.hooks import Settled, Unusual
+from taskq.client.hooks import Settled, Unusual
 from taskq.values.delivery import Delivery
 from taskq.values.message import PLAIN
 from taskq.worker.outcomes import RELEASE, Ended, Outcome

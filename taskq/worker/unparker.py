@@ -10,7 +10,7 @@ from typing import Any
 from taskq import failpoints
 from taskq.broker import scripts
 from taskq.broker.calls import Call
-from taskq.task import BaseTask
+from taskq.client.task import BaseTask
 from taskq.values.rates import RateLimit
 from taskq.worker.link import QueueLink
 from taskq.worker.lookout import Lookout, sweep_wait

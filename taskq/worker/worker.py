@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskq import failpoints
-from taskq.app import TaskQ
 from taskq.broker import scripts
 from taskq.broker.keeper import LeaseKeeper, consumer_name
 from taskq.broker.link.aio import insist
 from taskq.broker.link.replies import though_wrongtype
 from taskq.broker.views import survey
 from taskq.broker.views.workers import WorkerRecord
+from taskq.client.app import TaskQ
 from taskq.errors import BrokerError, ConfigError
 from taskq.values.config import FIFO, check_queue, is_fifo
 from taskq.worker import control, forked

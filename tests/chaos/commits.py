@@ -15,7 +15,7 @@ from typing import NamedTuple
 import hiredis
 import msgspec
 
-from taskq.dlq import Evidence
+from taskq.client.dlq import Evidence
 from taskq.errors import DecodeError
 from taskq.values.message import Message, decode
 from taskq.values.outcome import unpack

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from taskq.dlq import Evidence, pack_evidence
+from taskq.client.dlq import Evidence, pack_evidence
 from taskq.values.message import WIRE_VERSION, Message, TaskState, encode
 from taskq.values.outcome import pack_error, pack_success
 

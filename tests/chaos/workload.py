@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from taskq import Batch, BatchItem, TaskQ, every
-from taskq.context import current_task
+from taskq.client.context import current_task
 
 from .history import NOBODY, TICKS, Expect, Kind, Writer
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from taskq import TaskQ
 from taskq.broker.keys import Keys
 from taskq.cli.dlq import dlq
-from taskq.dlq import Evidence, pack_evidence
+from taskq.client.dlq import Evidence, pack_evidence
 from taskq.errors import ExitCode, UnknownTaskError
 from taskq.values.message import WIRE_VERSION, Message, decode, encode
 

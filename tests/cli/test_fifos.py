@@ -12,9 +12,9 @@ from support.process import Proc
 
 from taskq import TaskQ
 from taskq.cli import main
+from taskq.client.fifo.received import packed
 from taskq.doctor import Finding, examine
 from taskq.errors import ExitCode
-from taskq.fifo.received import packed
 
 LONG = 60
 

@@ -75,7 +75,7 @@ def test_a_user_without_a_name_and_without_a_home_can_do_everything() -> None:
         """
         import os, pathlib, tempfile
         from taskq import TaskQ
-        from taskq.audit import this_user
+        from taskq.client.audit import this_user
         from taskq.embedded import EmbeddedRedis
 
         assert os.getuid() == 12345 and "HOME" not in os.environ

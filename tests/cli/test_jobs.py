@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from support.worker import running_worker
 
 from taskq.cli import main
+from taskq.client.loading import load_app
 from taskq.errors import ExitCode
-from taskq.loading import load_app
 
 APP = """
 from taskq import TaskQ, cron

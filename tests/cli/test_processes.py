@@ -19,7 +19,7 @@ from taskq.errors import ExitCode
 Spawn = Callable[..., Proc]
 
 SHOP = """
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 from taskq.values.schedule import every
 
 app = TaskQ("shop")

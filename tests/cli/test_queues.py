@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from taskq.app import TaskQ
 from taskq.cli.output import age
 from taskq.cli.queues import queues
+from taskq.client.app import TaskQ
 
 
 @pytest.fixture

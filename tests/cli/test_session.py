@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 from hiredis import ReplyError
 
-from taskq.app import TaskQ
 from taskq.broker.link.replies import broker_error
 from taskq.cli import main
 from taskq.cli.session import app_options, open_app, reporting_errors
+from taskq.client.app import TaskQ
 from taskq.errors import BrokerUnavailableError, ConfigError, DeadLetterNotFoundError, ExitCode, UnknownTaskError
 from taskq.logs import setup as setup_logging
 
@@ -80,7 +80,7 @@ def test_the_app_may_be_named_before_and_after_the_command(arguments: list[str],
 
 def test_flags_win_over_the_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shop_of_flags.py").write_text(
-        "from taskq.app import TaskQ\napp = TaskQ('shop', 'redis://coded:1/0', namespace='coded')\n"
+        "from taskq.client.app import TaskQ\napp = TaskQ('shop', 'redis://coded:1/0', namespace='coded')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     app = open_app("shop_of_flags:app", "redis://flag:2/0", "flagged")

@@ -17,9 +17,9 @@ from support.process import Proc
 from support.wait import wait_for_line
 
 from taskq import TaskQ
-from taskq.dlq import Evidence, pack_evidence
-from taskq.dlq.letter import read_letter
-from taskq.dlq.transfer import Line, restore
+from taskq.client.dlq import Evidence, pack_evidence
+from taskq.client.dlq.letter import read_letter
+from taskq.client.dlq.transfer import Line, restore
 from taskq.values.message import Message, decode, encode, new_id
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]

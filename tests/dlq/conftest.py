@@ -10,7 +10,7 @@ import pytest
 
 from taskq.broker.keys import Keys
 from taskq.broker.link.sync import SyncBroker
-from taskq.dlq.letter import Evidence, buried
+from taskq.client.dlq.letter import Evidence, buried
 from taskq.values.message import WIRE_VERSION, Message, Meta, encode
 
 Bury = Callable[..., str]

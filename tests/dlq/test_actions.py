@@ -12,8 +12,8 @@ from support.wait import eventually
 from support.worker import run_async, run_burst, running_worker
 
 from taskq import Event, TaskFailedError, TaskQ, TaskState
-from taskq.dlq import transfer
-from taskq.dlq.pace import Pace, per_second
+from taskq.client.dlq import transfer
+from taskq.client.dlq.pace import Pace, per_second
 from taskq.errors import (
     ArgumentsError,
     ConfigError,
@@ -185,8 +185,8 @@ def test_a_replay_to_another_queue(app: TaskQ, bury: Bury, redis_client: Any) ->
     letter = app.dlq.list()[0]
     # one that died between its two steps
     from taskq.broker import scripts
-    from taskq.dlq.replay import identity
-    from taskq.dlq.revive import revived
+    from taskq.client.dlq.replay import identity
+    from taskq.client.dlq.revive import revived
 
     app.sync_broker.run(scripts.relay(app.keys.queue("slow"), (identity(letter), "5", "", revived(letter, "run"))))
     assert app.dlq.replay(to="slow") == 3

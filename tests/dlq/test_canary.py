@@ -10,8 +10,8 @@ from support.wait import eventually
 from support.worker import run_burst, running_worker
 
 from taskq import TaskQ
-from taskq.dlq import canary, query
-from taskq.dlq.periodic import TASK, sweep
+from taskq.client.dlq import canary, query
+from taskq.client.dlq.periodic import TASK, sweep
 from taskq.errors import ConfigError
 
 Bury = Callable[..., str]

@@ -13,7 +13,7 @@ from support.process import Proc
 from support.wait import eventually
 
 from taskq import TaskQ
-from taskq.dlq.letter import Evidence, buried
+from taskq.client.dlq.letter import Evidence, buried
 from taskq.values.message import WIRE_VERSION, Message, decode, encode, new_id
 
 Spawn = Callable[..., Proc]

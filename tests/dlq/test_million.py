@@ -18,8 +18,8 @@ import redis
 
 from taskq import TaskQ
 from taskq.broker import scripts
-from taskq.dlq.letter import Evidence, buried
-from taskq.dlq.periodic import sweep
+from taskq.client.dlq.letter import Evidence, buried
+from taskq.client.dlq.periodic import sweep
 from taskq.embedded import EmbeddedRedis
 from taskq.values.message import WIRE_VERSION, Message, Meta, encode, new_id
 

@@ -11,9 +11,9 @@ from support.worker import running_worker
 
 from taskq import TaskFailedError, TaskQ
 from taskq.broker.keys import Keys
-from taskq.dlq import query, selection
-from taskq.dlq.filters import Filter
-from taskq.dlq.fingerprint import fingerprint
+from taskq.client.dlq import query, selection
+from taskq.client.dlq.filters import Filter
+from taskq.client.dlq.fingerprint import fingerprint
 from taskq.errors import ConfigError, UnknownOptionError, UnknownQueueError
 
 Bury = Callable[..., str]

@@ -13,7 +13,7 @@ from support.wait import eventually
 from support.worker import run_burst, running_worker
 
 from taskq import Event, TaskQ
-from taskq.loading import load_app
+from taskq.client.loading import load_app
 
 APP = """
 import os, time

@@ -16,8 +16,8 @@ from support.wait import eventually, wait_for_line
 
 from taskq import TaskQ
 from taskq.broker.views.survey import read_queue
+from taskq.client.loading import load_app
 from taskq.embedded import EmbeddedRedis
-from taskq.loading import load_app
 
 APP = """
 import os, time

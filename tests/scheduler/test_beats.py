@@ -22,8 +22,8 @@ from support.process import Proc
 from support.wait import eventually
 
 from taskq import TaskQ
-from taskq.schedules.registry import Registry
-from taskq.schedules.views import instant
+from taskq.client.schedules.registry import Registry
+from taskq.client.schedules.views import instant
 from taskq.values.message import decode
 from taskq.values.schedule import every, fire_times
 

@@ -13,10 +13,10 @@ from support.worker import running_worker
 
 from taskq import PeriodicEntry, ScheduleError, TaskQ, TaskRevokedError, at, cron, current_task, every
 from taskq.broker.scripts import schedules as schedule_scripts
-from taskq.result import Result
+from taskq.client.result import Result
+from taskq.client.schedules.definition import fire_id
+from taskq.client.schedules.registry import Registry
 from taskq.scheduler.beat import Beat
-from taskq.schedules.definition import fire_id
-from taskq.schedules.registry import Registry
 from taskq.values.message import Message, decode
 
 SECOND = timedelta(seconds=1)
@@ -290,7 +290,7 @@ def test_a_release_that_was_rolled_back_fires_when_no_beat_has_the_newer(
     old = Beat(code(make_app(), args=("old",)))
     for beat in (old, Beat(code(make_app(), args=("new",)))):
         beat.tick(now)
-    monkeypatch.setattr("taskq.schedules.registry.PATIENCE", 0.0)
+    monkeypatch.setattr("taskq.client.schedules.registry.PATIENCE", 0.0)
     look(old, now + 1 * SECOND)
     look(old, now + 11 * SECOND)
     assert [message.args for message in messages(app, redis_client)] == [["old"]]

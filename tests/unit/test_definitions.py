@@ -16,7 +16,7 @@ from taskq import Batch, TaskQ
 from taskq.errors import ConfigError
 
 DECORATOR = """
-from taskq.app import default_app
+from taskq.client.app import default_app
 app = default_app()
 
 def logged(function):
@@ -120,7 +120,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A module ``shop_module`` to be written by the test."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr("taskq.app.default._default", None)
+    monkeypatch.setattr("taskq.client.app.default._default", None)
     yield tmp_path / "shop_module.py"
     sys.modules.pop("shop_module", None)
 

@@ -16,8 +16,8 @@ from support.wait import eventually, wait_for_line
 from support.worker import running_worker
 
 from taskq import TaskQ, TaskState
+from taskq.client.loading import load_app
 from taskq.errors import ExitCode
-from taskq.loading import load_app
 from taskq.worker.executors import processes
 from taskq.worker.supervisor import SAME_ORDER
 

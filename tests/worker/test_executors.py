@@ -14,7 +14,7 @@ from support.wait import eventually
 from support.worker import RunningWorker, running_worker
 
 from taskq import TaskFailedError, TaskQ, TaskState
-from taskq.loading import load_app
+from taskq.client.loading import load_app
 
 TASKS = '''
 import asyncio, contextvars, os, signal, time

@@ -28,7 +28,7 @@ from taskq import (
     cron,
     every,
 )
-from taskq.jobs import previous_day
+from taskq.client.jobs import previous_day
 
 MakeApp = Callable[..., TaskQ]
 Spawn = Callable[..., Proc]
@@ -195,7 +195,7 @@ def test_a_day_has_as_many_hours_as_its_zone_says() -> None:
 
 
 def test_a_second_run_waits_for_the_first(orders: TaskQ, monkeypatch: pytest.MonkeyPatch) -> None:
-    from taskq.jobs import definition
+    from taskq.client.jobs import definition
 
     monkeypatch.setattr(definition, "BUSY_WAIT", 0.05)
     begun, go = threading.Event(), threading.Event()

@@ -13,7 +13,7 @@ from support.wait import eventually
 from support.worker import RunningWorker, running_worker
 
 from taskq import Result, TaskQ, TaskState
-from taskq.loading import load_app
+from taskq.client.loading import load_app
 from taskq.worker.executors.processes import ProcessExecutor
 
 TASKS = """

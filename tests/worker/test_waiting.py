@@ -67,9 +67,9 @@ def test_a_task_may_wait_where_that_is_asked_for(app: TaskQ) -> None:
 def test_waiting_without_a_worker_or_a_message_says_so_once(
     app: TaskQ, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskq.result.LONG", 0.0)
-    monkeypatch.setattr("taskq.result.REREAD", 0.01)
-    caplog.set_level(logging.WARNING, "taskq.result")
+    monkeypatch.setattr("taskq.client.result.LONG", 0.0)
+    monkeypatch.setattr("taskq.client.result.REREAD", 0.01)
+    caplog.set_level(logging.WARNING, "taskq.client.result")
     waits = app.task(name="t", queue="lonely")(lambda: None).delay()
     for wait in (lambda: waits.get(timeout=0.3), lambda: run_async(app, waits.aget(timeout=0.3))):
         with pytest.raises(ResultTimeoutError):
@@ -92,9 +92,9 @@ def test_waiting_without_a_worker_or_a_message_says_so_once(
 def test_waiting_for_what_a_worker_has_says_nothing(
     app: TaskQ, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("taskq.result.LONG", 0.0)
-    monkeypatch.setattr("taskq.result.REREAD", 0.01)
-    caplog.set_level(logging.WARNING, "taskq.result")
+    monkeypatch.setattr("taskq.client.result.LONG", 0.0)
+    monkeypatch.setattr("taskq.client.result.REREAD", 0.01)
+    caplog.set_level(logging.WARNING, "taskq.client.result")
     go = asyncio.Event()
 
     @app.task(name="t")

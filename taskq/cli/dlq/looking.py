@@ -20,8 +20,8 @@ from taskq.values.escaping import escaped, indented
 from taskq.values.redaction import redact_text
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
-    from taskq.dlq import DeadLetter, Group
+    from taskq.client.app import TaskQ
+    from taskq.client.dlq import DeadLetter, Group
 
 _COLUMNS = ("id", "queue", "task", "task id", "reason", "error", "attempts", "replays", "died")
 _GROUP_COLUMNS = ("fingerprint", "queue", "count", "task", "reason", "error", "first", "latest", "latest id")

@@ -15,7 +15,7 @@ from taskq.cli.output import echo, print_json
 from taskq.cli.session import json_option, passing_app
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
+    from taskq.client.app import TaskQ
 
 
 @click.command("export")

@@ -15,8 +15,8 @@ from taskq.values.durations import seconds
 from taskq.values.redaction import parameters, redact, redact_args, redact_text, redacted_call
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
-    from taskq.dlq import DeadLetter
+    from taskq.client.app import TaskQ
+    from taskq.client.dlq import DeadLetter
 
 _CHOICES = ("task", "error", "since", "until", "text", "fingerprint")
 

@@ -22,8 +22,8 @@ from taskq.cli.values import json_value
 from taskq.values.redaction import restore
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
-    from taskq.dlq import Run
+    from taskq.client.app import TaskQ
+    from taskq.client.dlq import Run
 
 _RUN_COLUMNS = ("id", "queue", "started", "by", "which", "state", "replayed", "succeeded", "again", "failed", "other")
 _NUMBERS = ("replayed", "succeeded", "again", "failed", "other")

@@ -11,7 +11,7 @@ from taskq.cli.session import passing_app
 from taskq.errors import ConfigError
 
 if TYPE_CHECKING:
-    from taskq.app import TaskQ
+    from taskq.client.app import TaskQ
 
 
 @click.command()

@@ -8,11 +8,11 @@ import sys
 from rich.console import Console
 from rich.live import Live
 
-from taskq.app import TaskQ
 from taskq.cli.top.keyboard import keys, single_keys
 from taskq.cli.top.sampler import Sampler
 from taskq.cli.top.screen import draw
 from taskq.cli.top.state import Do, State
+from taskq.client.app import TaskQ
 
 KEY_WAIT = 0.1
 """Seconds to wait for a key before looking whether there is a new snapshot."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 
-from taskq.app import TaskQ
 from taskq.broker.views.survey import read_queues
 from taskq.broker.views.workers import read_workers
 from taskq.cli.top.state import Action, Do, Snapshot
+from taskq.client.app import TaskQ
 from taskq.errors import TaskqError
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from taskq.context import current_task
+from taskq.client.context import current_task
 from taskq.contrib.sql import statements
 from taskq.errors import ConfigError
 from taskq.values.durations import Duration, milliseconds

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from taskq.app import TaskQ
 from taskq.broker import scripts
 from taskq.broker.calls import Arg
 from taskq.broker.scripts import topics as topic_scripts
+from taskq.client.app import TaskQ
 from taskq.contrib.sql.rows import EVENT, read_event
 from taskq.errors import DecodeError
 from taskq.values.message import decode

@@ -21,8 +21,8 @@ from sqlalchemy import Connection, Engine, bindparam, text
 from sqlalchemy.exc import DBAPIError
 
 from taskq import failpoints
-from taskq.app import TaskQ
 from taskq.broker.scripts import MAX_PER_CALL
+from taskq.client.app import TaskQ
 from taskq.contrib.sql import statements
 from taskq.contrib.sql.processed import now_ms
 from taskq.contrib.sql.publisher import Publisher

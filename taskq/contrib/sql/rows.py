@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from taskq.broker.producer import Outgoing
+from taskq.client.result import Result
+from taskq.client.task import BaseTask, BoundOptions
 from taskq.contrib.sql.processed import now_ms
 from taskq.errors import ConfigError, DecodeError, UnknownTopicError
-from taskq.result import Result
-from taskq.task import BaseTask, BoundOptions
 from taskq.values import serialization
 from taskq.values.checks import check_function, check_items, positional, shown
 from taskq.values.message import new_id

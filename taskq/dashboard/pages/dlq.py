@@ -6,11 +6,11 @@ from typing import Any
 
 from starlette.responses import Response
 
+from taskq.client.dlq import DeadLetter, Where
 from taskq.dashboard import shown
 from taskq.dashboard.render import number
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.view import View
-from taskq.dlq import DeadLetter, Where
 
 page = Page("dlq", "Dead letters", "/dlq")
 

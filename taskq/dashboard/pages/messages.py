@@ -8,12 +8,12 @@ from taskq.broker.views.ended import EndedMessage, read_ended
 from taskq.broker.views.inspect import QueueStats
 from taskq.broker.views.messages import DEAD
 from taskq.broker.views.workers import read_last_words
+from taskq.client.dlq import DeadLetter
 from taskq.dashboard import shown
 from taskq.dashboard.actions import record
 from taskq.dashboard.read import messages as read
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.view import View
-from taskq.dlq import DeadLetter
 from taskq.errors import ConfigError
 from taskq.values.message import TaskState, check_id
 

@@ -7,11 +7,11 @@ from datetime import datetime
 
 from starlette.responses import Response
 
+from taskq.client.schedules.views import ScheduleInfo
 from taskq.dashboard.actions import record
 from taskq.dashboard.routing import NotFoundError, Page
 from taskq.dashboard.view import View
 from taskq.errors import ScheduleError
-from taskq.schedules.views import ScheduleInfo
 from taskq.values.redaction import parameters, redact, redact_args
 
 page = Page("schedules", "Schedules", "/schedules")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from taskq.app import TaskQ
-from taskq.jobs import Job, JobProgress
-from taskq.jobs.views import progress_of
+from taskq.client.app import TaskQ
+from taskq.client.jobs import Job, JobProgress
+from taskq.client.jobs.views import progress_of
 
 MOST = 200
 """Jobs that are looked at."""

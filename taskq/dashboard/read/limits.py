@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
 
 MOST = 200
 """Limits that are looked at."""

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from taskq.app import TaskQ
 from taskq.broker import scripts
 from taskq.broker.keys import QueueKeys
 from taskq.broker.views.inspect import Execute, last_delivered, levels
 from taskq.broker.views.messages import Stored, find, stored
 from taskq.broker.views.messages import Trace as Known
+from taskq.client.app import TaskQ
 from taskq.errors import DecodeError
 from taskq.values import outcome
 from taskq.values.message import Message, TaskState, decode

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from taskq.app import TaskQ
 from taskq.broker.views import survey
 from taskq.broker.views.inspect import QueueStats
 from taskq.broker.views.totals import Minute, Sums, minutes_of, read_history
+from taskq.client.app import TaskQ
 
 NOTHING = Sums()
 

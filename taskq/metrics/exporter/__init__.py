@@ -14,8 +14,8 @@ from typing import Any
 
 from prometheus_client.core import CollectorRegistry, Metric
 
-from taskq.app import TaskQ
 from taskq.broker.views.survey import read_names
+from taskq.client.app import TaskQ
 from taskq.errors import BrokerError
 from taskq.metrics.catalogue import CATALOGUE, EXPORTER, counters, gauges
 from taskq.metrics.exporter.limits import LimitSubject

@@ -24,9 +24,9 @@ from typing import Any
 import msgspec
 
 from taskq import failpoints, logs
-from taskq.app import TaskQ
+from taskq.client.app import TaskQ
+from taskq.client.loading import load_app
 from taskq.errors import ExitCode, TaskqError
-from taskq.loading import load_app
 from taskq.values.delivery import BatchDelivery, Delivery, limits_of
 from taskq.values.message import decode
 from taskq.worker import forked

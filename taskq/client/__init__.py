@@ -1,0 +1,1 @@
+"""What a program holds: the app, its tasks, and what it sends, awaits and looks at."""

@@ -17,8 +17,8 @@ from taskq.broker import scripts
 from taskq.broker.link.sync import SyncConnection
 from taskq.client.app import TaskQ
 from taskq.embedded import EmbeddedRedis
-from taskq.metrics import Exporter, serve
-from taskq.metrics.catalogue import CATALOGUE, EXPORTER
+from taskq.observe.metrics import Exporter, serve
+from taskq.observe.metrics.catalogue import CATALOGUE, EXPORTER
 
 MOST_ROUND_TRIPS = 10
 

@@ -14,7 +14,7 @@ from support.programs import require
 from support.prometheus import DASHBOARDS, GRAFANA, RULES, expressions, panels
 
 from grafana.generator.dashboards import files
-from taskq.metrics.catalogue import SPECS
+from taskq.observe.metrics.catalogue import SPECS
 
 SUFFIX = re.compile(r"_(bucket|sum|count)$")
 

@@ -21,9 +21,18 @@ from support.worker import running_worker
 from taskq.client.app import TaskQ
 from taskq.client.hooks import Settled, Unusual
 from taskq.errors import BrokerUnavailableError, ConfigError
-from taskq.metrics import BeatMetrics, Exporter, SenderMetrics, SharedMetrics, WorkerMetrics, aggregate, document, serve
-from taskq.metrics.catalogue import CATALOGUE, EXPORTER, MOST_SERIES, counters, gauges
-from taskq.metrics.snapshot import BUCKETS
+from taskq.observe.metrics import (
+    BeatMetrics,
+    Exporter,
+    SenderMetrics,
+    SharedMetrics,
+    WorkerMetrics,
+    aggregate,
+    document,
+    serve,
+)
+from taskq.observe.metrics.catalogue import CATALOGUE, EXPORTER, MOST_SERIES, counters, gauges
+from taskq.observe.metrics.snapshot import BUCKETS
 
 
 def new_app(url: str | None = None, namespace: str = "taskq") -> TaskQ:
@@ -183,7 +192,7 @@ CHILD = """
 import sys
 from taskq.client.app import TaskQ
 from taskq.client.hooks import Settled
-from taskq.metrics import SharedMetrics, WorkerMetrics
+from taskq.observe.metrics import SharedMetrics, WorkerMetrics
 
 app = TaskQ("child")
 app.task(name="shop.pay")(lambda: None)
@@ -285,7 +294,7 @@ def test_every_metric_of_a_worker_is_in_the_catalogue() -> None:
 
 def test_the_page_about_metrics_is_that_of_the_catalogue() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
-    assert page == document.text(), "run python -m taskq.metrics.document docs/metrics.md"
+    assert page == document.text(), "run python -m taskq.observe.metrics.document docs/metrics.md"
 
 
 def test_names_and_help_are_as_prometheus_wants_them(app: TaskQ) -> None:

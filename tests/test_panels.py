@@ -20,7 +20,7 @@ from support.wait import eventually, wait_for_line
 from taskq.client.app import TaskQ
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import BrokerUnavailableError
-from taskq.metrics import SenderMetrics, serve
+from taskq.observe.metrics import SenderMetrics, serve
 
 NS = "taskq"
 PROVOKED = {"Trimmed unread", "Unknown tasks", "Calls that raised", "Spooled and dropped"}

@@ -17,10 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.process import Proc
 from support.wait import eventually, wait_for_line
 
-from taskq import serving
-from taskq.metrics import serve
-from taskq.serving import MOST_CONNECTIONS
-from taskq.worker.health import serve_health
+from taskq.observe import serving
+from taskq.observe.health import serve_health
+from taskq.observe.metrics import serve
+from taskq.observe.serving import MOST_CONNECTIONS
 
 
 @pytest.fixture(params=["metrics", "health"])

@@ -21,7 +21,7 @@ from taskq.broker import scripts
 from taskq.broker.views.totals import HISTORY_MINUTES, Sums
 from taskq.broker.views.workers import WorkerRecord, pack_record
 from taskq.client.app import TaskQ
-from taskq.metrics import Exporter
+from taskq.observe.metrics import Exporter
 
 QUEUES = 100
 WORKERS = 20

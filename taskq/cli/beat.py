@@ -55,8 +55,8 @@ def beat(
     """
     setup_logging(log_level, log_format, log_also)
     app = open_app(app_path, broker_url, namespace, needs_code=True)
+    from taskq.observe.health import serving_health
     from taskq.scheduler.beat import Beat
-    from taskq.worker.health import serving_health
 
     app.load()
     runner = Beat(app)
@@ -74,7 +74,7 @@ def _serving_metrics(app: TaskQ, host: str, port: int, allowed_hosts: tuple[str,
     """Serve the metrics of this process meanwhile."""
     from prometheus_client.core import CollectorRegistry
 
-    from taskq.metrics import BeatMetrics, SenderMetrics, serve
+    from taskq.observe.metrics import BeatMetrics, SenderMetrics, serve
 
     registry = CollectorRegistry()
     BeatMetrics(app, registry)

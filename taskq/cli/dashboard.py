@@ -15,7 +15,7 @@ from taskq.cli.session import app_options, host_option, log_options, open_app, r
 from taskq.cli.signals import stop_on_signal
 from taskq.errors import ConfigError
 from taskq.logs import setup as setup_logging
-from taskq.serving import is_address
+from taskq.observe.serving import is_address
 
 if TYPE_CHECKING:
     from taskq.dashboard.access import Credential

@@ -12,7 +12,7 @@ from taskq.errors import ExitCode
 
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
-    from taskq.doctor import Finding, Report
+    from taskq.observe.doctor import Finding, Report
 
 _COLOURS = {"ERROR": "red", "WARNING": "yellow", "NOTE": "blue"}
 
@@ -43,7 +43,7 @@ def doctor(app: TaskQ, fix: bool, sample_keys: int, acl: bool, as_json: bool) ->
     exit codes   0 healthy (notes do not count), 1 warnings, 3 errors,
                  2 wrong usage, 69 Redis cannot be reached
     """
-    from taskq.doctor import Severity, acl_rule, examine
+    from taskq.observe.doctor import Severity, acl_rule, examine
 
     if acl:
         rule = acl_rule(app.keys.namespace)

@@ -12,7 +12,7 @@ from taskq.logs import setup as setup_logging
 
 DEFAULT_PORT = 9818
 
-logger = logging.getLogger("taskq.metrics")
+logger = logging.getLogger("taskq.observe.metrics")
 
 
 @click.command()
@@ -54,7 +54,7 @@ def metrics(
     app = open_app(app_path, broker_url, namespace)
     from prometheus_client.core import CollectorRegistry
 
-    from taskq.metrics import Exporter, serve
+    from taskq.observe.metrics import Exporter, serve
 
     registry = CollectorRegistry()
     Exporter(app, registry)

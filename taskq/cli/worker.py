@@ -145,7 +145,7 @@ def serve(flags: Flags, member: Member | None = None) -> ExitCode:
 
 def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
     """Run several workers under a supervisor, with one endpoint for all of them."""
-    from taskq.worker.health import serving_health
+    from taskq.observe.health import serving_health
     from taskq.worker.supervisor import Supervisor
     from taskq.worker.takeover import taking_over
     from taskq.worker.worker import of_tasks, own_queues
@@ -232,7 +232,7 @@ def serving_metrics(app: TaskQ, host: str, port: int, allowed_hosts: tuple[str, 
     """Serve the metrics of this process meanwhile."""
     from prometheus_client.core import CollectorRegistry
 
-    from taskq.metrics import WorkerMetrics, serve
+    from taskq.observe.metrics import WorkerMetrics, serve
 
     registry = CollectorRegistry()
     WorkerMetrics(app, registry)
@@ -244,7 +244,7 @@ def serving_metrics(app: TaskQ, host: str, port: int, allowed_hosts: tuple[str, 
 @contextlib.contextmanager
 def sharing_metrics(app: TaskQ, directory: str) -> Iterator[None]:
     """Leave this process's metrics where the supervisor sums them, meanwhile."""
-    from taskq.metrics import SharedMetrics, WorkerMetrics
+    from taskq.observe.metrics import SharedMetrics, WorkerMetrics
 
     with contextlib.closing(SharedMetrics(WorkerMetrics(app), directory)):
         yield
@@ -257,7 +257,7 @@ def serving_sum(
     """Serve the sum of the members' metrics meanwhile; yields what to call with the pid of one that has ended."""
     from prometheus_client.core import CollectorRegistry
 
-    from taskq.metrics import aggregate, serve
+    from taskq.observe.metrics import aggregate, serve
 
     registry = CollectorRegistry()
     children = aggregate(directory, ns, registry)

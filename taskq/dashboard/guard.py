@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from taskq.dashboard.access import LOCAL, NOBODY, REFUSED, Access, Identity, TooManyAttemptsError
 from taskq.dashboard.cookies import BROWSER, SESSION
 from taskq.dashboard.proxies import Proxies
-from taskq.serving import FOREIGN_HOST, host_is_allowed
+from taskq.observe.serving import FOREIGN_HOST, host_is_allowed
 
 MAX_FORM_BYTES = 1 << 20
 BODY_SECONDS = 20.0

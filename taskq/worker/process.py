@@ -18,8 +18,8 @@ from taskq.broker.link.aio import AsyncConnection, insist
 from taskq.broker.views.durability import ServerSettings, server_settings
 from taskq.client.app import TaskQ
 from taskq.errors import ConfigError, ExitCode
+from taskq.observe.health import serving_health
 from taskq.worker.deadline import Deadline, closing
-from taskq.worker.health import serving_health
 from taskq.worker.supervisor import DRAIN, HAND_BACK, READY_WITHIN, SAME_ORDER, Repeated
 from taskq.worker.worker import Worker, WorkerOptions
 

@@ -23,8 +23,8 @@ from taskq.broker.calls import LUA
 from taskq.broker.views.workers import WorkerRecord, pack_record
 from taskq.cli import main
 from taskq.dashboard import asgi
-from taskq.doctor import Finding, Severity, examine, foreign, rights
 from taskq.embedded import EmbeddedRedis
+from taskq.observe.doctor import Finding, Severity, examine, foreign, rights
 from taskq.scheduler.beat import Beat
 
 Found = dict[str, Finding]

@@ -13,8 +13,8 @@ from support.process import Proc
 from taskq import TaskQ
 from taskq.cli import main
 from taskq.client.fifo.received import packed
-from taskq.doctor import Finding, examine
 from taskq.errors import ExitCode
+from taskq.observe.doctor import Finding, examine
 
 LONG = 60
 

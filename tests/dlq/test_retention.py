@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from support.wait import eventually
 from support.worker import running_worker
 
-from taskq.metrics.worker import WorkerMetrics
+from taskq.observe.metrics.worker import WorkerMetrics
 
 Bury = Callable[..., str]
 

@@ -16,8 +16,8 @@ from taskq import TaskQ
 from taskq.broker import keys as data_model
 from taskq.cli import main
 from taskq.dashboard import asgi
-from taskq.doctor import examine
-from taskq.metrics import Exporter
+from taskq.observe.doctor import examine
+from taskq.observe.metrics import Exporter
 from taskq.scheduler.beat import Beat
 
 TYPES = {

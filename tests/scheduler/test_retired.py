@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry
 
 from taskq import PeriodicEntry, TaskQ, every
 from taskq.cli.schedule import schedule as command
-from taskq.doctor import examine
-from taskq.metrics.beat import BeatMetrics
-from taskq.metrics.catalogue import MOST_SCHEDULES
-from taskq.metrics.exporter import Exporter
+from taskq.observe.doctor import examine
+from taskq.observe.metrics.beat import BeatMetrics
+from taskq.observe.metrics.catalogue import MOST_SCHEDULES
+from taskq.observe.metrics.exporter import Exporter
 from taskq.scheduler.beat import Beat
 from taskq.scheduler.roster import RETIRED_FOR
 

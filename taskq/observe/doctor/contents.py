@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 
-from taskq.doctor.finding import Finding, note, warning
-from taskq.doctor.patient import Patient
+from taskq.observe.doctor.finding import Finding, note, warning
+from taskq.observe.doctor.patient import Patient
 from taskq.values.durations import milliseconds
 
 PAGE = 1000

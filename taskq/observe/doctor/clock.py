@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from taskq.doctor.finding import Finding, error, warning
-from taskq.doctor.patient import Patient
+from taskq.observe.doctor.finding import Finding, error, warning
+from taskq.observe.doctor.patient import Patient
 
 SAMPLES = 15
 SKEW, BAD_SKEW = 1.0, 30.0

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from prometheus_client.core import CollectorRegistry, Metric
 
 from taskq.client.app import TaskQ
-from taskq.metrics.catalogue import known_or_other
-from taskq.metrics.snapshot import BUCKETS, Snapshot, families, histogram
+from taskq.observe.metrics.catalogue import known_or_other
+from taskq.observe.metrics.snapshot import BUCKETS, Snapshot, families, histogram
 
 
 class SenderMetrics:

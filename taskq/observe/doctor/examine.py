@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from taskq.client.app import TaskQ
-from taskq.doctor import backlog, clock, consumers, contents, fleet, foreign, rights, server
-from taskq.doctor.finding import Finding, Severity, warning
-from taskq.doctor.patient import Patient
 from taskq.errors import BrokerAuthError, BrokerError, BrokerUnavailableError
+from taskq.observe.doctor import backlog, clock, consumers, contents, fleet, foreign, rights, server
+from taskq.observe.doctor.finding import Finding, Severity, warning
+from taskq.observe.doctor.patient import Patient
 
 Check = Callable[[Patient], Iterable[Finding]]
 

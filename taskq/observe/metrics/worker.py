@@ -18,10 +18,10 @@ from prometheus_client.core import CollectorRegistry, Metric
 
 from taskq.client.app import TaskQ
 from taskq.client.hooks import Settled, Unusual
-from taskq.metrics.beat import BeatMetrics
-from taskq.metrics.catalogue import CATALOGUE, WORKER
-from taskq.metrics.sender import SenderMetrics
-from taskq.metrics.snapshot import BUCKETS, Snapshot, families, histogram
+from taskq.observe.metrics.beat import BeatMetrics
+from taskq.observe.metrics.catalogue import CATALOGUE, WORKER
+from taskq.observe.metrics.sender import SenderMetrics
+from taskq.observe.metrics.snapshot import BUCKETS, Snapshot, families, histogram
 
 _RUN = ("runtime", "wait", "punctuality")
 _REMOVED = "taskq_dlq_removed_total"

@@ -1,17 +1,17 @@
-"""Writes ``docs/metrics.md`` from the catalogue: ``python -m taskq.metrics.document docs/metrics.md``."""
+"""Writes ``docs/metrics.md`` from the catalogue: ``python -m taskq.observe.metrics.document docs/metrics.md``."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from taskq.metrics.catalogue import CATALOGUE, PLACES
-from taskq.metrics.snapshot import BUCKETS
+from taskq.observe.metrics.catalogue import CATALOGUE, PLACES
+from taskq.observe.metrics.snapshot import BUCKETS
 
 _HEAD = """# Metrics
 
-Every Prometheus metric of taskq. This page is written by `python -m taskq.metrics.document docs/metrics.md`; edit
-[`taskq/metrics/catalogue.py`](../taskq/metrics/catalogue.py).
+Every Prometheus metric of taskq. This page is written by `python -m taskq.observe.metrics.document docs/metrics.md`;
+edit [`taskq/observe/metrics/catalogue.py`](../taskq/observe/metrics/catalogue.py).
 
 All have the label `ns`, the namespace. (Not `namespace`: under Kubernetes that is where the pod runs.) Values of labels
 are bounded: a task name that the app does not know counts as `other`, as does what a metric has beyond 1,000 values

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from taskq.broker.views.inspect import QueueStats
 from taskq.broker.views.unknown import Unknown, first_delayed
-from taskq.doctor.finding import Finding, error, note, warning
-from taskq.doctor.patient import MOST_QUEUES, Patient
+from taskq.observe.doctor.finding import Finding, error, note, warning
+from taskq.observe.doctor.patient import MOST_QUEUES, Patient
 from taskq.values.config import FIFO
 
 OLD = 600.0

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from taskq.broker.views.inspect import check_levels
-from taskq.doctor.finding import Finding, error, warning
-from taskq.doctor.patient import Patient
+from taskq.observe.doctor.finding import Finding, error, warning
+from taskq.observe.doctor.patient import Patient
 
 TYPES = {
     "string": (

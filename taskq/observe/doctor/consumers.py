@@ -8,9 +8,9 @@ from typing import Any
 
 from taskq.broker import scripts
 from taskq.broker.keys import GROUP, QueueKeys
-from taskq.doctor.finding import Finding, error, warning
-from taskq.doctor.patient import Patient
 from taskq.errors import BrokerError
+from taskq.observe.doctor.finding import Finding, error, warning
+from taskq.observe.doctor.patient import Patient
 from taskq.values.config import is_fifo
 
 LONG_MS = 3_600_000

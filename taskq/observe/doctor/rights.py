@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 
 from taskq.broker.calls import LUA
-from taskq.doctor.finding import Finding, error, note, warning
-from taskq.doctor.patient import Patient
 from taskq.errors import BrokerError
+from taskq.observe.doctor.finding import Finding, error, note, warning
+from taskq.observe.doctor.patient import Patient
 
 KEY, CHANNEL = object(), object()
 """Stand for a key and a channel of the namespace."""

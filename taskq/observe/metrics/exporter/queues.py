@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from prometheus_client.core import Metric
 
 from taskq.broker.views.survey import QueueView, read_steps
-from taskq.metrics.catalogue import gauges
-from taskq.metrics.exporter.subject import Moment, Steps
+from taskq.observe.metrics.catalogue import gauges
+from taskq.observe.metrics.exporter.subject import Moment, Steps
 
 WINDOW = 60.0
 """Seconds over which the growth of a backlog is taken, at least where there are scrapes as old."""

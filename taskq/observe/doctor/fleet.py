@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from taskq.broker.views.workers import WorkerRecord
 from taskq.client.schedules.views import OVERDUE, ScheduleInfo
-from taskq.doctor.finding import Finding, error, note, warning
-from taskq.doctor.patient import Patient
+from taskq.observe.doctor.finding import Finding, error, note, warning
+from taskq.observe.doctor.patient import Patient
 
 
 def check(patient: Patient) -> Iterator[Finding]:

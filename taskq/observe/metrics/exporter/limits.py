@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from taskq.metrics.catalogue import gauges
-from taskq.metrics.exporter.subject import Moment, Steps
+from taskq.observe.metrics.catalogue import gauges
+from taskq.observe.metrics.exporter.subject import Moment, Steps
 
 MOST = 1000
 """Tasks that are shown."""

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from taskq.broker.views.durability import ServerSettings
-from taskq.doctor.finding import Finding, error, note, warning
-from taskq.doctor.patient import Patient
+from taskq.observe.doctor.finding import Finding, error, note, warning
+from taskq.observe.doctor.patient import Patient
 
 OLDEST = (6, 2)
 SHORTEST_TIMEOUT = 30

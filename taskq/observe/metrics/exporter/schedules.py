@@ -12,8 +12,8 @@ from taskq.client.schedules.definition import Definition
 from taskq.client.schedules.registry import RUNTIME, load_commands, snapshot_of, state_commands, states_of
 from taskq.client.schedules.views import STATES, ScheduleInfo, info
 from taskq.errors import BrokerError, ScheduleError
-from taskq.metrics.catalogue import MOST_SCHEDULES, OTHER, gauges
-from taskq.metrics.exporter.subject import Moment, Steps
+from taskq.observe.metrics.catalogue import MOST_SCHEDULES, OTHER, gauges
+from taskq.observe.metrics.exporter.subject import Moment, Steps
 from taskq.values.schedule import Schedule
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 from prometheus_client.core import CollectorRegistry, Metric
 
-from taskq.metrics.catalogue import CATALOGUE, EXPORTER
-from taskq.metrics.snapshot import Snapshot, families
-from taskq.metrics.worker import WorkerMetrics
+from taskq.observe.metrics.catalogue import CATALOGUE, EXPORTER
+from taskq.observe.metrics.snapshot import Snapshot, families
+from taskq.observe.metrics.worker import WorkerMetrics
 
-logger = logging.getLogger("taskq.metrics")
+logger = logging.getLogger("taskq.observe.metrics")
 
 INTERVAL = 1.0
 """Seconds between two writes of a busy child; an idle one does not write."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator
 
 from taskq.errors import ConfigError
-from taskq.serving import Handler, Server
+from taskq.observe.serving import Handler, Server
 
 logger = logging.getLogger("taskq.health")
 

@@ -17,16 +17,16 @@ from prometheus_client.core import CollectorRegistry, Metric
 from taskq.broker.views.survey import read_names
 from taskq.client.app import TaskQ
 from taskq.errors import BrokerError
-from taskq.metrics.catalogue import CATALOGUE, EXPORTER, counters, gauges
-from taskq.metrics.exporter.limits import LimitSubject
-from taskq.metrics.exporter.queues import QueueSubject
-from taskq.metrics.exporter.schedules import ScheduleSubject
-from taskq.metrics.exporter.server import ServerSubject
-from taskq.metrics.exporter.subject import Moment, Steps, Subject
-from taskq.metrics.exporter.topics import TopicSubject
-from taskq.metrics.exporter.workers import WorkerSubject
+from taskq.observe.metrics.catalogue import CATALOGUE, EXPORTER, counters, gauges
+from taskq.observe.metrics.exporter.limits import LimitSubject
+from taskq.observe.metrics.exporter.queues import QueueSubject
+from taskq.observe.metrics.exporter.schedules import ScheduleSubject
+from taskq.observe.metrics.exporter.server import ServerSubject
+from taskq.observe.metrics.exporter.subject import Moment, Steps, Subject
+from taskq.observe.metrics.exporter.topics import TopicSubject
+from taskq.observe.metrics.exporter.workers import WorkerSubject
 
-logger = logging.getLogger("taskq.metrics")
+logger = logging.getLogger("taskq.observe.metrics")
 
 SCRAPE_DEADLINE = 3.0
 """Seconds for all of one scrape: below Prometheus's own limit of 10, so that an outage is seen as one."""

@@ -6,8 +6,8 @@ from prometheus_client.core import Metric
 
 from taskq.broker.views.inspect import count_of
 from taskq.broker.views.topics import GroupStats, read_steps
-from taskq.metrics.catalogue import Row, counters, gauges
-from taskq.metrics.exporter.subject import Moment, Steps
+from taskq.observe.metrics.catalogue import Row, counters, gauges
+from taskq.observe.metrics.exporter.subject import Moment, Steps
 
 
 class TopicSubject:

@@ -9,12 +9,12 @@ from prometheus_client import MetricsHandler
 from prometheus_client.core import CollectorRegistry
 
 from taskq.errors import ConfigError
-from taskq.serving import Handler, Server
+from taskq.observe.serving import Handler, Server
 
 DEFAULT_HOST = "127.0.0.1"
 """Only this machine can scrape; widen it on purpose, for example to 0.0.0.0 in a container."""
 
-logger = logging.getLogger("taskq.metrics")
+logger = logging.getLogger("taskq.observe.metrics")
 
 
 class Endpoint:

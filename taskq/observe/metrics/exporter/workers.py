@@ -8,8 +8,8 @@ from collections.abc import Collection
 from prometheus_client.core import Metric
 
 from taskq.broker.views.workers import WorkerInfo, WorkerRecord, read_steps
-from taskq.metrics.catalogue import Row, gauges
-from taskq.metrics.exporter.subject import Moment, Steps
+from taskq.observe.metrics.catalogue import Row, gauges
+from taskq.observe.metrics.exporter.subject import Moment, Steps
 
 
 class WorkerSubject:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from taskq.errors import BrokerError
-from taskq.metrics.catalogue import counters, gauges
-from taskq.metrics.exporter.subject import Moment, Steps
+from taskq.observe.metrics.catalogue import counters, gauges
+from taskq.observe.metrics.exporter.subject import Moment, Steps
 
 _GAUGES = {
     "taskq_redis_memory_bytes": "used_memory",

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CollectorRegistry, Metric
 
 from taskq.client.app import TaskQ
-from taskq.metrics.catalogue import MOST_SCHEDULES, OTHER
-from taskq.metrics.snapshot import BUCKETS, Series, Snapshot, families, histogram
+from taskq.observe.metrics.catalogue import MOST_SCHEDULES, OTHER
+from taskq.observe.metrics.snapshot import BUCKETS, Series, Snapshot, families, histogram
 
 OUTCOMES = ("fired", "skipped", "missed")
 

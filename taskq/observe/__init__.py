@@ -1,0 +1,1 @@
+"""Metrics, the doctor, and the endpoints for probes and scrapers."""

@@ -55,8 +55,8 @@ def beat(
     """
     setup_logging(log_level, log_format, log_also)
     app = open_app(app_path, broker_url, namespace, needs_code=True)
+    from taskq.beat.beat import Beat
     from taskq.observe.health import serving_health
-    from taskq.scheduler.beat import Beat
 
     app.load()
     runner = Beat(app)

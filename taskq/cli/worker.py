@@ -21,8 +21,8 @@ from taskq.values.config import POOLS
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
+    from taskq.beat.beside import BesideWorker
     from taskq.client.app import TaskQ
-    from taskq.scheduler.beside import BesideWorker
 
 logger = logging.getLogger("taskq.worker")
 
@@ -216,8 +216,8 @@ def address(host: str, port: int | None) -> tuple[str, int] | None:
 @contextlib.contextmanager
 def beating(app: TaskQ) -> Iterator[BesideWorker]:
     """Fire the app's schedules from a thread meanwhile."""
-    from taskq.scheduler.beat import Beat
-    from taskq.scheduler.beside import BesideWorker
+    from taskq.beat.beat import Beat
+    from taskq.beat.beside import BesideWorker
 
     beside = BesideWorker(Beat(app))
     beside.start()

@@ -18,6 +18,7 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import TaskFailedError, TaskQ, every
+from taskq.beat.beat import Beat
 from taskq.broker import keys as data_model
 from taskq.broker.calls import LUA
 from taskq.broker.views.workers import WorkerRecord, pack_record
@@ -25,7 +26,6 @@ from taskq.cli import main
 from taskq.dashboard import asgi
 from taskq.embedded import EmbeddedRedis
 from taskq.observe.doctor import Finding, Severity, examine, foreign, rights
-from taskq.scheduler.beat import Beat
 
 Found = dict[str, Finding]
 

@@ -27,7 +27,7 @@ app = TaskQ("shop")
 MORTAL = """
 import pathlib
 from taskq import TaskQ, every
-from taskq.scheduler import beat
+from taskq.beat import beat
 
 app = TaskQ("shop")
 

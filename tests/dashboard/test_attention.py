@@ -14,8 +14,8 @@ from support.wait import eventually, wait_for_line
 from support.worker import run_burst, running_worker
 
 from taskq import TaskQ, every
+from taskq.beat.beat import Beat
 from taskq.dashboard import watch
-from taskq.scheduler.beat import Beat
 
 Make = Callable[[Any], Browser]
 

@@ -15,10 +15,10 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import TaskQ, Window, cron
+from taskq.beat.beat import Beat
 from taskq.broker.views.ended import EndedMessage, pack
 from taskq.dashboard import asgi
 from taskq.dashboard.sampler import BUDGET
-from taskq.scheduler.beat import Beat
 from taskq.worker import report
 
 Make = Callable[[Any], Browser]

@@ -13,12 +13,12 @@ from support.browser import Browser
 from support.worker import running_worker
 
 from taskq import TaskQ
+from taskq.beat.beat import Beat
 from taskq.broker import keys as data_model
 from taskq.cli import main
 from taskq.dashboard import asgi
 from taskq.observe.doctor import examine
 from taskq.observe.metrics import Exporter
-from taskq.scheduler.beat import Beat
 
 TYPES = {
     "string": lambda client, key: client.set(key, "\xff-1e999"),

@@ -14,12 +14,12 @@ import msgspec
 import pytest
 from support.wait import eventually
 
+from taskq.beat.beat import LOOK_EVERY, Beat
+from taskq.beat.catch_up import jittered
 from taskq.client.app import TaskQ
 from taskq.client.schedules.entry import PeriodicEntry
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import BrokerUnavailableError, ScheduleError
-from taskq.scheduler.beat import LOOK_EVERY, Beat
-from taskq.scheduler.catch_up import jittered
 from taskq.values.message import Message, decode
 from taskq.values.schedule import at, cron, every
 

@@ -158,7 +158,7 @@ def test_a_stepped_clock_of_this_host_changes_nothing(
 ) -> None:
     import threading
 
-    from taskq.scheduler import beat
+    from taskq.beat import beat
 
     monkeypatch.setattr(beat, "time", SteppedClock())
     skews: list[float] = []

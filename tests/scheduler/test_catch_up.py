@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from taskq.scheduler.catch_up import MAX_AT_ONCE, due_times, jittered, latest_times, missed_between
+from taskq.beat.catch_up import MAX_AT_ONCE, due_times, jittered, latest_times, missed_between
 from taskq.values.schedule import at, cron, every
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)

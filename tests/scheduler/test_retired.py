@@ -13,13 +13,13 @@ from click.testing import CliRunner
 from prometheus_client import CollectorRegistry
 
 from taskq import PeriodicEntry, TaskQ, every
+from taskq.beat.beat import Beat
+from taskq.beat.roster import RETIRED_FOR
 from taskq.cli.schedule import schedule as command
 from taskq.observe.doctor import examine
 from taskq.observe.metrics.beat import BeatMetrics
 from taskq.observe.metrics.catalogue import MOST_SCHEDULES
 from taskq.observe.metrics.exporter import Exporter
-from taskq.scheduler.beat import Beat
-from taskq.scheduler.roster import RETIRED_FOR
 
 Make = Callable[..., TaskQ]
 Release = Callable[..., Beat]

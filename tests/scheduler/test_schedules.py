@@ -12,11 +12,11 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import PeriodicEntry, ScheduleError, TaskQ, TaskRevokedError, at, cron, current_task, every
+from taskq.beat.beat import Beat
 from taskq.broker.scripts import schedules as schedule_scripts
 from taskq.client.result import Result
 from taskq.client.schedules.definition import fire_id
 from taskq.client.schedules.registry import Registry
-from taskq.scheduler.beat import Beat
 from taskq.values.message import Message, decode
 
 SECOND = timedelta(seconds=1)

@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from taskq import PeriodicEntry, TaskQ, cron, crontab, every
+from taskq.beat.beat import Beat
 from taskq.cli.schedule import schedule as command
 from taskq.errors import ConfigError
-from taskq.scheduler.beat import Beat
 from taskq.values.schedule.zones import zone_of
 
 SEOUL, LINE = "Asia/Seoul", "0 2 * * *"

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 
-from taskq.scheduler.beat import READY_WITHIN, Beat
+from taskq.beat.beat import READY_WITHIN, Beat
 
 logger = logging.getLogger("taskq.beat")
 

@@ -16,6 +16,9 @@ import time
 from datetime import datetime, timedelta
 
 from taskq import failpoints
+from taskq.beat.catch_up import MAX_AT_ONCE, due_times, jittered, missed_between
+from taskq.beat.roster import Roster
+from taskq.beat.watched import NEVER, Watched
 from taskq.broker.link.subscriber import Ear
 from taskq.broker.scripts import schedules as scripts
 from taskq.client.app import TaskQ
@@ -23,9 +26,6 @@ from taskq.client.schedules.definition import fire_id, message
 from taskq.client.schedules.registry import Registry
 from taskq.client.schedules.views import instant, milliseconds_of
 from taskq.errors import BrokerError, BrokerRefusedError
-from taskq.scheduler.catch_up import MAX_AT_ONCE, due_times, jittered, missed_between
-from taskq.scheduler.roster import Roster
-from taskq.scheduler.watched import NEVER, Watched
 from taskq.values.durations import milliseconds
 from taskq.values.schedule.base import EPOCH
 

@@ -7,12 +7,12 @@ import os
 import socket
 from datetime import datetime, timedelta
 
+from taskq.beat.watched import NEVER, Watched
 from taskq.client.app import TaskQ
 from taskq.client.schedules.definition import Definition, define
 from taskq.client.schedules.registry import RUNTIME, Registered, Registry, Snapshot, Standing, beat_name
 from taskq.client.schedules.views import milliseconds_of
 from taskq.errors import ScheduleError
-from taskq.scheduler.watched import NEVER, Watched
 from taskq.values.schedule import Schedule
 
 logger = logging.getLogger("taskq.beat")

@@ -28,14 +28,14 @@ from taskq.broker.link.wire import pack
 from taskq.broker.producer import Outgoing, pages, plan
 from taskq.client.task import prepare
 from taskq.values.delivery import Delivery
-from taskq.worker.executors import finish
-from taskq.worker.executors.coroutines import CoroutineExecutor
-from taskq.worker.executors.threads import ThreadExecutor
-from taskq.worker.intake import Intake
-from taskq.worker.limits import TimeLimits
-from taskq.worker.link import QueueLink
-from taskq.worker.outcomes import settle_arguments
-from taskq.worker.runner import Runner
+from taskq.worker.admission.intake import Intake
+from taskq.worker.partition.partition import QueueLink
+from taskq.worker.partition.settling import settle_arguments
+from taskq.worker.running.executors import finish
+from taskq.worker.running.executors.coroutines import CoroutineExecutor
+from taskq.worker.running.executors.threads import ThreadExecutor
+from taskq.worker.running.limits import TimeLimits
+from taskq.worker.running.runner import Runner
 
 BATCH = 500
 """Entries of one exchange, as under load."""

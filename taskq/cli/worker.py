@@ -99,7 +99,7 @@ def worker(queues: str | None, workers: int, **given: object) -> None:
         flags.app_path, flags.broker_url, flags.namespace, needs_code=True
     )  # errors once, before any process
     if workers == 1:
-        from taskq.worker.ending import exit_with
+        from taskq.worker.running.exit import exit_with
 
         exit_with(serve(flags))
     raise SystemExit(supervise(flags, workers, app.keys.namespace))
@@ -107,7 +107,7 @@ def worker(queues: str | None, workers: int, **given: object) -> None:
 
 def serve(flags: Flags, member: Member | None = None) -> ExitCode:
     """Run one worker in this process, alone or as one of several."""
-    from taskq.worker.process import Process, run_worker
+    from taskq.worker.process.process import Process, run_worker
     from taskq.worker.worker import WorkerOptions
 
     write_lines()
@@ -146,8 +146,8 @@ def serve(flags: Flags, member: Member | None = None) -> ExitCode:
 def supervise(flags: Flags, workers: int, ns: str) -> ExitCode:
     """Run several workers under a supervisor, with one endpoint for all of them."""
     from taskq.observe.health import serving_health
-    from taskq.worker.supervisor import Supervisor
-    from taskq.worker.takeover import taking_over
+    from taskq.worker.process.supervisor import Supervisor
+    from taskq.worker.process.takeover import taking_over
     from taskq.worker.worker import of_tasks, own_queues
 
     app = open_app(flags.app_path, flags.broker_url, flags.namespace, needs_code=True)
@@ -179,7 +179,7 @@ def serve_member(
     index: int, orders: Connection, slate: Any, family: str, flags: Flags, metrics_directory: str | None
 ) -> None:
     """Run one of several workers; the supervisor calls this in a process of its own."""
-    from taskq.worker.ending import exit_with
+    from taskq.worker.running.exit import exit_with
 
     # until its event loop hears signals: Ctrl-C is the supervisor's to pass on. It was blocked for the start of this
     # process, and programs would inherit that

@@ -23,29 +23,30 @@ from taskq.broker.views.workers import WorkerRecord
 from taskq.client.app import TaskQ
 from taskq.errors import BrokerError, ConfigError
 from taskq.values.config import FIFO, check_queue, is_fifo
-from taskq.worker import control, forked
-from taskq.worker.batch_runner import runner_of
-from taskq.worker.connection import WorkerConnection
-from taskq.worker.control import Control
-from taskq.worker.dispatcher import Dispatcher
-from taskq.worker.doorbell import Doorbell
-from taskq.worker.executors import Executor
-from taskq.worker.executors.coroutines import CoroutineExecutor
-from taskq.worker.executors.isolation import Isolation
-from taskq.worker.executors.processes import ProcessExecutor
-from taskq.worker.executors.threads import ThreadExecutor
-from taskq.worker.fetcher import Fetcher
-from taskq.worker.intake import Intake
-from taskq.worker.limits import TimeLimits
-from taskq.worker.link import QueueLink
-from taskq.worker.outcomes import Ended
-from taskq.worker.promoter import Promoter
-from taskq.worker.record import describe
-from taskq.worker.report import Reporter
-from taskq.worker.retention import Retention
-from taskq.worker.strays import Strays
-from taskq.worker.tally import by_kind, settled_of
-from taskq.worker.unparker import Unparker
+from taskq.worker.admission.intake import Intake
+from taskq.worker.exchange import notices
+from taskq.worker.exchange.fetcher import Fetcher
+from taskq.worker.exchange.notices import Control
+from taskq.worker.partition.connection import WorkerConnection
+from taskq.worker.partition.partition import QueueLink
+from taskq.worker.partition.settling import Ended
+from taskq.worker.partition.wakeup import Doorbell
+from taskq.worker.reporting.record import describe
+from taskq.worker.reporting.report import Reporter
+from taskq.worker.reporting.strays import Strays
+from taskq.worker.reporting.tally import by_kind, settled_of
+from taskq.worker.running import forked
+from taskq.worker.running.batch_runner import runner_of
+from taskq.worker.running.executors import Executor
+from taskq.worker.running.executors.coroutines import CoroutineExecutor
+from taskq.worker.running.executors.isolation import Isolation
+from taskq.worker.running.executors.processes import ProcessExecutor
+from taskq.worker.running.executors.threads import ThreadExecutor
+from taskq.worker.running.limits import TimeLimits
+from taskq.worker.services.dispatcher import Dispatcher
+from taskq.worker.services.promoter import Promoter
+from taskq.worker.services.retention import Retention
+from taskq.worker.services.unparker import Unparker
 
 logger = logging.getLogger("taskq.worker")
 
@@ -68,7 +69,8 @@ class WorkerOptions:
     app_path: str | None = None
     """``module:attribute`` of the app, for child processes: those of the processes pool, and those for suspects."""
     family: str = ""
-    """By this a supervisor knows this worker's consumer names when it has died, see :mod:`taskq.worker.takeover`."""
+    """By this a supervisor knows this worker's consumer names when it has died, see
+    :mod:`taskq.worker.process.takeover`."""
 
 
 class Worker:
@@ -376,7 +378,7 @@ class Worker:
         match words:
             case ["delayed"]:
                 self._promoters[link.queue].wake()
-            case [control.PUBLISHED]:
+            case [notices.PUBLISHED]:
                 self._dispatchers[link.queue].wake()
             case ["levels"]:
                 self._fetcher.standing.refresh_levels()

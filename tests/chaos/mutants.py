@@ -18,14 +18,14 @@ from taskq.broker.link.sync import SyncBroker
 from taskq.broker.scripts import schedules as schedule_scripts
 from taskq.errors import BrokerError
 from taskq.values.delivery import Delivery
-from taskq.worker.arrivals import Arrivals
-from taskq.worker.executors import processes, threads
-from taskq.worker.fetcher import Fetcher
-from taskq.worker.intake import Intake
-from taskq.worker.link import QueueLink
-from taskq.worker.outcomes import COMPLETE, DONE, RELEASE, RETRY, Outcome
-from taskq.worker.promoter import Promoter
-from taskq.worker.reader import Reader
+from taskq.worker.admission.arrivals import Arrivals
+from taskq.worker.admission.intake import Intake
+from taskq.worker.exchange.fetcher import Fetcher
+from taskq.worker.exchange.reader import Reader
+from taskq.worker.partition.partition import QueueLink
+from taskq.worker.partition.settling import COMPLETE, DONE, RELEASE, RETRY, Outcome
+from taskq.worker.running.executors import processes, threads
+from taskq.worker.services.promoter import Promoter
 
 
 class Mutant(NamedTuple):

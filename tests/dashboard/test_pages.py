@@ -19,7 +19,7 @@ from taskq.beat.beat import Beat
 from taskq.broker.views.ended import EndedMessage, pack
 from taskq.dashboard import asgi
 from taskq.dashboard.sampler import BUDGET
-from taskq.worker import report
+from taskq.worker.reporting import report
 
 Make = Callable[[Any], Browser]
 NAMED = "key-77aa01"

@@ -18,8 +18,8 @@ from support.worker import running_worker
 from taskq import TaskQ, TaskState
 from taskq.client.loading import load_app
 from taskq.errors import ExitCode
-from taskq.worker.executors import processes
-from taskq.worker.supervisor import SAME_ORDER
+from taskq.worker.process.supervisor import SAME_ORDER
+from taskq.worker.running.executors import processes
 
 Spawn = Callable[..., Proc]
 
@@ -54,7 +54,7 @@ def state():
 
 @app.task(name="strange", ignore_result=True)
 def strange(how):
-    from taskq.worker.executors import child
+    from taskq.worker.running.executors import child
 
     pack = child.pack_frame
     replaced = {{

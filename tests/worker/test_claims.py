@@ -76,7 +76,7 @@ def test_a_stale_worker_starts_nothing_that_has_a_key(
     app: TaskQ, redis_client: Any, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its lease runs out between its fetch and its claim."""
-    from taskq.worker import claims
+    from taskq.worker.admission import claims
 
     ran: list[int] = []
 

@@ -12,7 +12,7 @@ from support.worker import running_worker
 
 from taskq import TaskQ
 from taskq.values.message import DEFAULT_PRIORITY, new_id
-from taskq.worker.unknown import MOST_NAMES, UnknownTasks, delay_ms
+from taskq.worker.running.unknown import MOST_NAMES, UnknownTasks, delay_ms
 
 MakeApp = Callable[..., TaskQ]
 

@@ -18,11 +18,11 @@ from taskq.broker.keeper import LeaseKeeper
 from taskq.broker.link import address
 from taskq.errors import BrokerError
 from taskq.values.config import Config
-from taskq.worker.connection import WorkerConnection
-from taskq.worker.doorbell import Doorbell
-from taskq.worker.link import QueueLink
-from taskq.worker.releaser import Releaser
-from taskq.worker.standing import Standing
+from taskq.worker.admission.releaser import Releaser
+from taskq.worker.exchange.membership import Standing
+from taskq.worker.partition.connection import WorkerConnection
+from taskq.worker.partition.partition import QueueLink
+from taskq.worker.partition.wakeup import Doorbell
 
 MakeApp = Callable[..., TaskQ]
 QUEUES = 40

@@ -13,7 +13,7 @@ from support.worker import running_worker
 
 from taskq import Batch, ConfigError, SoftTimeLimitExceededError, TaskQ, TimeLimitExceededError, current_task
 from taskq.values.delivery import Delivery
-from taskq.worker.limits import within_limits
+from taskq.worker.running.limits import within_limits
 
 
 def interrupted(*strikes: type[Exception]) -> Callable[[], None]:

@@ -14,7 +14,7 @@ from support.worker import RunningWorker, running_worker
 
 from taskq import Result, TaskQ, TaskState
 from taskq.client.loading import load_app
-from taskq.worker.executors.processes import ProcessExecutor
+from taskq.worker.running.executors.processes import ProcessExecutor
 
 TASKS = """
 import asyncio, os, pathlib, time

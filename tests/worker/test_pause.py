@@ -16,7 +16,7 @@ from support.worker import run_async, run_burst, running_worker
 from taskq import TaskQ, TaskRevokedError, TaskState
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import ConfigError
-from taskq.worker import standing
+from taskq.worker.exchange import membership
 
 MakeApp = Callable[..., TaskQ]
 
@@ -149,7 +149,7 @@ def test_delays_and_retries_collect(app: TaskQ, redis_client: Any) -> None:
 
 
 def test_a_resumption_that_nobody_heard_is_found(app: TaskQ, redis_client: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(standing, "PAUSED_LOOK_EVERY", 0.1)
+    monkeypatch.setattr(membership, "PAUSED_LOOK_EVERY", 0.1)
 
     @app.task(queue="held")
     def note() -> str:

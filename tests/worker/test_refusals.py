@@ -88,7 +88,7 @@ def test_without_a_place_for_dead_letters_a_failure_waits_and_others_are_settled
     small_app: TaskQ, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It keeps its own outcome: that is what becomes of it once there is a place."""
-    monkeypatch.setattr("taskq.worker.refusals.TRY_AGAIN", 0.1)
+    monkeypatch.setattr("taskq.worker.exchange.refusals.TRY_AGAIN", 0.1)
     dead = small_app.keys.queue("default").dead
     client.set(dead, "of another type")
     failing = small_app.send_task("fails")

@@ -16,7 +16,7 @@ from taskq import TaskQ
 from taskq.broker.views.ended import EACH, read_ended
 from taskq.broker.views.totals import read_history, read_totals
 from taskq.broker.views.workers import WorkerInfo, read_workers
-from taskq.worker import report
+from taskq.worker.reporting import report
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from support.wait import eventually
 from support.worker import running_worker
 
 from taskq import TaskQ, TaskRevokedError
-from taskq.worker.link import QueueLink
+from taskq.worker.partition.partition import QueueLink
 
 
 def test_a_message_waits_for_no_second_question_while_nothing_is_revoked(app: TaskQ, redis_client: Any) -> None:

@@ -11,7 +11,7 @@ from support.worker import RunningWorker, running_worker
 from taskq import BrokerUnavailableError, TaskFailedError, TaskQ
 from taskq.broker.calls import Call
 from taskq.broker.scripts import SETTLE
-from taskq.worker.outcomes import COMPLETE, RETRY, Outcome
+from taskq.worker.partition.settling import COMPLETE, RETRY, Outcome
 
 BAD: dict[str, Outcome] = {
     "no word": Outcome(COMPLETE, "SUCCESS", stored=object()),  # type: ignore[arg-type]

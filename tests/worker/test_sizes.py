@@ -15,9 +15,9 @@ from taskq import TaskQ
 from taskq.broker.keys import Keys
 from taskq.broker.scripts import MAX_PER_CALL
 from taskq.values.delivery import Delivery
-from taskq.worker.link import MANY_BYTES, QueueLink
-from taskq.worker.outcomes import COMPLETE, DONE, Outcome
-from taskq.worker.sizes import BUDGET, FIRST, SLOW, Sizes
+from taskq.worker.partition.partition import MANY_BYTES, QueueLink
+from taskq.worker.partition.settling import COMPLETE, DONE, Outcome
+from taskq.worker.partition.sizes import BUDGET, FIRST, SLOW, Sizes
 
 MB = 1024 * 1024
 

@@ -11,8 +11,8 @@ from support.wait import eventually
 from support.worker import RunningWorker, running_worker
 
 from taskq import Batch, TaskQ
-from taskq.worker.process import is_ready
-from taskq.worker.strays import WITHIN
+from taskq.worker.process.process import is_ready
+from taskq.worker.reporting.strays import WITHIN
 
 
 def look(running: RunningWorker, later: float) -> bool:

@@ -15,8 +15,8 @@ from support.wait import eventually
 from taskq import TaskQ
 from taskq.broker import scripts
 from taskq.broker.keeper import consumer_name, is_of_family, next_name
-from taskq.worker.supervisor import GIVE_UP_AFTER
-from taskq.worker.takeover import take_over
+from taskq.worker.process.supervisor import GIVE_UP_AFTER
+from taskq.worker.process.takeover import take_over
 
 SHOP = """
 import asyncio, os, time
@@ -105,7 +105,7 @@ def test_a_dead_members_message_runs_again_at_once_in_a_process_of_its_own(
 
 DEATHS = """
 import os, signal, sys, time
-from taskq.worker import supervisor
+from taskq.worker.process.process import supervisor
 
 def target(index, parent, slate, family):
     if sys.argv[1] == "worked":

@@ -9,8 +9,8 @@ from taskq import TaskQ
 from taskq.values.delivery import Delivery
 from taskq.values.message import Message as Wire
 from taskq.values.message import Meta, decode, encode
-from taskq.worker.outcomes import COMPLETE, DONE, RELEASE, Ended, Outcome
-from taskq.worker.tally import EVERY_ONE, STRIDE, by_kind, settled_of
+from taskq.worker.partition.settling import COMPLETE, DONE, RELEASE, Ended, Outcome
+from taskq.worker.reporting.tally import EVERY_ONE, STRIDE, by_kind, settled_of
 
 APP = TaskQ("test")
 PAY = APP.task(name="pay")(lambda: None)

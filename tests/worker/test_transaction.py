@@ -13,8 +13,8 @@ from support.worker import running_worker
 from taskq import ConfigError, Context, TaskQ
 from taskq.broker.keys import Keys
 from taskq.values.transaction import MAX_COMMANDS, MAX_TOTAL, MAX_WORDS, Transaction
-from taskq.worker.link import MANY_BYTES, QueueLink
-from taskq.worker.outcomes import COMMIT, Outcome
+from taskq.worker.partition.partition import MANY_BYTES, QueueLink
+from taskq.worker.partition.settling import COMMIT, Outcome
 
 
 def test_the_longest_command_and_the_most_commands(app: TaskQ, redis_client: Any, namespace: str) -> None:

@@ -1,0 +1,1 @@
+"""The stations between a fetched entry and its run."""

@@ -1,0 +1,1 @@
+"""One queue as this worker holds it: its deliveries, what is to be settled, its connection."""

@@ -1,0 +1,1 @@
+"""The worker as operating system processes: start, signals, supervision, the end."""

@@ -1,0 +1,1 @@
+"""What a worker tells views and probes about itself."""

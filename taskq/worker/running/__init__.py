@@ -1,0 +1,1 @@
+"""Running a delivery: the runner, time limits, the executors."""

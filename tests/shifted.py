@@ -27,7 +27,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = ("-q", "-n", "2", "tests/unit", "tests/fundamentals", "tests/scheduler", "tests/test_examples.py")
+TESTS = ("-q", "-n", "2", "tests/unit", "tests/fundamentals", "tests/beat", "tests/project/test_examples.py")
 OFFSET = "CLOCK_SHIFTED_BY"
 """Seconds, for the library. Not TASKQ_...: tests start processes without those."""
 

@@ -1,6 +1,6 @@
 """Every panel of every dashboard shows something: a real Prometheus scrapes real processes under load.
 
-``TASKQ_WRITE_PANELS=docs/grafana-panels.md python -m pytest tests/test_panels.py`` writes down what it saw.
+``TASKQ_WRITE_PANELS=docs/grafana-panels.md python -m pytest tests/observe/test_panels.py`` writes down what it saw.
 """
 
 from __future__ import annotations
@@ -194,8 +194,8 @@ def table(asked: list[Asked], prometheus: Prometheus) -> str:
     lines = [
         "# Every panel, and what it showed",
         "",
-        "Written by a test run (`TASKQ_WRITE_PANELS=docs/grafana-panels.md python -m pytest tests/test_panels.py`): a",
-        "worker of two processes, a beat, a sender and `taskq metrics` for some seconds, scraped by a real Prometheus.",
+        "Written by `TASKQ_WRITE_PANELS=docs/grafana-panels.md python -m pytest tests/observe/test_panels.py`:",
+        "a worker of two processes, a beat, a sender and `taskq metrics` for some seconds, scraped by Prometheus.",
     ]
     title = ""
     for one in asked:

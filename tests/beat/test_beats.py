@@ -2,7 +2,7 @@
 
 The long run of 2,000 fire times, with its figures::
 
-    pytest -m soak -s tests/scheduler/test_beats.py
+    pytest -m soak -s tests/beat/test_beats.py
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def test_what_is_asked_for_is_in_the_catalogue() -> None:
 def test_the_page_about_panels_has_every_one() -> None:
     page = (ROOT / "docs" / "grafana-panels.md").read_text("utf-8")
     missing = [asked for asked in expressions() if f"| {asked.panel} | `{asked.expression}` |" not in page]
-    assert not missing, "run TASKQ_WRITE_PANELS=docs/grafana-panels.md python -m pytest tests/test_panels.py"
+    assert not missing, "run TASKQ_WRITE_PANELS=docs/grafana-panels.md python -m pytest tests/observe/test_panels.py"
 
 
 def test_links_lead_to_dashboards_that_exist() -> None:

@@ -26,11 +26,12 @@ from taskq import TaskQ
 from taskq.broker import calls, scripts
 from taskq.broker.link.wire import pack
 from taskq.broker.producer import Outgoing, pages, plan
+from taskq.broker.scripts.settling import settle
 from taskq.client.task import prepare
 from taskq.values.delivery import Delivery
 from taskq.worker.admission.intake import Intake
 from taskq.worker.partition.partition import QueueLink
-from taskq.worker.partition.settling import settle_arguments
+from taskq.worker.partition.settling import settles
 from taskq.worker.running.executors import finish
 from taskq.worker.running.executors.coroutines import CoroutineExecutor
 from taskq.worker.running.executors.threads import ThreadExecutor
@@ -230,9 +231,7 @@ def settle_us(bed: Bed, task: Any) -> float:
 
 def settle_call(bed: Bed, ended: list[Any], want: int) -> calls.Call:
     """The call that settles *ended* and fetches *want*."""
-    return scripts.settle(
-        bed.keys, bed.link.streams, bed.link.consumer, want, *settle_arguments(ended, bed.link.streams)
-    )
+    return settle(bed.keys, bed.link.streams, bed.link.consumer, want, *settles(ended, bed.link.streams))
 
 
 def settle_redis_us(bed: Bed, task: Any) -> float:

@@ -12,6 +12,7 @@ Arg = bytes | str | int | float
 
 LUA = Path(__file__).parent / "lua"
 """Where the scripts are."""
+_INCLUDE = re.compile(r"^ *-- include ([\w/]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,19 @@ class Call:
 
 
 def load(name: str) -> Script:
-    """The script in ``lua/<name>.lua``; a line ``-- include <part>`` in it stands for ``lua/include/<part>.lua``."""
-    text = (LUA / f"{name}.lua").read_text("utf-8")
-    text = re.sub(
-        r"^-- include (\w+)$", lambda part: (LUA / "include" / f"{part[1]}.lua").read_text("utf-8"), text, flags=re.M
-    )
+    """The script in ``lua/<name>.lua``, with its includes.
+
+    A line ``-- include <part>`` stands for ``lua/include/<part>.lua``, once, however many parts ask for it.
+    """
+    text = _resolved((LUA / f"{name}.lua").read_text("utf-8"), set())
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _resolved(text: str, included: set[str]) -> str:
+    def part(line: re.Match[str]) -> str:
+        if line[1] in included:
+            return ""
+        included.add(line[1])
+        return _resolved((LUA / "include" / f"{line[1]}.lua").read_text("utf-8"), included)
+
+    return _INCLUDE.sub(part, text)

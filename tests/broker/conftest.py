@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,13 +10,16 @@ from support.keys import delete_keys
 from support.programs import ServerBinary
 
 from taskq.broker import scripts
-from taskq.broker.calls import Arg, Call
+from taskq.broker.calls import Call
 from taskq.broker.keys import Keys, QueueKeys
 from taskq.broker.link.address import parse
 from taskq.broker.link.sync import SyncBroker
+from taskq.broker.scripts.settling import Settle, settle
 from taskq.embedded import EmbeddedRedis
 
 CONSUMER = b"host:1:aaaa"
+DEFAULT = 2
+"""The number of the stream of the default level, where there is no other than that and the front."""
 
 
 class Bench:
@@ -54,14 +57,14 @@ class Bench:
 
     def settle(
         self,
-        *items: Arg,
+        *settled: Settle,
         want: int = 0,
         consumer: bytes = CONSUMER,
-        runs: tuple[Arg, ...] = (),
-        run_count: int = 0,
+        completed: Sequence[bytes] = (),
     ) -> Any:
-        call = scripts.settle(self.keys, self.streams, consumer, want, runs, run_count, items)
-        return self.run(call)
+        """*completed* are entries of the default level that are done and have no outcome."""
+        pages = [(DEFAULT, completed)] if completed else []
+        return self.run(settle(self.keys, self.streams, consumer, want, settled, pages))
 
     def pending(self, consumer: bytes | None = None) -> list[bytes]:
         """Entry ids that are delivered and not settled, of all streams."""

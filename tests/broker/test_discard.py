@@ -64,27 +64,6 @@ def test_replay_counts_in_its_run_and_keeps_to_its_limit(bench: Any) -> None:
     assert bench.client.pttl(bench.keys.dead_run(RUN)) > 0
 
 
-def test_settle_counts_how_a_replayed_message_ended(bench: Any) -> None:
-    record = bench.keys.dead_run(RUN)
-    one, two = bench.fetch(b"a", b"b")
-
-    def note(entry: bytes, word: str, stored: bytes = b"", number: int = 0) -> tuple[Any, ...]:
-        return ("n", 2, entry, "id", b"", 60_000, record, f"{word}:a", stored, number)
-
-    done = ("c", 2, one, "id", b"", 1)
-    dead = ("d", 2, two, "id", b"F", 60_000, b"b", b"i", "a", b"label")
-    for _ in range(2):  # the second time after a lost reply
-        bench.settle(*note(one, "succeeded"), *done, *note(two, "again"), *dead)
-        assert bench.client.hgetall(record) == {b"succeeded:a": b"1", b"again:a": b"1"}
-    assert 0 < bench.client.pttl(record) <= 60_000
-    assert bench.client.xlen(bench.keys.dead) == 1
-    assert bench.pending() == []
-    stored = bench.keys.stored(b"worker")
-    for _ in range(2):  # one that was settled before it ran: told by its number
-        bench.settle(*note(one, "failed", stored, 1), "s", 2, one, "id", b"", 1, stored, 1)
-    assert bench.client.hget(record, "failed:a") == b"1"
-
-
 def six(identity: str, entry: str, message: bytes = b"m") -> tuple[Any, ...]:
     return (identity, entry, message, b"i", "print", b"label")
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from taskq.broker import scripts
+from taskq.broker.scripts.settling import COMPLETE, DeadLetter, NextInLane, Release, Retry, Settle
 from taskq.errors import BrokerRefusedError
 
 DEFAULT = 2
@@ -26,8 +27,12 @@ def fetch(bench: Any, want: int = 100) -> dict[bytes, bytes]:
     return {entry: fields[1] for _, entries in rows for entry, fields in entries}
 
 
-def item(kind: str, entry: bytes, lane: str, *extra: Any) -> list[Any]:
-    return ["q", DEFAULT, entry, "t", b"", 1, lane, kind, DEFAULT, entry, "t", b"", 1, *extra]
+def done(entry: bytes, lane: str) -> Settle:
+    return Settle(DEFAULT, entry, "t", COMPLETE, [NextInLane(lane)])
+
+
+def dead(entry: bytes, lane: str, message: bytes) -> Settle:
+    return Settle(DEFAULT, entry, "t", DeadLetter(message, b"why", "print", b"label"), [NextInLane(lane)])
 
 
 def lanes(bench: Any) -> Any:
@@ -47,8 +52,8 @@ def test_the_next_comes_when_it_has_ended(bench: Any) -> None:
     for message in (b"a1", b"a2"):
         ((entry, found),) = fetch(bench).items()
         assert found == message
-        assert bench.settle(*item("t", entry, "a", 0))[0] == 1
-        assert bench.settle(*item("t", entry, "a", 0))[0] == 1, "sent again: it changes nothing"
+        assert bench.settle(done(entry, "a"))[0] == 1
+        assert bench.settle(done(entry, "a"))[0] == 1, "sent again: it changes nothing"
     assert fetch(bench) == {}
     assert not bench.client.exists(bench.keys.lanes, bench.keys.lane_prefix + b"a")
 
@@ -57,15 +62,15 @@ def test_a_dead_letter_ends_it_too_and_a_retry_or_release_does_not(bench: Any) -
     bench.register()
     enqueue(bench, "a", b"a1", "a", b"a2")
     ((entry, _),) = fetch(bench).items()
-    bench.settle("l", DEFAULT, entry, "t", b"", 1, "")
+    bench.settle(Settle(DEFAULT, entry, "t", Release()))
     assert bench.messages("front") == [b"a1"]
     ((entry, _),) = fetch(bench).items()
-    bench.settle("r", 1, entry, "t", b"", 1, 0, b"5a1")
+    bench.settle(Settle(1, entry, "t", Retry(0, b"5a1")))
     assert bench.messages() == []
     assert bench.run(scripts.promote(bench.keys))[0] == 1
     assert bench.messages() == [b"a1"], "it has its place already"
     ((entry, _),) = fetch(bench).items()
-    bench.settle(*item("d", entry, "a", b"a1", b"why", "print", "label"))
+    bench.settle(dead(entry, "a", b"a1"))
     assert bench.messages() == [b"a2"]
 
 
@@ -74,7 +79,7 @@ def test_without_memory_for_the_dead_letter_the_next_waits(bench: Any) -> None:
     enqueue(bench, "a", b"a1", "a", b"a2")
     ((entry, _),) = fetch(bench).items()
     bench.fill_up()
-    assert bench.settle(*item("d", entry, "a", b"a1", b"why", "print", "label"))[3][::2] == [entry]
+    assert bench.settle(dead(entry, "a", b"a1"))[3][::2] == [entry]
     bench.make_room()
     assert bench.messages() == [b"a1"]
     assert lanes(bench) == {b"ka": b"2", b"waiting": b"1"}
@@ -101,7 +106,7 @@ def test_each_waits_with_its_level(bench: Any, ear: Any) -> None:
     enqueue(bench, "a", b"a2", sequence=2, level=9)
     assert ear.heard() == [b"levels"]
     ((entry, _),) = fetch(bench).items()
-    bench.settle(*item("t", entry, "a", 0))
+    bench.settle(done(entry, "a"))
     assert bench.messages(9) == [b"a2"]
 
 
@@ -165,22 +170,20 @@ class LaneMachine(RuleBasedStateMachine):
         return entry, self.held.pop(entry), self.where.pop(entry)
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), kind=st.sampled_from(["t", "d"]), twice=st.booleans())
-    def end(self, data: Any, kind: str, twice: bool) -> None:
+    @rule(data=st.data(), fails=st.booleans(), twice=st.booleans())
+    def end(self, data: Any, fails: bool, twice: bool) -> None:
         entry, message, number = self._one(data)
         key = self._key(message)
-        extra = [0] if kind == "t" else [message, b"why", "print", "label"]
-        items = ["q", number, entry, "t", b"", 1, key, kind, number, entry, "t", b"", 1, *extra]
+        end = DeadLetter(message, b"why", "print", b"label") if fails else COMPLETE
         for _ in range(1 + twice):
-            self.bench.settle(*items)
+            self.bench.settle(Settle(number, entry, "t", end, [NextInLane(key)]))
         assert self.queues[key].pop(0) == message
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), retry=st.booleans())
     def put_back(self, data: Any, retry: bool) -> None:
         entry, message, number = self._one(data)
-        extra = ["r", number, entry, "t", b"", 1, 0, b"5" + message] if retry else ["l", number, entry, "t", b"", 1, ""]
-        self.bench.settle(*extra)
+        self.bench.settle(Settle(number, entry, "t", Retry(0, b"5" + message) if retry else Release()))
 
     @rule()
     def promote(self) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from taskq.broker.calls import Arg
 from taskq.broker.scripts import schedules as scripts
+from taskq.broker.scripts.settling import COMPLETE, Commit, DeadLetter, End, EndOfSchedule, Retry, Settle
 
 Fire = Callable[..., list[Any]]
 
@@ -34,18 +34,19 @@ def history(bench: Any) -> list[tuple[bytes, bytes]]:
     return [(row[b"k"], row[b"t"]) for _, row in bench.client.xrange(bench.keys.fires("job"))]
 
 
-def end(bench: Any, task_id: str, kind: str = "c", *extra: Arg, status: str = "SUCCESS") -> Any:
+def end(bench: Any, task_id: str, how: End = COMPLETE, status: str = "SUCCESS") -> Any:
     """Deliver the oldest message of the queue and settle it as the message *task_id* of the schedule."""
     bench.register()
     _, rows, *_ = bench.settle(want=1)
     ((number, ((entry, _),)),) = rows
-    return bench.settle(*over(bench, number, entry, task_id, status), kind, number, entry, task_id, b"", 1, *extra)
+    return bench.settle(over(bench, number, entry, task_id, how, status))
 
 
-def over(bench: Any, number: int, entry: bytes, task_id: str, status: str = "SUCCESS") -> list[Arg]:
+def over(bench: Any, number: int, entry: bytes, task_id: str, how: End = COMPLETE, status: str = "SUCCESS") -> Settle:
     keys = bench.keys
-    own = (keys.schedule("job"), keys.fires("job"), keys.held("job"), 1000, 7, status, keys.stream_prefix, keys.levels)
-    return ["o", number, entry, task_id, b"", 1, *own, "5"]
+    schedule = (keys.schedule("job"), keys.fires("job"), keys.held("job"))
+    told = EndOfSchedule(*schedule, 1000, 7, status, keys.stream_prefix, keys.levels, "5")
+    return Settle(number, entry, task_id, how, [told])
 
 
 def test_one_message_per_fire_time(bench: Any, fire: Fire) -> None:
@@ -128,14 +129,10 @@ def test_skip_sends_nothing_until_the_message_before_has_ended(bench: Any, fire:
     assert [kind for kind, _ in history(bench)] == [b"fired", b"skipped", b"ended", b"fired"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "extra"),
-    [("c", ()), ("t", (0,)), ("d", (b"m", b"i", "g", "l"))],
-    ids=["complete", "commit", "dead letter"],
-)
-def test_every_end_releases_the_schedule(bench: Any, fire: Fire, kind: str, extra: tuple[Arg, ...]) -> None:
+@pytest.mark.parametrize("how", [COMPLETE, Commit((0,)), DeadLetter(b"m", b"i", "g", b"l")], ids=lambda how: how.kind)
+def test_every_end_releases_the_schedule(bench: Any, fire: Fire, how: End) -> None:
     fire(1000, overlap="skip")
-    end(bench, "job@1000", kind, *extra)
+    end(bench, "job@1000", how)
     assert state(bench, "message") is None
     assert fire(2000, overlap="skip")[0] == scripts.FIRED
 
@@ -144,7 +141,7 @@ def test_a_retry_does_not_release_it(bench: Any, fire: Fire) -> None:
     fire(1000, overlap="skip")
     bench.register()
     _, rows, *_ = bench.settle(want=1)
-    bench.settle("r", rows[0][0], rows[0][1][0][0], "job@1000", b"", 1, 60_000, b"5m")
+    bench.settle(Settle(rows[0][0], rows[0][1][0][0], "job@1000", Retry(60_000, b"5m")))
     assert fire(2000, overlap="skip")[0] == scripts.SKIPPED
 
 
@@ -154,10 +151,10 @@ def test_an_end_that_is_told_twice_counts_once(bench: Any, fire: Fire) -> None:
     bench.register()
     _, rows, *_ = bench.settle(want=1)
     ((number, ((entry, _),)),) = rows
-    items = [*over(bench, number, entry, "job@1000"), "c", number, entry, "job@1000", b"", 1]
-    bench.settle(*items)
+    item = over(bench, number, entry, "job@1000")
+    bench.settle(item)
     after = bench.snapshot()
-    bench.settle(*items)
+    bench.settle(item)
     assert bench.snapshot() == after
 
 
@@ -167,7 +164,7 @@ def test_a_stale_worker_does_not_release_it(bench: Any, fire: Fire) -> None:
     _, rows, *_ = bench.settle(want=1)
     ((number, ((entry, _),)),) = rows
     bench.client.zrem(bench.keys.consumers, b"host:1:aaaa")
-    assert bench.settle(*over(bench, number, entry, "job@1000"), "c", number, entry, "job@1000", b"", 1) == [0]
+    assert bench.settle(over(bench, number, entry, "job@1000")) == [0]
     assert state(bench, "message") == b"job@1000"
 
 

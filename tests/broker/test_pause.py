@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from taskq.broker import scripts
+from taskq.broker.scripts.settling import COMPLETE, Settle
 
 REVOKED, PAUSED = 1, 2
 
@@ -23,7 +24,7 @@ def test_a_paused_queue_gives_nothing_and_says_so(bench: Any) -> None:
 def test_what_runs_is_settled_while_the_queue_is_paused(bench: Any) -> None:
     (entry,) = bench.fetch(b"one")
     bench.run(scripts.pause(bench.keys))
-    assert bench.settle("c", 2, entry, "id", b"S-done", 60_000, want=5)[:3] == [1, [], PAUSED]
+    assert bench.settle(Settle(2, entry, "id", COMPLETE, (), b"S-done", 60_000), want=5)[:3] == [1, [], PAUSED]
     assert bench.client.get(bench.keys.result("id")) == b"S-done"
     assert bench.pending() == []
 

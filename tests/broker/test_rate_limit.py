@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from taskq.broker import scripts
 from taskq.broker.scripts import HOLD_MS
+from taskq.broker.scripts.settling import COMPLETE, Release, Settle
 from taskq.values.rates import RateLimit
 
 CONSUMER = b"host:1:aaaa"
@@ -182,14 +183,14 @@ class _World:
         _, base, *answers = self.bench.run(call)
         assert sum(answer == 1 for answer in answers) <= slots
         pairs: list[Any] = []
-        items: list[Any] = []
+        items: list[Settle] = []
         for (number, entry, task), answer in zip(entries, answers, strict=True):
             if answer == 1:
                 self.starts.append(float(base) + self.shift + late_ms)
                 pairs += (b"s%b:%b" % (task, entry), f"{float(base) + late_ms:.3f}")
-                items += ("c", number, entry, task, b"", 1)
+                items.append(Settle(number, entry, task, COMPLETE))
             elif answer == 2:
-                items += ("l", number, entry, task, b"", 1, "")
+                items.append(Settle(number, entry, task, Release()))
         self.bench.run(scripts.started(self.bench.keys, "t", pairs))
         self.bench.settle(*items)
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from taskq.broker import scripts
+from taskq.broker.scripts.settling import COMPLETE, Settle
 from taskq.errors import BrokerRefusedError
 
 
@@ -138,7 +139,7 @@ def test_it_goes_page_by_page_and_the_worker_is_stale_from_the_first(bench: Any)
     entries = bench.fetch(*(b"%d" % n for n in range(5)), consumer=b"dead")
     expire(bench, b"dead")
     assert recover(bench, page=2)[:2] == [2, 1]
-    assert bench.settle("c", 2, entries[4], "id", b"S", 1000, consumer=b"dead") == [0]
+    assert bench.settle(Settle(2, entries[4], "id", COMPLETE, (), b"S", 1000), consumer=b"dead") == [0]
     assert len(bench.pending(b"dead")) == 3
     assert recover(bench, page=2)[:2] == [2, 1]
     assert recover(bench, page=2)[:2] == [1, 0]

@@ -8,30 +8,35 @@ from typing import Any
 import pytest
 
 from taskq.broker import scripts
+from taskq.broker.scripts.settling import COMPLETE, Commit, DeadLetter, Release, Retry, Settle
 
-COMPLETE = ("c", 2)
 STREAM = 2
 OUTCOME = b"S-result"
 
 
-def complete(entry: bytes, task_id: str = "id", outcome: bytes = OUTCOME, ttl: int = 60_000) -> tuple[Any, ...]:
-    return ("c", STREAM, entry, task_id, outcome, ttl)
+def complete(entry: bytes, task_id: str = "id", outcome: bytes = OUTCOME, ttl: int = 60_000) -> Settle:
+    return Settle(STREAM, entry, task_id, COMPLETE, (), outcome, ttl)
 
 
-def retry(entry: bytes, wait_ms: int = 60_000, member: bytes = b"5again") -> tuple[Any, ...]:
-    return ("r", STREAM, entry, "id", b"R-error", 60_000, wait_ms, member)
+def commit(entry: bytes) -> Settle:
+    return Settle(STREAM, entry, "id", Commit((1, 3, "SET", "committed", "1")), (), OUTCOME, 60_000)
 
 
-def dead(entry: bytes, message: bytes = b"m", task_id: str = "id") -> tuple[Any, ...]:
-    return ("d", STREAM, entry, task_id, b"F-error", 60_000, message, b"evidence", b"print", b"label")
+def retry(entry: bytes, wait_ms: int = 60_000, member: bytes = b"5again") -> Settle:
+    return Settle(STREAM, entry, "id", Retry(wait_ms, member), (), b"R-error", 60_000)
 
 
-def release(entry: bytes, crashes: int = 0) -> tuple[Any, ...]:
-    return ("l", STREAM, entry, "id", b"", 1, crashes)
+def dead(entry: bytes, message: bytes = b"m", task_id: str = "id") -> Settle:
+    return Settle(STREAM, entry, task_id, DeadLetter(message, b"evidence", "print", b"label"), (), b"F-error", 60_000)
 
 
-ITEMS: dict[str, Callable[[bytes], tuple[Any, ...]]] = {
+def release(entry: bytes, crashes: int | None = 0) -> Settle:
+    return Settle(STREAM, entry, "id", Release(crashes))
+
+
+ITEMS: dict[str, Callable[[bytes], Settle]] = {
     "complete": complete,
+    "commit": commit,
     "retry": retry,
     "dead letter": dead,
     "release": release,
@@ -41,7 +46,7 @@ every_kind = pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
 
 def test_complete_stores_the_outcome_and_ends_the_entry(bench: Any) -> None:
     (entry,) = bench.fetch(b"a")
-    assert bench.settle(*complete(entry)) == [1, [], 0, [], [], b""]
+    assert bench.settle(complete(entry)) == [1, [], 0, [], [], b""]
     assert bench.messages() == bench.pending() == []
     assert bench.client.get(bench.keys.result("id")) == OUTCOME
     assert 0 < bench.client.pttl(bench.keys.result("id")) <= 60_000
@@ -49,7 +54,7 @@ def test_complete_stores_the_outcome_and_ends_the_entry(bench: Any) -> None:
 
 def test_runs_complete_many_without_results(bench: Any) -> None:
     entries = bench.fetch(*(b"%d" % n for n in range(10)))
-    assert bench.settle(runs=(STREAM, 9, *entries[:9]), run_count=1)[0] == 1
+    assert bench.settle(completed=entries[:9])[0] == 1
     assert bench.pending() == [entries[9]]
     assert bench.messages() == [b"9"]
 
@@ -57,7 +62,7 @@ def test_runs_complete_many_without_results(bench: Any) -> None:
 def test_retry_puts_the_message_aside(bench: Any, ear: Any) -> None:
     (entry,) = bench.fetch(b"a")
     before = bench.now_ms()
-    assert bench.settle(*retry(entry, 5000))[0] == 1
+    assert bench.settle(retry(entry, 5000))[0] == 1
     ((member, due),) = bench.delayed().items()
     assert member == b"5again"
     assert before + 5000 <= due <= bench.now_ms() + 5000
@@ -68,7 +73,7 @@ def test_retry_puts_the_message_aside(bench: Any, ear: Any) -> None:
 
 def test_dead_letter_keeps_message_and_evidence(bench: Any) -> None:
     (entry,) = bench.fetch(b"a")
-    bench.settle(*dead(entry, b"the bytes"))
+    bench.settle(dead(entry, b"the bytes"))
     ((letter, fields),) = bench.client.xrange(bench.keys.dead)
     assert fields == {b"m": b"the bytes", b"i": b"evidence", b"g": b"print"}
     counted = {b"n:print": b"1", b"l:print": b"label", b"f:print": letter, b"e:print": letter}
@@ -79,7 +84,7 @@ def test_dead_letter_keeps_message_and_evidence(bench: Any) -> None:
 
 def test_release_puts_it_at_the_front(bench: Any) -> None:
     first, _ = bench.fetch(b"a", b"b")
-    bench.settle(*release(first, 2))
+    bench.settle(release(first, 2))
     assert [fields for _, fields in bench.client.xrange(bench.streams[0])] == [{b"m": b"a", b"c": b"2"}]
     _status, rows, *_ = bench.settle(want=5)
     assert [(number, [fields for _, fields in entries]) for number, entries in rows] == [
@@ -90,9 +95,7 @@ def test_release_puts_it_at_the_front(bench: Any) -> None:
 
 def test_many_kinds_in_one_call(bench: Any) -> None:
     a, b, c, d, e = bench.fetch(b"a", b"b", b"c", b"d", b"e")
-    status, _, _, refused, *_ = bench.settle(
-        *complete(a, "a"), *retry(b), *dead(c), *release(d), runs=(STREAM, 1, e), run_count=1
-    )
+    status, _, _, refused, *_ = bench.settle(complete(a, "a"), retry(b), dead(c), release(d), completed=[e])
     assert (status, refused) == (1, [])
     assert bench.messages() == bench.pending() == []
     assert (len(bench.delayed()), bench.client.xlen(bench.keys.dead), bench.messages("front")) == (1, 1, [b"d"])
@@ -102,9 +105,9 @@ def test_many_kinds_in_one_call(bench: Any) -> None:
 def test_the_same_call_again_changes_nothing(bench: Any, item: Any) -> None:
     """A lost reply is answered by sending the call again."""
     (entry,) = bench.fetch(b"a")
-    bench.settle(*item(entry))
+    bench.settle(item(entry))
     before = bench.snapshot()
-    assert bench.settle(*item(entry)) == [1, [], 0, [], [], b""]
+    assert bench.settle(item(entry)) == [1, [], 0, [], [], b""]
     assert bench.snapshot() == before
 
 
@@ -114,8 +117,8 @@ def test_a_stale_worker_changes_nothing(bench: Any, item: Any) -> None:
     bench.register(b"other")
     bench.client.zrem(bench.keys.consumers, b"host:1:aaaa")
     before = bench.snapshot()
-    assert bench.settle(*item(entry), want=5) == [0]
-    assert bench.settle(runs=(STREAM, 1, entry), run_count=1) == [0]
+    assert bench.settle(item(entry), want=5) == [0]
+    assert bench.settle(completed=[entry]) == [0]
     assert bench.snapshot() == before
 
 
@@ -128,8 +131,8 @@ def test_what_was_taken_over_belongs_to_another(bench: Any, item: Any) -> None:
     bench.settle(want=5, consumer=b"other")
     bench.register()
     before = bench.snapshot()
-    assert bench.settle(*item(entry))[0] == 1
-    assert bench.settle(runs=(STREAM, 1, entry), run_count=1)[0] == 1
+    assert bench.settle(item(entry))[0] == 1
+    assert bench.settle(completed=[entry])[0] == 1
     assert bench.snapshot() == before
 
 
@@ -138,7 +141,7 @@ def test_who_waits_is_told(bench: Any, listen: Any) -> None:
     one, two = listen(b"bench:client:1"), listen(b"bench:client:2")
     for channel in (b"bench:client:1", b"bench:client:2"):
         bench.run(scripts.wait(bench.keys, "id", channel))
-    bench.settle(*complete(entry))
+    bench.settle(complete(entry))
     assert one.heard() == two.heard() == [b"id\nS-result"]
     assert not bench.client.exists(bench.keys.waiting)
 
@@ -147,7 +150,7 @@ def test_a_retry_is_no_news_for_who_waits(bench: Any, listen: Any) -> None:
     (entry,) = bench.fetch(b"a")
     one = listen(b"bench:client:1")
     bench.run(scripts.wait(bench.keys, "id", b"bench:client:1"))
-    bench.settle(*retry(entry))
+    bench.settle(retry(entry))
     assert one.heard() == []
     assert bench.client.hgetall(bench.keys.waiting) == {b"id": b"bench:client:1"}
 
@@ -157,7 +160,7 @@ def test_a_revoke_mark_ends_with_the_revoked_message(bench: Any) -> None:
     for task_id in ("one", "two"):
         bench.run(scripts.revoke(bench.keys, task_id, 60_000))
     assert bench.settle(want=1)[2] == 1, "a fetch says that ids are revoked"
-    bench.settle(*complete(one, "one", b"V-revoked"), *complete(two, "two", b"V-revoked"))
+    bench.settle(complete(one, "one", b"V-revoked"), complete(two, "two", b"V-revoked"))
     assert not bench.client.exists(bench.keys.revoked)
     assert bench.settle(want=1)[2] == 0
 
@@ -177,11 +180,11 @@ def test_the_page_of_a_fetch_is_bounded_and_read_in_order(bench: Any) -> None:
 
 def test_a_whole_page_settles_in_one_call(bench: Any) -> None:
     entries = bench.fetch(*(b"%d" % n for n in range(scripts.MAX_PER_CALL)))
-    items = [part for n, entry in enumerate(entries) for part in complete(entry, f"id-{n}")]
+    items = [complete(entry, f"id-{n}") for n, entry in enumerate(entries)]
     assert bench.settle(*items)[0] == 1
     assert bench.pending() == []
     again = bench.fetch(*(b"%d" % n for n in range(scripts.MAX_PER_CALL)))
-    assert bench.settle(runs=(STREAM, len(again), *again), run_count=1)[0] == 1
+    assert bench.settle(completed=again)[0] == 1
     assert bench.messages() == bench.pending() == []
 
 
@@ -190,20 +193,20 @@ def test_without_memory_what_must_be_written_is_refused_and_stays_pending(bench:
     (entry,) = bench.fetch(b"a")
     bench.fill_up()
     before = bench.snapshot()
-    _, _, _, (refused, why), *_ = bench.settle(*ITEMS[kind](entry))
+    _, _, _, (refused, why), *_ = bench.settle(ITEMS[kind](entry))
     assert refused == entry
     assert b"OOM" in why
     assert bench.snapshot() == before
     assert bench.pending() == [entry]
     bench.make_room()
-    assert bench.settle(*ITEMS[kind](entry)) == [1, [], 0, [], [], b""]
+    assert bench.settle(ITEMS[kind](entry)) == [1, [], 0, [], [], b""]
     assert bench.pending() == []
 
 
 def test_without_memory_completions_are_accepted(bench: Any) -> None:
     one, two = bench.fetch(b"a", b"b")
     bench.fill_up()
-    assert bench.settle(*complete(one), runs=(STREAM, 1, two), run_count=1) == [1, [], 0, [], [], b""]
+    assert bench.settle(complete(one), completed=[two]) == [1, [], 0, [], [], b""]
     assert bench.messages() == bench.pending() == []
     assert bench.client.get(bench.keys.result("id"))[:1] == b"S"
 
@@ -218,69 +221,3 @@ def test_a_missing_group_is_said_not_swallowed(bench: Any) -> None:
         bench.settle(want=1)
     assert is_nogroup(caught.value)
     assert bench.messages() == [b"a"]
-
-
-def give_up(bench: Any, entry: bytes, key: str = "k") -> tuple[Any, ...]:
-    return ("k", STREAM, entry, "id", b"", 1, bench.keys.claim("pay", key))
-
-
-@pytest.mark.parametrize("item", [dead, complete], ids=["dead letter", "complete"])
-def test_an_idempotency_key_is_given_up_with_the_end(bench: Any, item: Callable[[bytes], tuple[Any, ...]]) -> None:
-    (entry,) = bench.fetch(b"a")
-    claim = bench.keys.claim("pay", "k")
-    bench.client.set(claim, "id", px=60_000)
-    call = (*give_up(bench, entry), *item(entry))
-    assert bench.settle(*call)[0] == 1
-    assert not bench.client.exists(claim)
-    assert bench.pending() == []
-    bench.client.set(claim, "id", px=60_000)
-    bench.settle(*call)
-    assert bench.client.exists(claim), "the same call again acts on nothing"
-
-
-def test_the_key_of_another_message_is_left_alone(bench: Any) -> None:
-    (entry,) = bench.fetch(b"a")
-    bench.client.set(bench.keys.claim("pay", "k"), "another", px=60_000)
-    bench.settle(*give_up(bench, entry), *dead(entry))
-    assert bench.client.get(bench.keys.claim("pay", "k")) == b"another"
-    assert bench.pending() == []
-
-
-def test_a_stale_worker_gives_up_no_key(bench: Any) -> None:
-    (entry,) = bench.fetch(b"a")
-    bench.client.set(bench.keys.claim("pay", "k"), "id", px=60_000)
-    assert bench.settle(*give_up(bench, entry), *dead(entry), consumer=b"another") == [0]
-    assert bench.client.exists(bench.keys.claim("pay", "k"))
-
-
-def test_what_was_settled_before_it_ran_is_stored_once(bench: Any) -> None:
-    bench.fetch()
-    key = bench.keys.stored(b"worker")
-
-    def items(*numbers: int) -> list[Any]:
-        """A success and a dead letter, in turns."""
-        words: list[Any] = []
-        for number in numbers:
-            words += ("e" if number % 2 else "s", STREAM, b"1-1", f"id{number}", b"F" if number % 2 else b"S", 60_000)
-            words += (b"m", b"evidence", b"print", b"label", key, number) if number % 2 else (key, number)
-        return words
-
-    for sent in ([1, 2], [1, 2, 3], [2, 3, 4]):  # after lost replies, with what has ended meanwhile
-        assert bench.settle(*items(*sent))[3] == []
-        bench.client.delete(bench.keys.result("id2"))
-    assert bench.client.xlen(bench.keys.dead) == 2
-    assert [bench.client.get(bench.keys.result(f"id{n}")) for n in (1, 2, 3, 4)] == [b"F", None, b"F", b"S"]
-    assert (bench.client.get(key), bench.client.pttl(key) > 0) == (b"4", True)
-
-
-def test_a_refused_outcome_is_not_taken_for_stored(bench: Any) -> None:
-    bench.fetch()
-    key = bench.keys.stored(b"worker")
-    dead = ("e", STREAM, b"1-1", "one", b"F", 60_000, b"m", b"evidence", b"print", b"label", key, 1)
-    stored = ("s", STREAM, b"1-2", "two", b"S", 60_000, key, 2)
-    bench.client.set(bench.keys.dead, "of another type")
-    assert bench.settle(*dead, *stored)[3][0] == b"1-1"
-    bench.client.delete(bench.keys.dead)
-    assert bench.settle(*dead, *stored)[3] == []  # the reply was lost
-    assert bench.client.xlen(bench.keys.dead) == 1
-    assert bench.client.get(bench.keys.result("two")) == b"S"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ from taskq.broker import scripts
 from taskq.broker.calls import Script
 from taskq.broker.link.sync import SyncBroker
 from taskq.broker.scripts import schedules as schedule_scripts
+from taskq.broker.scripts import settling
+from taskq.broker.scripts.settling import COMPLETE, Release, Retry
 from taskq.errors import BrokerError
 from taskq.values.delivery import Delivery
 from taskq.worker.admission.arrivals import Arrivals
@@ -23,7 +26,7 @@ from taskq.worker.admission.intake import Intake
 from taskq.worker.exchange.fetcher import Fetcher
 from taskq.worker.exchange.reader import Reader
 from taskq.worker.partition.partition import QueueLink
-from taskq.worker.partition.settling import COMPLETE, DONE, RELEASE, RETRY, Outcome
+from taskq.worker.partition.settling import DONE, Outcome
 from taskq.worker.running.executors import processes, threads
 from taskq.worker.services.promoter import Promoter
 
@@ -52,15 +55,33 @@ def apply(name: str) -> None:
 
 def _edit(name: str, *changes: tuple[str, str]) -> None:
     """Replace parts of the script ``<name>``."""
-    home: Any = scripts if hasattr(scripts, name) else schedule_scripts
-    script: Script = getattr(home, name)
+    home, script = _find(name)
     text = script.text
     for old, new in changes:
         if old not in text:
             raise LookupError(f"{script.name}.lua has no {old!r} any more")
         text = text.replace(old, new)
+    _put(home, name, text)
+
+
+def _function(name: str, function: str, body: str) -> None:
+    """Give the Lua function of this name in the script ``<name>`` another body."""
+    home, script = _find(name)
+    head = rf"^( *)((?:local )?function {re.escape(function)}\([^)]*\))"
+    text, found = re.subn(rf"{head}(?:.*?^\1end| .* end)$", rf"\1\2 {body} end", script.text, flags=re.M | re.S)
+    if found != 1:
+        raise LookupError(f"{script.name}.lua has {found} functions {function!r}")
+    _put(home, name, text)
+
+
+def _find(name: str) -> tuple[Any, Script]:
+    home: Any = next(module for module in (scripts, schedule_scripts, settling) if hasattr(module, name))
+    return home, getattr(home, name)
+
+
+def _put(home: Any, name: str, text: str) -> None:
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-    setattr(home, name, Script(script.name, text, sha))
+    setattr(home, name, Script(getattr(home, name).name, text, sha))
 
 
 def _die_once() -> None:
@@ -122,7 +143,7 @@ def _group_at_end() -> None:
 def _no_xdel() -> None:
     _edit(
         "SETTLE",
-        ("redis.call('XDEL', stream, id)", "stream = stream"),
+        ("redis.call('XDEL', item.stream, item.id)", ""),
         ("redis.call('XDEL', stream, unpack(ids))", "stream = stream"),
         ("redis.call('XDEL', stream, unpack(ARGV, at + 2, at + 1 + n))", ""),
     )
@@ -148,17 +169,17 @@ def _retry_in_steps() -> None:
     whole = Fetcher._exchange
 
     async def exchange(self: Fetcher, link: QueueLink, want: int) -> None:
-        later = [outcome.extra for _, outcome, _ in link.ended if outcome.kind == RETRY]
+        later = [outcome.end for _, outcome, _ in link.ended if isinstance(outcome.end, Retry)]
         for at, (delivery, outcome, took) in enumerate(link.ended):
-            if outcome.kind == RETRY:
-                link.ended[at] = (delivery, outcome._replace(kind=COMPLETE, extra=()), took)
+            if isinstance(outcome.end, Retry):
+                link.ended[at] = (delivery, outcome._replace(end=COMPLETE), took)
         await whole(self, link, want)
         if later:
             _die_once()
-        for wait, member in later:
+        for retry in later:
             seconds, micros = await self._connection.execute("TIME")
-            due = int(seconds) * 1000 + int(micros) // 1000 + int(wait)
-            await self._connection.execute("ZADD", link.keys.delayed, due, member)
+            due = int(seconds) * 1000 + int(micros) // 1000 + retry.wait_ms
+            await self._connection.execute("ZADD", link.keys.delayed, due, retry.member)
 
     Fetcher._exchange = exchange  # type: ignore[method-assign]
 
@@ -234,9 +255,9 @@ def _no_grace() -> None:
 def _crash_uncounted() -> None:
     whole = processes.ProcessExecutor._verdict
 
-    def verdict(self: Any, delivery: Delivery, exit_code: int | None) -> Outcome:
-        outcome = whole(self, delivery, exit_code)
-        return outcome._replace(extra=(0,)) if outcome.kind == RELEASE else outcome
+    def verdict(self: Any, delivery: Delivery, *known: Any) -> Outcome:
+        outcome = whole(self, delivery, *known)
+        return outcome._replace(end=Release(0)) if isinstance(outcome.end, Release) else outcome
 
     processes.ProcessExecutor._verdict = verdict  # type: ignore[method-assign]
 
@@ -246,7 +267,7 @@ def _promote_early() -> None:
 
 
 def _dead_dropped() -> None:
-    _edit("SETTLE", ("wrote = bury(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])", "wrote = 1"))
+    _function("SETTLE", "bury", "")
 
 
 def _blind_block() -> None:

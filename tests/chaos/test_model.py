@@ -31,6 +31,8 @@ from taskq.broker import calls, scripts
 from taskq.broker.keys import FRONT, GROUP, Keys
 from taskq.broker.link.address import parse
 from taskq.broker.link.sync import SyncBroker
+from taskq.broker.scripts import settling
+from taskq.broker.scripts.settling import End, Settle, settle
 from taskq.embedded import EmbeddedRedis
 
 from . import mutants
@@ -38,7 +40,7 @@ from . import mutants
 NAMESPACE = "model"
 WORKERS = 3
 HOUR = 3_600_000
-COMPLETE, COMMIT, PLAIN, RETRY, DEAD, RELEASE = "c", "t", "plain", "r", "d", "l"
+COMPLETE, COMMIT, PLAIN, RETRY, DEAD, RELEASE = "complete", "commit", "plain", "retry", "dead letter", "release"
 
 KINDS = st.sampled_from((DEAD, COMMIT, RETRY, RELEASE, COMPLETE, PLAIN))
 
@@ -144,7 +146,7 @@ class Queue(RuleBasedStateMachine):
     @rule(target=deliveries, worker=st.integers(0, WORKERS - 1), want=st.integers(1, 3))
     def fetch(self, worker: int, want: int) -> Any:
         consumer = self.names[worker]
-        reply = self._run(scripts.settle(self.keys, self.streams, consumer, want))
+        reply = self._run(settle(self.keys, self.streams, consumer, want))
         if consumer not in self.leases:
             assert reply == [0], "a worker without a lease fetches nothing"
             return multiple()
@@ -376,18 +378,17 @@ class Queue(RuleBasedStateMachine):
     def _settle(self, delivery: Delivery, kind: str, outcome: bytes) -> Any:
         number = self.streams.index(delivery.stream) + 1
         if kind == PLAIN:
-            return self._run(
-                scripts.settle(self.keys, self.streams, delivery.consumer, 0, (number, 1, delivery.entry), 1)
-            )
-        extra: dict[str, tuple[Any, ...]] = {
-            COMMIT: (1, 2, "INCR", self._effect(delivery.data)),
-            RETRY: (HOUR, scripts.member(5, delivery.data)),
-            DEAD: (delivery.data, b"evidence", b"fingerprint", b"label"),
-            RELEASE: (0,),
+            return self._run(settle(self.keys, self.streams, delivery.consumer, 0, (), [(number, [delivery.entry])]))
+        ends: dict[str, End] = {
+            COMPLETE: settling.COMPLETE,
+            COMMIT: settling.Commit((1, 2, "INCR", self._effect(delivery.data))),
+            RETRY: settling.Retry(HOUR, scripts.member(5, delivery.data)),
+            DEAD: settling.DeadLetter(delivery.data, b"evidence", "fingerprint", b"label"),
+            RELEASE: settling.Release(0),
         }
         stored = b"" if kind == RELEASE else outcome
-        item = (kind, number, delivery.entry, delivery.data.decode(), stored, HOUR, *extra.get(kind, ()))
-        return self._run(scripts.settle(self.keys, self.streams, delivery.consumer, 0, items=item))
+        item = Settle(number, delivery.entry, delivery.data.decode(), ends[kind], (), stored, HOUR)
+        return self._run(settle(self.keys, self.streams, delivery.consumer, 0, [item]))
 
     def _finish_everything(self) -> None:
         for name in list(self.leases):
@@ -403,7 +404,7 @@ class Queue(RuleBasedStateMachine):
             pass
         self._run(scripts.register(self.keys, b"h:1:last", HOUR, self.streams))
         seen = []
-        while rows := self._run(scripts.settle(self.keys, self.streams, b"h:1:last", 100))[1]:
+        while rows := self._run(settle(self.keys, self.streams, b"h:1:last", 100))[1]:
             for number, entries in rows:
                 for entry, fields in entries:
                     seen.append(fields[1])
@@ -463,8 +464,9 @@ def test_every_order_of_steps_keeps_the_guarantees(private_server: EmbeddedRedis
 @pytest.mark.parametrize("name", ["no-dedup", "no-xdel", "dead-dropped", "stop-drops", "group-at-end"])
 def test_the_model_catches(name: str, private_server: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model under test: scripts that are broken on purpose do not pass it."""
-    for script in ("ENQUEUE", "DELAY", "REGISTER", "HEARTBEAT", "SETTLE", "RECOVER"):
+    for script in ("ENQUEUE", "DELAY", "REGISTER", "HEARTBEAT", "RECOVER"):
         monkeypatch.setattr(scripts, script, getattr(scripts, script))
+    monkeypatch.setattr(settling, "SETTLE", settling.SETTLE)
     mutants.apply(name)
     machine = type("Queue", (Queue,), {"url": private_server.url})
     with pytest.raises((AssertionError, KeyError)):

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from taskq.broker import scripts
 from taskq.broker.keys import Keys
 from taskq.broker.link.sync import SyncBroker
+from taskq.broker.scripts import settling
 from taskq.client.dlq.letter import Evidence, buried
 from taskq.values.message import WIRE_VERSION, Message, Meta, encode
 
@@ -50,22 +52,18 @@ def bury(namespace: str, redis_client: Any, app: Any) -> Bury:
     return add
 
 
-def write(broker: SyncBroker, keys: Keys, queue: str, letters: list[tuple[Any, ...]]) -> str:
+def write(broker: SyncBroker, keys: Keys, queue: str, letters: list[settling.DeadLetter]) -> str:
     """Dead letters through the settle script, as deliveries of a worker of this moment."""
-    from taskq.broker import scripts
-
     of = keys.queue(queue)
     streams = scripts.streams_of(of, [])
     consumer = b"bury"
     broker.run(scripts.register(of, consumer, 60_000, streams))
-    for data, *_ in letters:
-        broker.execute("XADD", streams[0], "*", "m", data)
+    for letter in letters:
+        broker.execute("XADD", streams[0], "*", "m", letter.message)
     rows = broker.execute("XREADGROUP", "GROUP", "taskq", consumer, "COUNT", len(letters), "STREAMS", streams[0], ">")[
         0
     ][1]
-    items: list[Any] = []
-    for (entry, _), letter in zip(rows, letters, strict=True):
-        items += ("d", 1, entry, "", b"", 1, *letter)
-    assert broker.run(scripts.settle(of, streams, consumer, 0, items=items))[0] == 1
+    items = [settling.Settle(1, entry, "", letter) for (entry, _), letter in zip(rows, letters, strict=True)]
+    assert broker.run(settling.settle(of, streams, consumer, 0, items))[0] == 1
     broker.run(scripts.recover(of, streams, consumer, 0))
     return str(broker.execute("XREVRANGE", of.dead, "+", "-", "COUNT", 1)[0][0].decode())

@@ -24,14 +24,14 @@ def fill(app: TaskQ, client: Any, count: int) -> None:
     keys = app.keys.queue("default")
     client.sadd(app.keys.queues, "default", "slow")
     evidence = Evidence(error_type="ValueError", error="no money", traceback="x" * 1500, reason="failed", attempts=4)
-    _, packed, group, label = buried(b"", "shop.pay", evidence)
+    end = buried(b"", "shop.pay", evidence)
     for start in range(0, count, 1000):
         pipeline = client.pipeline(transaction=False)
         for n in range(start, min(start + 1000, count)):
             data = encode(Message(WIRE_VERSION, new_id(), "shop.pay", [n], {}))
-            pipeline.xadd(keys.dead, {"m": data, "i": packed, "g": group})
+            pipeline.xadd(keys.dead, {"m": data, "i": end.evidence, "g": end.fingerprint})
         pipeline.execute()
-    client.hset(keys.dead_groups, mapping={f"n:{group}": count, f"l:{group}": label})
+    client.hset(keys.dead_groups, mapping={f"n:{end.fingerprint}": count, f"l:{end.fingerprint}": end.label})
 
 
 def numbers(client: Any, app: TaskQ, queue: str) -> Counter[int]:

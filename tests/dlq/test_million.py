@@ -41,13 +41,14 @@ def fill(app: TaskQ, client: Any) -> dict[str, int]:
     for start in range(0, COUNT, PAGE):
         pipeline = client.pipeline(transaction=False)
         for n in range(start, start + PAGE):
-            _, packed, group, _ = kinds[n % KINDS]
+            end = kinds[n % KINDS]
             data = encode(Message(WIRE_VERSION, new_id(), "shop.pay", [n], {}, Meta(replays=3)))
-            pipeline.xadd(keys.dead, {"m": data, "i": packed, "g": group})
+            pipeline.xadd(keys.dead, {"m": data, "i": end.evidence, "g": end.fingerprint})
         pipeline.execute()
-    for _, _, group, label in kinds:
-        client.hset(keys.dead_groups, mapping={f"n:{group}": COUNT // KINDS, f"l:{group}": label})
-    return {str(group): COUNT // KINDS for _, _, group, _ in kinds}
+    for end in kinds:
+        group = end.fingerprint
+        client.hset(keys.dead_groups, mapping={f"n:{group}": COUNT // KINDS, f"l:{group}": end.label})
+    return {end.fingerprint: COUNT // KINDS for end in kinds}
 
 
 @contextmanager

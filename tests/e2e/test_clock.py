@@ -17,6 +17,7 @@ from support.worker import running_worker
 
 from taskq import TaskQ
 from taskq.broker import scripts
+from taskq.broker.scripts.settling import settle
 from taskq.embedded import EmbeddedRedis, find_server
 
 pytestmark = pytest.mark.leaves_keys(reason="the server is the test's own")
@@ -132,7 +133,7 @@ def test_set_back_a_dead_workers_lease_still_runs_out(clock: Clock, two_apps: li
     dead = b"host:1:dead"
     app.sync_broker.run(scripts.register(keys, dead, round(LEASE * 1000), streams))
     left.delay()
-    app.sync_broker.run(scripts.settle(keys, streams, dead, 1))
+    app.sync_broker.run(settle(keys, streams, dead, 1))
     with running_worker(app):
         eventually(lambda: renewals(app, clock))
         clock.set(-HOUR)

@@ -10,14 +10,14 @@ from support.worker import RunningWorker, running_worker
 
 from taskq import BrokerUnavailableError, TaskFailedError, TaskQ
 from taskq.broker.calls import Call
-from taskq.broker.scripts import SETTLE
-from taskq.worker.partition.settling import COMPLETE, RETRY, Outcome
+from taskq.broker.scripts.settling import COMPLETE, SETTLE, Retry
+from taskq.worker.partition.settling import Outcome
 
 BAD: dict[str, Outcome] = {
     "no word": Outcome(COMPLETE, "SUCCESS", stored=object()),  # type: ignore[arg-type]
     "no text": Outcome(COMPLETE, "SUCCESS", stored="\ud800"),  # type: ignore[arg-type]
-    "no extra": Outcome(RETRY, "RETRY", extra=None),  # type: ignore[arg-type]
-    "no word in extra": Outcome(RETRY, "RETRY", extra=(1, ())),
+    "no end": Outcome(None, "RETRY"),  # type: ignore[arg-type]
+    "no word in its end": Outcome(Retry(1, ()), "RETRY"),  # type: ignore[arg-type]
 }
 
 

@@ -14,9 +14,10 @@ from support.worker import RunningWorker, running_worker
 from taskq import TaskQ
 from taskq.broker.keys import Keys
 from taskq.broker.scripts import MAX_PER_CALL
+from taskq.broker.scripts.settling import COMPLETE
 from taskq.values.delivery import Delivery
 from taskq.worker.partition.partition import MANY_BYTES, QueueLink
-from taskq.worker.partition.settling import COMPLETE, DONE, Outcome
+from taskq.worker.partition.settling import DONE, Outcome
 from taskq.worker.partition.sizes import BUDGET, FIRST, SLOW, Sizes
 
 MB = 1024 * 1024

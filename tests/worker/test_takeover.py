@@ -15,6 +15,7 @@ from support.wait import eventually
 from taskq import TaskQ
 from taskq.broker import scripts
 from taskq.broker.keeper import consumer_name, is_of_family, next_name
+from taskq.broker.scripts.settling import settle
 from taskq.worker.process.supervisor import GIVE_UP_AFTER
 from taskq.worker.process.takeover import take_over
 
@@ -58,7 +59,7 @@ def test_only_the_familys_deliveries_move(app: TaskQ) -> None:
     for name in names:
         app.sync_broker.run(scripts.register(keys, name, 60_000, streams))
         app.send_task("any", (1,))
-        app.sync_broker.run(scripts.settle(keys, streams, name, 1))
+        app.sync_broker.run(settle(keys, streams, name, 1))
     assert take_over(app, ["default"], "aaaaaaaa") == 1
     assert take_over(app, ["default"], "aaaaaaaa") == 0
     assert app.sync_broker.execute("ZRANGE", keys.consumers, 0, -1) == [names[1]]
@@ -105,7 +106,7 @@ def test_a_dead_members_message_runs_again_at_once_in_a_process_of_its_own(
 
 DEATHS = """
 import os, signal, sys, time
-from taskq.worker.process.process import supervisor
+from taskq.worker.process import supervisor
 
 def target(index, parent, slate, family):
     if sys.argv[1] == "worked":

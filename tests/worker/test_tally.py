@@ -6,17 +6,18 @@ import time
 from typing import Any
 
 from taskq import TaskQ
+from taskq.broker.scripts.settling import COMPLETE, Release
 from taskq.values.delivery import Delivery
 from taskq.values.message import Message as Wire
 from taskq.values.message import Meta, decode, encode
-from taskq.worker.partition.settling import COMPLETE, DONE, RELEASE, Ended, Outcome
+from taskq.worker.partition.settling import DONE, Ended, Outcome
 from taskq.worker.reporting.tally import EVERY_ONE, STRIDE, by_kind, settled_of
 
 APP = TaskQ("test")
 PAY = APP.task(name="pay")(lambda: None)
 SHIP = APP.task(name="ship")(lambda: None)
 FAILED = Outcome(COMPLETE, "FAILURE")
-BACK = Outcome(RELEASE, "RELEASED")
+BACK = Outcome(Release(), "RELEASED")
 
 
 def ended(task: Any, outcome: Outcome = DONE, runtime: float = 0.5, crashes: int = 0, **meta: Any) -> Ended:

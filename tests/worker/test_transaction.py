@@ -12,9 +12,10 @@ from support.worker import running_worker
 
 from taskq import ConfigError, Context, TaskQ
 from taskq.broker.keys import Keys
+from taskq.broker.scripts.settling import Commit
 from taskq.values.transaction import MAX_COMMANDS, MAX_TOTAL, MAX_WORDS, Transaction
 from taskq.worker.partition.partition import MANY_BYTES, QueueLink
-from taskq.worker.partition.settling import COMMIT, Outcome
+from taskq.worker.partition.settling import Outcome
 
 
 def test_the_longest_command_and_the_most_commands(app: TaskQ, redis_client: Any, namespace: str) -> None:
@@ -72,7 +73,7 @@ def test_outcomes_with_many_commands_leave_in_several_calls() -> None:
     for n in range(5):
         delivery = SimpleNamespace(key=(b"stream", b"%d" % n))
         link.held[delivery.key] = delivery  # type: ignore[assignment]
-        items.append((delivery, Outcome(COMMIT, "SUCCESS", extra=("x" * 90,) * (MANY_BYTES // 250)), 0.0))
+        items.append((delivery, Outcome(Commit(("x" * 90,) * (MANY_BYTES // 250)), "SUCCESS"), 0.0))
     link.ended = deque(items)
     assert [len(link.take_ended(1000)) for _ in range(4)] == [2, 2, 1, 0]
 

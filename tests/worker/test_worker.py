@@ -15,6 +15,7 @@ from support.worker import run_burst, running_worker
 
 from taskq import TaskFailedError, TaskQ, TaskState, current_task
 from taskq.broker import scripts
+from taskq.broker.scripts.settling import settle
 from taskq.embedded import EmbeddedRedis
 from taskq.errors import BrokerUnavailableError
 
@@ -445,7 +446,7 @@ def test_a_dead_workers_messages_are_recovered(make_app: MakeApp, redis_client: 
     streams = scripts.streams_of(keys, [])
     app.sync_broker.run(scripts.register(keys, b"dead", 1, streams))
     result = tell.delay()
-    app.sync_broker.run(scripts.settle(keys, streams, b"dead", 10))
+    app.sync_broker.run(settle(keys, streams, b"dead", 10))
     assert result.status is TaskState.STARTED
     recovered: list[int] = []
     app.hooks.listen("recovered", lambda queue, count: recovered.append(count))
@@ -484,7 +485,7 @@ def test_a_message_that_killed_three_workers_is_a_dead_letter(make_app: MakeApp)
     for n in range(3):
         name = b"dead-%d" % n
         app.sync_broker.run(scripts.register(keys, name, 1, streams))
-        _, ((number, entries),), *_ = app.sync_broker.run(scripts.settle(keys, streams, name, 10))
+        _, ((number, entries),), *_ = app.sync_broker.run(settle(keys, streams, name, 10))
         if n > 0:  # a suspect by now, which runs on the record
             assert app.sync_broker.run(scripts.mark(keys, streams[number - 1], name, entries[0][0]))
         app.sync_broker.run(scripts.recover(keys, streams, name, 1))

@@ -40,7 +40,6 @@ ENQUEUE_ORDERED = load("enqueue_ordered")
 DELAY = load("delay")
 REGISTER = load("register")
 HEARTBEAT = load("heartbeat")
-SETTLE = load("settle")
 PICK = load("pick")
 RECOVER = load("recover")
 MARK = load("mark")
@@ -132,23 +131,6 @@ def register(keys: QueueKeys, consumer: bytes, lease_ms: int, streams: Sequence[
 def heartbeat(keys: QueueKeys, consumer: bytes, lease_ms: int) -> Call:
     """Renew the lease; answers ``[1, ms until there is something to take over]``, or ``[0, 0]`` when it is lost."""
     return Call(HEARTBEAT, (keys.consumers, keys.renewed), (consumer, lease_ms))
-
-
-def settle(
-    keys: QueueKeys,
-    streams: Sequence[bytes],
-    consumer: bytes,
-    want: int,
-    runs: Sequence[Arg] = (),
-    run_count: int = 0,
-    items: Sequence[Arg] = (),
-) -> Call:
-    """End deliveries and fetch up to *want* more; see ``lua/settle.lua`` for the form of *runs* and *items*."""
-    return Call(
-        SETTLE,
-        (keys.consumers, keys.delayed, keys.dead, keys.waiting, keys.revoked, keys.paused, *streams),
-        (consumer, want, keys.result_prefix, keys.wake, run_count, *runs, *items),
-    )
 
 
 def pick(

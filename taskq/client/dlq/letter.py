@@ -8,7 +8,7 @@ from functools import cached_property
 
 import msgspec
 
-from taskq.broker.calls import Arg
+from taskq.broker.scripts import settling
 from taskq.client.dlq.fingerprint import fingerprint
 from taskq.errors import DecodeError
 from taskq.values.durations import moment
@@ -84,10 +84,10 @@ def fingerprint_of(task: str, evidence: Evidence) -> str:
     return fingerprint(task, evidence.reason, evidence.error_type, evidence.error, evidence.traceback)
 
 
-def buried(data: bytes, task: str, evidence: Evidence) -> tuple[Arg, ...]:
-    """What a script is told of a new dead letter: message, evidence, fingerprint, label of its group."""
+def buried(data: bytes, task: str, evidence: Evidence) -> settling.DeadLetter:
+    """The end of a message that becomes a dead letter."""
     label = Label(task, evidence.reason, evidence.error_type, evidence.error[:LABEL_TEXT])
-    return data, pack_evidence(evidence), fingerprint_of(task, evidence), _encode(label)
+    return settling.DeadLetter(data, pack_evidence(evidence), fingerprint_of(task, evidence), _encode(label))
 
 
 class _Last(msgspec.Struct):

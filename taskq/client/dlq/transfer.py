@@ -84,8 +84,8 @@ def restore(broker: SyncBroker, keys: Keys, lines: Iterable[Line]) -> tuple[int,
         if line.to != to:
             to = line.to
             broker.execute("SADD", keys.queues, to)
-        _, _, fingerprint, label = buried(letter.data, letter.task, letter.evidence)
-        page += (identity(letter), letter.entry, letter.data, letter.raw_evidence, fingerprint, label)
+        end = buried(letter.data, letter.task, letter.evidence)
+        page += (identity(letter), letter.entry, letter.data, letter.raw_evidence, end.fingerprint, end.label)
         size += len(letter.data) + len(letter.raw_evidence)
         total += 1
     if page:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from taskq.broker import scripts
-from taskq.broker.calls import Arg, Call
+from taskq.broker.calls import Call
 from taskq.broker.keys import QueueKeys
+from taskq.broker.scripts.settling import Settle, settle
 from taskq.client.fifo.consumer import Consumer
 from taskq.client.fifo.received import Received
 from taskq.errors import BrokerError, BrokerRefusedError, ConfigError, ItemSettledError, LeaseLostError
@@ -115,26 +114,26 @@ class Item:
             self._let_go(trouble)
 
     def _ack(self) -> Call:
-        return self._settle(*self._received.acknowledged(self._keys))
+        return self._settle(self._received.acknowledged(self._keys))
 
     def _release(self) -> Call:
-        return self._settle((), self._received.released())
+        return self._settle(self._received.released())
 
     def _reject(self, reason: str) -> Call:
         if not isinstance(reason, str):
             raise ConfigError(f"reason must be text, not {shown(reason)}")
         printable = reason.encode("utf-8", "backslashreplace").decode()  # a lone surrogate has no wire form
-        return self._settle((), self._received.dead(self._keys, "rejected", "Reject", printable))
+        return self._settle(self._received.dead(self._keys, "rejected", "Reject", printable))
 
     @property
     def _keys(self) -> QueueKeys:
         return self._consumer.source.keys
 
-    def _settle(self, runs: Sequence[Arg], items: Sequence[Arg]) -> Call:
+    def _settle(self, how: Settle) -> Call:
         if self._ended:
             raise ItemSettledError(f"item {self.id} is {self._ended} already; an item is settled once")
         source = self._consumer.source
-        return scripts.settle(source.keys, source.streams, self._received.consumer, 0, runs, int(bool(runs)), items)
+        return settle(source.keys, source.streams, self._received.consumer, 0, [how])
 
     def _run(self, call: Call) -> Any:
         return self._consumer.app.sync_broker.run(call)

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from taskq.broker.calls import Arg
 from taskq.broker.keys import QueueKeys
 from taskq.broker.scripts import RUN_TTL_MS
+from taskq.broker.scripts.settling import COMPLETE, CountReplay, End, FollowUp, Release, Settle
 from taskq.client.dlq.letter import Evidence, buried
 from taskq.errors import DecodeError, SerializationError
 from taskq.values.delivery import contents
@@ -57,17 +57,15 @@ class Received:
         self.crashes = crashes or 0
         """How many of them died."""
 
-    def acknowledged(self, keys: QueueKeys) -> tuple[list[Arg], list[Arg]]:
-        """Done: the runs and the items of ``lua/settle.lua``."""
-        if self.replayed is None:
-            return [self.level, 1, self.entry], []
-        return [], [*self._note(keys, "succeeded"), "c", self.level, self.entry, self.id, "", 0]
+    def acknowledged(self, keys: QueueKeys) -> Settle:
+        """Done."""
+        return self._settle(COMPLETE, self._counted(keys, "succeeded"))
 
-    def released(self) -> list[Arg]:
+    def released(self) -> Settle:
         """Back to the front of the FIFO, nothing charged."""
-        return ["l", self.level, self.entry, self.id, "", 0, self.crashes if self.suspect else ""]
+        return self._settle(Release(self.crashes if self.suspect else None))
 
-    def dead(self, keys: QueueKeys, reason: str, error_type: str, error: str) -> list[Arg]:
+    def dead(self, keys: QueueKeys, reason: str, error_type: str, error: str) -> Settle:
         """To the dead letter queue, with why."""
         evidence = Evidence(
             error_type=error_type,
@@ -77,26 +75,27 @@ class Received:
             worker=self.consumer.decode(),
             died_at=_now_ms(),
         )
-        words = buried(self.data, ITEM, evidence)
-        same = self.replayed is not None and words[2] == self.replayed.group
-        note = self._note(keys, "again" if same else "failed")
-        return [*note, "d", self.level, self.entry, self.id, "", 0, *words]
+        letter = buried(self.data, ITEM, evidence)
+        same = self.replayed is not None and letter.fingerprint == self.replayed.group
+        return self._settle(letter, self._counted(keys, "again" if same else "failed"))
 
-    def _note(self, keys: QueueKeys, word: str) -> list[Arg]:
+    def _settle(self, end: End, follow: Sequence[FollowUp] = ()) -> Settle:
+        return Settle(self.level, self.entry, self.id, end, follow)
+
+    def _counted(self, keys: QueueKeys, word: str) -> Sequence[FollowUp]:
         """How it ended, for the record of the replay that it came back in."""
         if self.replayed is None:
-            return []
-        count = (keys.dead_run(self.replayed.run), f"{word}:{self.replayed.group}", "", 0)
-        return ["n", self.level, self.entry, self.id, "", RUN_TTL_MS, *count]
+            return ()
+        return (CountReplay(keys.dead_run(self.replayed.run), f"{word}:{self.replayed.group}", RUN_TTL_MS),)
 
 
-def malformed(consumer: bytes, level: int, entry: bytes, fields: Sequence[bytes], error: DecodeError) -> list[Arg]:
+def malformed(consumer: bytes, level: int, entry: bytes, fields: Sequence[bytes], error: DecodeError) -> Settle:
     """What is not an item, to the dead letter queue with its bytes."""
     data = error.data if fields[0] == b"m" else b"\0".join(fields)
     evidence = Evidence(
         error_type="DecodeError", error=str(error), reason="malformed", worker=consumer.decode(), died_at=_now_ms()
     )
-    return ["d", level, entry, "malformed", "", 0, *buried(data, "", evidence)]
+    return Settle(level, entry, "malformed", buried(data, "", evidence))
 
 
 def _now_ms() -> int:

@@ -14,6 +14,7 @@ from taskq.broker.keeper import consumer_name, next_name
 from taskq.broker.keys import GROUP, QueueKeys
 from taskq.broker.link.replies import is_nogroup
 from taskq.broker.link.sync import backoff, gave_up
+from taskq.broker.scripts.settling import Settle, settle
 from taskq.broker.steps import Commands, Steps, Wait
 from taskq.client.fifo.received import Received, malformed
 from taskq.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError, DecodeError, QueueClosedError
@@ -207,7 +208,7 @@ class Source:
 
     def _take(self, consumer: bytes, rows: Rows) -> Steps[None]:
         """Keep what was fetched under the name *consumer*; what cannot be handed out becomes a dead letter."""
-        dead: list[Arg] = []
+        dead: list[Settle] = []
         gone: list[Sequence[Arg]] = []
         with self._lock:
             if self.consumer != consumer:
@@ -217,7 +218,8 @@ class Source:
                     if fields is None:  # deleted under us; on Redis 6.2 it would stay pending for ever
                         gone.append(("XACK", self.streams[level - 1], GROUP, entry))
                     elif (level, entry) not in self.held:
-                        dead += self._keep(consumer, level, entry, fields)
+                        unusable = self._keep(consumer, level, entry, fields)
+                        dead += [unusable] if unusable else []
         if gone:
             yield Commands(gone)
         if dead:
@@ -226,7 +228,7 @@ class Source:
             if answer is not None and answer[3]:
                 raise BrokerRefusedError(f"Redis has reached maxmemory: a dead letter of {self.queue} has no room")
 
-    def _keep(self, consumer: bytes, level: int, entry: bytes, fields: Sequence[bytes]) -> list[Arg]:
+    def _keep(self, consumer: bytes, level: int, entry: bytes, fields: Sequence[bytes]) -> Settle | None:
         """Put an entry with the others; what buries it if it cannot be handed out."""
         try:
             item = Received(consumer, level, entry, fields)
@@ -238,21 +240,21 @@ class Source:
             )
         self.held[level, entry] = item
         self._ready.append(item)
-        return []
+        return None
 
     def _release_ready(self, keep: int = 0) -> Steps[None]:
         """Give back what is not handed out, beyond the first *keep*."""
         with self._lock:
             back = [self._ready.pop() for _ in range(len(self._ready) - keep)][::-1]
         if back:
-            yield from self._settle(back[0].consumer, 0, [arg for item in back for arg in item.released()])
+            yield from self._settle(back[0].consumer, 0, [item.released() for item in back])
             for item in back:
                 self.settled(item)
 
-    def _settle(self, consumer: bytes, want: int, items: Sequence[Arg] = ()) -> Steps[list[Any] | None]:
+    def _settle(self, consumer: bytes, want: int, settled: Sequence[Settle] = ()) -> Steps[list[Any] | None]:
         """Settle and fetch; None when the lease is lost."""
         try:
-            answer = yield scripts.settle(self.keys, self.streams, consumer, want, items=items)
+            answer = yield settle(self.keys, self.streams, consumer, want, settled)
         except BrokerRefusedError as error:
             if not is_nogroup(error):
                 raise

@@ -11,7 +11,7 @@ from typing import Any
 from taskq import failpoints
 from taskq.values.delivery import BatchDelivery, Delivery
 from taskq.worker.partition.partition import QueueLink
-from taskq.worker.partition.settling import RELEASE, Ended, Outcome, released, restored
+from taskq.worker.partition.settling import Ended, Outcome, Together, released, restored
 from taskq.worker.running.executors import Executor, finish
 
 
@@ -47,9 +47,9 @@ class BatchLink:
 
 
 def _of_members(batch: BatchDelivery, outcome: Outcome) -> Iterable[Outcome]:
-    if outcome.kind == RELEASE:  # not started: given back as a whole
+    if not isinstance(outcome.end, Together):  # not started: given back as a whole
         return (released(member) for member in batch.members)
-    return (own if isinstance(own, Outcome) else restored(*own) for own in outcome.extra)
+    return (own if isinstance(own, Outcome) else restored(own) for own in outcome.end.outcomes)
 
 
 class _Collected:

@@ -11,13 +11,14 @@ from typing import Any
 
 from taskq.broker import scripts
 from taskq.broker.calls import Call
+from taskq.broker.scripts.settling import COMPLETE
 from taskq.values.config import Config
 from taskq.values.delivery import Delivery
 from taskq.values.durations import milliseconds
 from taskq.values.message import TaskState
 from taskq.values.outcome import pack_error
 from taskq.worker.partition.partition import QueueLink
-from taskq.worker.partition.settling import COMPLETE, Outcome
+from taskq.worker.partition.settling import Outcome
 from taskq.worker.running.runner import ignores_result
 
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
+from taskq.broker.scripts.settling import Release
 from taskq.values.delivery import Delivery
 from taskq.worker.admission.batches import Collecting
 from taskq.worker.admission.intake import Intake
 from taskq.worker.partition.partition import Place, QueueLink
-from taskq.worker.partition.settling import RELEASE, Ended
+from taskq.worker.partition.settling import Ended
 from taskq.worker.partition.sizes import BUDGET
 from taskq.worker.running.executors import Executor
 
@@ -160,7 +161,7 @@ class Demand:
     def ended(self, batch: Sequence[Ended]) -> None:
         """Outcomes were settled: where something has come to its end, there is hope again."""
         for delivery, outcome, _ in batch if self._stalled else ():
-            if outcome.kind != RELEASE:
+            if not isinstance(outcome.end, Release):
                 self._stalled.discard(self._intake.place_of(delivery.task, delivery.suspect))
                 if delivery.task is not None:
                     self._stalled.discard(self._intake.executor_of(delivery.task))

@@ -14,13 +14,14 @@ import time
 from taskq.broker.calls import Call
 from taskq.broker.link.replies import is_nogroup
 from taskq.broker.scripts import MAX_PER_CALL
+from taskq.broker.scripts.settling import DeadLetter
 from taskq.client.dlq.letter import Evidence, buried, unpack_evidence
 from taskq.errors import BrokerAuthError, BrokerError, BrokerRefusedError
 from taskq.values.delivery import Delivery
 from taskq.values.message import PLAIN, TaskState
 from taskq.values.outcome import pack_error
 from taskq.worker.partition.partition import QueueLink
-from taskq.worker.partition.settling import BEGUN, DEAD_LETTER, Ended, Outcome
+from taskq.worker.partition.settling import BEGUN, Ended, Outcome
 from taskq.worker.running.runner import now_ms
 
 logger = logging.getLogger("taskq.worker")
@@ -140,7 +141,7 @@ class Refusals:
             self._log("%s stays unsettled for now, Redis refuses every outcome of it: %s", delivery, why)
             self._aside.append((time.monotonic() + TRY_AGAIN, link, original))
             return
-        how = CUT if before or outcome.kind == DEAD_LETTER else WHOLE
+        how = CUT if before or isinstance(outcome.end, DeadLetter) else WHOLE
         self._log("%s becomes a dead letter, for Redis refused its outcome: %s", delivery, why)
         self._tried[delivery.key] = (original, how)
         link.ended.append((delivery, _instead(original, why, how), item[2]))
@@ -174,8 +175,8 @@ def _instead(original: Ended, why: str, how: str) -> Outcome:
         reason="failed", attempts=meta.attempt, crashes=delivery.crashes + meta.crashes, died_at=now_ms()
     )
     kind, error = "BrokerRefusedError", f"Redis refused its outcome, {outcome.state}: {why}"
-    if outcome.kind == DEAD_LETTER:
-        evidence = unpack_evidence(outcome.extra[1])
+    if isinstance(outcome.end, DeadLetter):
+        evidence = unpack_evidence(outcome.end.evidence)
         kind, error = (
             evidence.error_type,
             f"{evidence.error[:CUT_TEXT]} (cut, since Redis refused its dead letter: {why})",
@@ -185,4 +186,4 @@ def _instead(original: Ended, why: str, how: str) -> Outcome:
         evidence.error = error[: 2 * CUT_TEXT]
     stored = b"" if not outcome.stored else pack_error(TaskState.FAILURE, kind, evidence.error, "", meta.attempt)
     ttl_ms = delivery.task.settings.failure_ttl_ms if stored else 1
-    return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, buried(delivery.data, delivery.message.task, evidence))
+    return Outcome(buried(delivery.data, delivery.message.task, evidence), "FAILURE", stored, ttl_ms)

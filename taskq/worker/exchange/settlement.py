@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from taskq.broker import scripts
 from taskq.broker.calls import Call
 from taskq.broker.link.wire import pack
+from taskq.broker.scripts.settling import settle
 from taskq.worker.partition.partition import QueueLink
-from taskq.worker.partition.settling import Ended, settle_arguments
+from taskq.worker.partition.settling import Ended, settles
 from taskq.worker.running.runner import unrecordable
 
 logger = logging.getLogger("taskq.worker")
@@ -17,8 +17,8 @@ logger = logging.getLogger("taskq.worker")
 def settle_call(link: QueueLink, batch: list[Ended], want: int) -> Call:
     """The call that settles *batch* and fetches up to *want* more."""
     streams = link.streams
-    runs, run_count, items = settle_arguments(batch, streams)
-    return scripts.settle(link.keys, streams, link.consumer, want, runs, run_count, items)
+    settled, completed = settles(batch, streams)
+    return settle(link.keys, streams, link.consumer, want, settled, completed)
 
 
 def sound(link: QueueLink, batch: list[Ended], worker: str) -> tuple[list[Ended], int]:

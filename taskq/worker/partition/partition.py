@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from taskq.broker import scripts
 from taskq.broker.keys import QueueKeys
+from taskq.broker.scripts.settling import COMPLETE, End
 from taskq.values.delivery import Delivery
 from taskq.values.message import DEFAULT_PRIORITY
 from taskq.worker.partition.settling import DONE, Ended, Outcome
@@ -134,8 +135,8 @@ class QueueLink:
             outcome = item[1]
             if outcome is not DONE:
                 try:
-                    size += _size(outcome) if outcome.extra else len(outcome.stored)
-                except TypeError:  # one that cannot be sent: found out when the call is made, and not here
+                    size += len(outcome.stored) if outcome.end is COMPLETE else _size(outcome)
+                except Exception:  # one that cannot be sent: found out when the call is made, and not here
                     size += WORD
                 if size > MANY_BYTES and batch:
                     ended.appendleft(item)
@@ -145,10 +146,6 @@ class QueueLink:
 
 
 def _size(outcome: Outcome) -> int:
-    """Bytes that *outcome* adds to a call, about.
-
-    Raises:
-        TypeError: it cannot be sent.
-    """
-    words = sum(len(word) for word in outcome.extra if isinstance(word, (bytes, str)))
-    return len(outcome.stored) + words + WORD * len(outcome.extra)
+    """Bytes that *outcome* adds to a call, about."""
+    words = cast(End, outcome.end).words()
+    return len(outcome.stored) + WORD * len(words) + sum(len(word) for word in words if isinstance(word, (bytes, str)))

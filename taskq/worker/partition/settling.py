@@ -1,160 +1,159 @@
-"""How a delivery ends, as the settle script is told. One place builds what it is sent."""
+"""What a run came to, and how that is told to the settle script."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from taskq.broker.calls import Arg
-from taskq.broker.scripts import RUN_TTL_MS
-from taskq.values.delivery import Delivery
-from taskq.values.message import DEFAULT_PRIORITY, Replayed
+import msgspec
 
-COMPLETE, COMMIT, RETRY, DEAD_LETTER, RELEASE = "c", "t", "r", "d", "l"
-GIVE_UP = "k"
-"""Not an end of its own: gives an idempotency key free together with the item after it."""
-OVER = "o"
-"""Not an end either: tells the schedule that sent the message what the item after it does."""
-_KINDS = frozenset({COMPLETE, COMMIT, RETRY, DEAD_LETTER, RELEASE, "batch"})
-_ENDS = frozenset({COMPLETE, COMMIT, DEAD_LETTER})
-NOTE = "n"
-"""Not an end either: counts the end of a replayed message in the record of its replay."""
-NEXT = "q"
-"""Not an end of its own either: lets the ordering key's next message into the queue with the item after it."""
+from taskq.broker.scripts import RUN_TTL_MS
+from taskq.broker.scripts.settling import (
+    COMPLETE,
+    Bury,
+    Commit,
+    Complete,
+    CountReplay,
+    DeadLetter,
+    End,
+    EndOfSchedule,
+    FollowUp,
+    FreeClaim,
+    NextInLane,
+    Release,
+    Settle,
+    Store,
+)
+from taskq.values.delivery import Delivery
+from taskq.values.message import DEFAULT_PRIORITY, Meta, Replayed
+
+_FINAL = (Complete, Commit, DeadLetter)
+"""Ends after which the message does not come again."""
 _WITHOUT_SUCCESS = frozenset({"FAILURE", "REVOKED", "EXPIRED"})
-STORE, BURY = "s", "e"
-"""For what was settled before it ran: only its outcome is stored, only a dead letter written."""
-BATCH = "batch"
-"""Not for the script: ``extra`` holds the outcomes of a batch's members."""
-_ONCE_SETTLED = {COMPLETE: STORE, DEAD_LETTER: BURY}
+_COUNTED = {"SUCCESS": "succeeded", "FAILURE": "failed", "REVOKED": "other", "EXPIRED": "other", "SKIPPED": "other"}
+
+
+class Together(msgspec.Struct, frozen=True, array_like=True, tag="batch"):
+    """Not an end of its own: holds the outcomes of a batch's members."""
+
+    outcomes: tuple[Any, ...]
 
 
 class Outcome(NamedTuple):
     """What one run came to."""
 
-    kind: str
-    """One of the kinds of ``lua/settle.lua``."""
+    end: End | Together
     state: str
     """For hooks: SUCCESS, FAILURE, RETRY, REVOKED, EXPIRED, SKIPPED or RELEASED."""
     stored: bytes = b""
     """The packed outcome for whoever waits; empty for none."""
     ttl_ms: int = 1
-    extra: tuple[Any, ...] = ()
-    """What the kind needs besides: see ``lua/settle.lua``."""
 
 
 DONE = Outcome(COMPLETE, "SUCCESS")
 """A success whose result nobody stores: shared, because it is by far the most common."""
 
 
+_DONE = [["c"], "SUCCESS", b"", 1]
+"""That, as it comes from a child process."""
+
 BEGUN = Outcome(COMPLETE, "STARTED")
 """Settled before it runs: from here on it belongs to nobody's pending list."""
 
 
-def restored(kind: str, state: str, stored: bytes, ttl_ms: int, extra: Sequence[Any]) -> Outcome:
+def restored(plain: list[Any]) -> Outcome:
     """The outcome that came as plain values from a child process.
 
     Raises:
-        ValueError: it cannot be settled.
+        ValueError: it is not one.
     """
-    if kind == COMPLETE and not stored:
+    if plain == _DONE:
         return DONE
-    if kind not in _KINDS or not isinstance(stored, bytes) or not isinstance(ttl_ms, int):
-        raise ValueError(f"not an outcome: {kind!r:.100}")
-    return Outcome(kind, state, stored, ttl_ms, tuple(extra))
+    try:
+        outcome = msgspec.convert(plain, Outcome)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"not an outcome: {error}") from error
+    return outcome._replace(end=COMPLETE) if isinstance(outcome.end, Complete) else outcome
 
 
 def released(delivery: Delivery) -> Outcome:
     """Back to the front of the queue, nothing charged."""
-    return Outcome(RELEASE, "RELEASED", extra=(delivery.crashes if delivery.suspect else "",))
+    return Outcome(Release(delivery.crashes if delivery.suspect else None), "RELEASED")
 
 
 def together(outcomes: Sequence[Outcome]) -> Outcome:
     """One outcome that holds those of a batch's members."""
-    return Outcome(BATCH, "BATCH", extra=tuple(outcomes))
+    return Outcome(Together(tuple(outcomes)), "BATCH")
 
 
 Ended = tuple[Delivery, Outcome, float]
 """A delivery, its outcome, and the seconds it ran."""
 
 
-def _in_lane(kind: str, extra: tuple[Arg, ...]) -> tuple[str, tuple[Arg, ...]]:
-    """A completion as a commit without commands: of those the script knows, one by one, whether they were ours."""
-    return (COMMIT, (0,)) if kind == COMPLETE else (kind, extra)
-
-
-def _next_of_lane(delivery: Delivery, number: int) -> tuple[Arg, ...]:
-    meta = delivery.message.meta
-    assert meta is not None
-    assert meta.ordering_key is not None
-    return (NEXT, number, delivery.entry, delivery.message.task_id, b"", 1, meta.ordering_key)
-
-
-def settle_arguments(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list[Arg], int, list[Arg]]:
-    """The runs, their number and the items of ``lua/settle.lua`` for *batch*, in a call with these *streams*."""
+def settles(batch: list[Ended], streams: Sequence[bytes]) -> tuple[list[Settle], list[tuple[int, list[bytes]]]]:
+    """*batch* as :func:`taskq.broker.scripts.settling.settle` is told of it, in a call with these *streams*."""
     number = {stream: n for n, stream in enumerate(streams, 1)}
-    plain: dict[bytes, list[Arg]] = {}
-    items: list[Arg] = []
+    plain: dict[bytes, list[bytes]] = {}
+    settled: list[Settle] = []
     for delivery, outcome, ran in batch:
         meta = delivery.message.meta
-        replayed, in_lane = (None, False) if meta is None else (meta.replayed, meta.ordering_key is not None)
-        if replayed is not None and outcome is not BEGUN:
-            items += _note(delivery, outcome, replayed, number[delivery.stream])
-        plain_end = (outcome is DONE and replayed is None) or (outcome is BEGUN and not _scheduled(delivery))
-        if plain_end and not in_lane:
+        if meta is None:
+            follow: Sequence[FollowUp] = ()
+        else:
+            follow = _follow_ups(delivery, meta, outcome, ran)
+        if not follow and (outcome is DONE or outcome is BEGUN):
             entries = plain.get(delivery.stream)
             if entries is None:
                 plain[delivery.stream] = [delivery.entry]
             else:
                 entries.append(delivery.entry)
         else:
-            kind, state, stored, ttl_ms, extra = outcome
-            if kind in _ENDS and _scheduled(delivery):
-                items += (OVER, number[delivery.stream], delivery.entry, delivery.message.task_id, b"", 1)
-                items += _told_to_schedule(delivery, state, ran)
+            end: Any = outcome.end
             if delivery.settled:
-                kind, extra = _ONCE_SETTLED[kind], (*extra, *delivery.link.stored_as(delivery))
-            if in_lane and not delivery.settled:
-                kind, extra = _in_lane(kind, extra)
-                items += _next_of_lane(delivery, number[delivery.stream])
-            if meta is not None and meta.idempotency_key and state in _WITHOUT_SUCCESS:
-                claim = delivery.link.keys.claim(delivery.message.task, meta.idempotency_key)
-                items += (GIVE_UP, number[delivery.stream], delivery.entry, delivery.message.task_id, b"", 1, claim)
-            items += (kind, number[delivery.stream], delivery.entry, delivery.message.task_id, stored, ttl_ms, *extra)
-    runs: list[Arg] = []
-    for stream, entries in plain.items():
-        runs += (number[stream], len(entries), *entries)
-    return runs, len(plain), items
+                end = _once_settled(delivery, end)
+            stream, task_id = number[delivery.stream], delivery.message.task_id
+            settled.append(Settle(stream, delivery.entry, task_id, end, follow, outcome.stored, outcome.ttl_ms))
+    return settled, [(number[stream], entries) for stream, entries in plain.items()]
 
 
-def _scheduled(delivery: Delivery) -> bool:
-    """Whether a schedule sent it that waits for its end."""
-    meta = delivery.message.meta
-    return meta is not None and meta.schedule is not None and not delivery.settled
+def _follow_ups(delivery: Delivery, meta: Meta, outcome: Outcome, ran: float) -> list[FollowUp]:
+    """What happens with the end of a message that has more than arguments."""
+    follow: list[FollowUp] = []
+    if not isinstance(outcome.end, _FINAL):
+        return follow
+    if meta.replayed is not None and outcome is not BEGUN:
+        follow += _count_replay(delivery, meta.replayed, outcome)
+    if delivery.settled:  # the rest happened when that was
+        return follow
+    if meta.schedule is not None:
+        follow.append(_end_of_schedule(delivery, meta, outcome.state, ran))
+    if meta.ordering_key is not None:
+        follow.append(NextInLane(meta.ordering_key))
+    if meta.idempotency_key and outcome.state in _WITHOUT_SUCCESS:
+        follow.append(FreeClaim(delivery.link.keys.claim(delivery.message.task, meta.idempotency_key)))
+    return follow
 
 
-def _told_to_schedule(delivery: Delivery, state: str, ran: float) -> tuple[Arg, ...]:
-    meta, keys = delivery.message.meta, delivery.link.keys
-    assert meta is not None
-    assert meta.schedule is not None
-    own = (keys.schedule(meta.schedule), keys.fires(meta.schedule), keys.held(meta.schedule))
-    ending = (meta.fire_time, round(ran * 1000), state)
-    return (*own, *ending, keys.stream_prefix, keys.levels, str(DEFAULT_PRIORITY))
+def _once_settled(delivery: Delivery, end: End | Together) -> Store | Bury:
+    """The end of what was settled before it ran."""
+    key, number = delivery.link.stored_as(delivery)
+    return Bury(key, number, end) if isinstance(end, DeadLetter) else Store(key, number)
 
 
-_COUNTED = {"SUCCESS": "succeeded", "FAILURE": "failed", "REVOKED": "other", "EXPIRED": "other", "SKIPPED": "other"}
+def _end_of_schedule(delivery: Delivery, meta: Meta, state: str, ran: float) -> EndOfSchedule:
+    keys, name = delivery.link.keys, meta.schedule
+    return EndOfSchedule(
+        *(keys.schedule(name), keys.fires(name), keys.held(name)),
+        *(meta.fire_time, round(ran * 1000), state),
+        *(keys.stream_prefix, keys.levels, str(DEFAULT_PRIORITY)),
+    )
 
 
-def _note(delivery: Delivery, outcome: Outcome, replayed: Replayed, stream: int) -> tuple[Arg, ...]:
+def _count_replay(delivery: Delivery, replayed: Replayed, outcome: Outcome) -> list[FollowUp]:
     """How a replayed message ended, for the record of its replay; nothing when it has not ended."""
     word = _COUNTED.get(outcome.state)
     if word is None:
-        return ()
-    if outcome.kind == DEAD_LETTER and outcome.extra[2] == replayed.group:
+        return []
+    if isinstance(outcome.end, DeadLetter) and outcome.end.fingerprint == replayed.group:
         word = "again"
-    record = delivery.link.keys.dead_run(replayed.run)
-    begun = delivery.link.stored_as(delivery) if delivery.settled else ("", 0)
-    return (
-        *(NOTE, stream, delivery.entry, delivery.message.task_id, b"", RUN_TTL_MS),
-        *(record, f"{word}:{replayed.group}", *begun),
-    )
+    return [CountReplay(delivery.link.keys.dead_run(replayed.run), f"{word}:{replayed.group}", RUN_TTL_MS)]

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 
 from taskq.broker.calls import Arg
+from taskq.broker.scripts.settling import Release
 from taskq.broker.views.totals import HANDED_BACK, RUNTIME, Sums
 from taskq.client.hooks import Settled, Unusual
 from taskq.values.delivery import Delivery
 from taskq.values.message import PLAIN
-from taskq.worker.partition.settling import RELEASE, Ended, Outcome
+from taskq.worker.partition.settling import Ended, Outcome
 
 OTHER = "other"
 """The name under which tasks that this worker does not know are counted."""
@@ -119,7 +120,7 @@ def settled_of(queue: str, kinds: Kinds) -> list[Settled]:
 def _unusual_of(delivery: Delivery, outcome: Outcome, runtime: float, offset: float) -> Unusual:
     meta = delivery.message.meta or PLAIN
     # a message that goes back keeps its crashes, and tells them when it ends
-    crashes = 0 if outcome.kind == RELEASE else delivery.crashes
+    crashes = 0 if isinstance(outcome.end, Release) else delivery.crashes
     late = None
     if meta.due and meta.attempt == 1 and delivery.started:
         late = max(delivery.started + offset - meta.due / 1000, 0.0)

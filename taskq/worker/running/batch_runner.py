@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from taskq import failpoints
+from taskq.broker.scripts.settling import Release
 from taskq.client.app import TaskQ
 from taskq.errors import NeverRanError
 from taskq.values.batch import BatchItem
 from taskq.values.delivery import Delivery, current_delivery
 from taskq.values.functions import never_ran
-from taskq.worker.partition.settling import RELEASE, Outcome, together
+from taskq.worker.partition.settling import Outcome, together
 from taskq.worker.running import forked
 from taskq.worker.running.runner import Runner, Within, meaning_of
 
@@ -85,7 +86,7 @@ class BatchRunner(Runner):
         if delivery.members is None:
             return super().lost_child(delivery, exit_code, rss_bytes, ran)
         if len(delivery.members) > 1:
-            return together([Outcome(RELEASE, "RELEASED", extra=(member.crashes,)) for member in delivery.members])
+            return together([Outcome(Release(member.crashes), "RELEASED") for member in delivery.members])
         (member,) = delivery.members
         if member.suspect:  # charged for both crashes, as by recover.lua
             member.crashes = max(member.crashes, 1)

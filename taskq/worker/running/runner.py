@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 
 from taskq import failpoints
-from taskq.broker.scripts import member
+from taskq.broker.scripts import member, settling
+from taskq.broker.scripts.settling import COMPLETE, Commit, Release
 from taskq.client.context import Context
 from taskq.client.dlq.letter import Evidence, buried
 from taskq.errors import NeverRanError, Reject, Retry, TaskqError, WorkerLostError
@@ -32,17 +33,7 @@ from taskq.values.durations import milliseconds
 from taskq.values.functions import never_ran
 from taskq.values.message import PLAIN, Failure, Meta, TaskState, decode, encode, remembered
 from taskq.values.outcome import pack_error, pack_success
-from taskq.worker.partition.settling import (
-    COMMIT,
-    COMPLETE,
-    DEAD_LETTER,
-    DONE,
-    RELEASE,
-    RETRY,
-    Outcome,
-    released,
-    together,
-)
+from taskq.worker.partition.settling import DONE, Outcome, released, together
 from taskq.worker.running import forked
 from taskq.worker.running.error_text import cause_of, text_of, traceback_of, type_of, unwieldy
 from taskq.worker.running.limits import KINDS, limit_error
@@ -172,7 +163,7 @@ class Runner:
             ttl_ms = delivery.task.settings.result_ttl_ms
             if delivery.tx is None:
                 return Outcome(COMPLETE, "SUCCESS", stored, ttl_ms)
-            return Outcome(COMMIT, "SUCCESS", stored, ttl_ms, delivery.tx.packed())
+            return Outcome(Commit(delivery.tx.packed()), "SUCCESS", stored, ttl_ms)
         except BaseException as error:
             # running it again would give the same value, and do its effects twice
             return self._unstorable(delivery, value, error)
@@ -235,7 +226,7 @@ class Runner:
         # a suspect that has not been charged was in the hands of a worker that died: it was this one then, too
         crashes = 2 if delivery.suspect and not delivery.crashes else delivery.crashes + 1
         if crashes + meta.crashes < self._config.max_crashes:
-            return Outcome(RELEASE, "RELEASED", extra=(crashes,))
+            return Outcome(Release(crashes), "RELEASED")
         delivery.crashes = crashes
         return self.crashed(
             delivery,
@@ -268,7 +259,7 @@ class Runner:
             return self._dead(delivery, "unknown task", error, "")
         changed = msgspec.structs.replace(meta, unknown_since=since, crashes=meta.crashes + delivery.crashes)
         wait = delay_ms(milliseconds(self._config.unknown_task_delay), now_ms() - since)
-        return Outcome(RETRY, "RELEASED", extra=(wait, member(meta.priority, _with_meta(delivery, changed))))
+        return Outcome(settling.Retry(wait, member(meta.priority, _with_meta(delivery, changed))), "RELEASED")
 
     def _wait_before_retry(self, delivery: Delivery, error: BaseException) -> float | None:
         """Seconds until the next attempt, None for none."""
@@ -309,7 +300,7 @@ class Runner:
         if not ignores_result(delivery):
             stored = pack_error(TaskState.RETRY, kind, said, text, meta.attempt)
         data = member(meta.priority, _with_meta(delivery, changed))
-        return Outcome(RETRY, "RETRY", stored, delivery.task.settings.failure_ttl_ms, (round(wait * 1000), data))
+        return Outcome(settling.Retry(round(wait * 1000), data), "RETRY", stored, delivery.task.settings.failure_ttl_ms)
 
     def _failure(self, meta: Meta, error: BaseException) -> Failure:
         """What is remembered of a failed attempt that is not the last."""
@@ -350,7 +341,7 @@ class Runner:
             stored = pack_error(TaskState.FAILURE, kind, said, text, meta.attempt)
             task = delivery.task
             ttl_ms = milliseconds(self._config.failure_expires) if task is None else task.settings.failure_ttl_ms
-        return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, buried(delivery.data, message.task, evidence))
+        return Outcome(buried(delivery.data, message.task, evidence), "FAILURE", stored, ttl_ms)
 
     def _nobody_asks(self, delivery: Delivery) -> bool:
         """Whether the outcome need not be stored; of a task that is not known here by the app's own settings."""
@@ -376,7 +367,7 @@ def ignores_result(delivery: Delivery) -> bool:
 def malformed(data: bytes, reason: str, worker: str) -> Outcome:
     """The outcome of an entry that is not a message: to the dead letter queue with its bytes."""
     evidence = Evidence(error_type="DecodeError", error=reason, reason="malformed", worker=worker, died_at=now_ms())
-    return Outcome(DEAD_LETTER, "FAILURE", extra=buried(data, "", evidence))
+    return Outcome(buried(data, "", evidence), "FAILURE")
 
 
 def unrecordable(delivery: Delivery, trouble: BaseException, worker: str) -> Outcome:
@@ -397,7 +388,7 @@ def unrecordable(delivery: Delivery, trouble: BaseException, worker: str) -> Out
     if delivery.task is not None and not ignores_result(delivery):
         stored = pack_error(TaskState.FAILURE, evidence.error_type, text, "", delivery.attempt)
         ttl_ms = delivery.task.settings.failure_ttl_ms
-    return Outcome(DEAD_LETTER, "FAILURE", stored, ttl_ms, buried(delivery.data, delivery.message.task, evidence))
+    return Outcome(buried(delivery.data, delivery.message.task, evidence), "FAILURE", stored, ttl_ms)
 
 
 def _is_below_zero(countdown: object) -> bool:

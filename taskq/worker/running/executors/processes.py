@@ -295,8 +295,8 @@ class ProcessExecutor:
         """A child has finished some messages."""
         if failpoints.ARMED:
             failpoints.hit("pool.answered")
-        for number, took, kind, state, stored, ttl_ms, extra in answers:
-            outcome = restored(kind, state, stored, ttl_ms, extra)
+        for number, took, *plain in answers:
+            outcome = restored(plain)
             started = time.monotonic() - took  # what it waited in the frame of answers is below 10 ms
             delivery = each.held.pop(number)  # from here on nothing may fail
             if each.timers and (timer := each.timers.pop(number, None)) is not None:

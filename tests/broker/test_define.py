@@ -91,6 +91,12 @@ def test_a_beat_that_does_not_attend_is_forgotten(bench: Any) -> None:
     assert bench.broker.run(scripts.attend(KEYS, "b1", 60_000, [])) == [0, 1]
 
 
+def test_a_last_number_that_is_not_a_number_reads_as_none(bench: Any) -> None:
+    """The reply must not end at it."""
+    bench.client.set(KEYS.number, "foreign")
+    assert bench.broker.run(scripts.attend(KEYS, "b1", 60_000, ["job", "new"])) == [0, 1, b"job"]
+
+
 def test_undefine_takes_only_what_the_caller_knows(bench: Any, define: Define) -> None:
     define("a")
     define("b")

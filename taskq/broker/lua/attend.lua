@@ -12,7 +12,7 @@ else
   redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
-local answer = {tonumber(redis.call('GET', KEYS[3]) or 0), redis.call('ZCARD', KEYS[1])}
+local answer = {tonumber(redis.call('GET', KEYS[3]) or 0) or 0, redis.call('ZCARD', KEYS[1])}
 for i = 3, #ARGV, 2 do
   local known = redis.call('HGET', KEYS[2], ARGV[i])
   if known and cjson.decode(known).hash == ARGV[i + 1] then

@@ -37,6 +37,7 @@ key                          type    content                                    
 ``ns:{q}:schedule:<name>``   hash    a schedule's revision, last fire time, pause       kept, until it is removed
 ``ns:{q}:fires:<name>``      stream  what became of its last fire times, for views      kept, until it is removed
 ``ns:{q}:held:<name>``       list    level digit, task id, newline, message: see below  until the one before ended
+``ns:{q}:holding``           set     schedules that hold messages back                  while there are some
 ``ns:{schedules}:defined``   hash    schedule -> its definition                         kept, until it is removed
 ``ns:{schedules}:revision``  hash    schedule -> number and hash of its definition      kept, until it is removed
 ``ns:{schedules}:number``    string  last revision number given out                     kept
@@ -105,6 +106,7 @@ class QueueKeys:
         "fires_prefix",
         "held_prefix",
         "history",
+        "holding",
         "job_prefix",
         "lane_prefix",
         "lanes",
@@ -146,6 +148,7 @@ class QueueKeys:
         self.ended_well = prefix + b"ended:well"
         self.fires_prefix = prefix + b"fires:"
         self.held_prefix = prefix + b"held:"
+        self.holding = prefix + b"holding"
         self.history = prefix + b"history"
         self.lane_prefix = prefix + b"lane:"
         self.lanes = prefix + b"lanes"

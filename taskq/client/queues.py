@@ -63,8 +63,8 @@ class Queues:
         pages += [self._parked(number, key) for number, key in enumerate(parked, 1 + len(streams))]
         if delayed:
             pages.insert(0, self._delayed(keys))
-        # lanes first: what leaves the queue lets the next of its lane in
-        pages.insert(0, self._in_lanes(keys))
+        # first what is let into the queue by the end of another: the next of a lane, and of a schedule
+        pages[:0] = [self._held(keys), self._in_lanes(keys)]
         dropped = 0
         for page in (page for source in pages for page in source):
             fives = [arg for number, handle, data in page for arg in (number, handle, *_identity(keys, handle, data))]
@@ -100,6 +100,14 @@ class Queues:
         while left > 0 and (members := self._broker.execute("ZRANGE", keys.delayed, 0, min(left, _PAGE) - 1)):
             yield [(0, member, scripts.split_member(member)[1]) for member in members]
             left -= len(members)
+
+    def _held(self, keys: QueueKeys) -> Iterator[Page]:
+        """The messages that schedules hold back, as of now, in pages."""
+        for name in inspect.holding(self._broker.execute, keys):
+            left = self._broker.execute("LLEN", keys.held(name))
+            while left > 0 and (found := self._broker.execute("LRANGE", keys.held(name), 0, min(left, _PAGE) - 1)):
+                yield [(f"held:{name}", member, member.partition(b"\n")[2]) for member in found]
+                left -= len(found)
 
     def _in_lanes(self, keys: QueueKeys) -> Iterator[Page]:
         """The messages that wait behind another of their ordering key, in pages."""

@@ -11,13 +11,16 @@ import pytest
 from support.wait import eventually
 from support.worker import running_worker
 
-from taskq import PeriodicEntry, ScheduleError, TaskQ, TaskRevokedError, at, cron, current_task, every
+from taskq import PeriodicEntry, ScheduleError, TaskQ, TaskRevokedError, TaskState, at, cron, current_task, every
 from taskq.beat.beat import Beat
+from taskq.broker import scripts
 from taskq.broker.scripts import schedules as schedule_scripts
+from taskq.broker.views.messages import stored
 from taskq.client.result import Result
 from taskq.client.schedules.definition import fire_id
 from taskq.client.schedules.registry import Registry
 from taskq.values.message import Message, decode
+from taskq.values.outcome import pack_error
 
 SECOND = timedelta(seconds=1)
 Make = Callable[..., TaskQ]
@@ -448,15 +451,43 @@ def test_what_is_held_back_is_sent_in_turn_after_its_schedule_has(
     assert change == "paused" or redis_client.ttl(app.keys.queue("default").schedule("job")) > 0
 
 
-def test_what_is_held_back_moves_on_though_the_message_before_was_purged(app: TaskQ, holding: Any, take: Any) -> None:
+def test_what_is_held_back_is_counted_listed_and_purged_as_what_waits(
+    app: TaskQ, holding: Any, redis_client: Any, take: Any
+) -> None:
+    results, keys = holding(), app.keys.queue("default")
+    (queue,) = app.queues()
+    assert (queue.lag, queue.pending, queue.delayed) == (3, 0, 0)
+    waiting = stored(app.sync_broker.execute, keys, TaskState.PENDING)
+    assert [(each.task_id, each.level) for each in waiting] == [
+        (result.id, level) for result, level in zip(results, ("5", "held", "held"), strict=True)
+    ]
+    assert [result.status for result in results] == ["PENDING"] * 3
+    assert app.purge("default") == 3
+    assert [result.status for result in results] == ["REVOKED"] * 3
+    assert app.queues()[0].lag == 0
+    assert not redis_client.exists(keys.held("job"), keys.holding)
+    again = app.schedules.run_now("job")
+    assert take() == [again.id], "nothing is left that the next fire would send"
+
+
+def test_what_is_held_back_moves_on_though_the_message_before_was_purged(
+    app: TaskQ, holding: Any, take: Any, redis_client: Any
+) -> None:
     first, second, third = holding()
-    assert app.purge("default") == 1
+    keys = app.keys.queue("default")
+    ((entry, _),) = redis_client.xrange(keys.stream(5))
+    alone = (1, entry, first.id, b"", "")
+    assert app.sync_broker.run(scripts.purge(keys, [keys.stream(5)], 60_000, pack_revoked(), alone)) == 1
     assert first.status == "REVOKED"
     assert take() == [second.id]
     assert [fire.outcome for fire in app.schedules.history("job")][-1] == "REVOKED"
     # the one before is gone without a word: a move does not wait for it
     app.schedules.add("job", every("1d"), "shop.job", queue="elsewhere")
     assert take() == [third.id]
+
+
+def pack_revoked() -> bytes:
+    return pack_error(TaskState.REVOKED, "", "it was purged", "", 0)
 
 
 @pytest.mark.parametrize("overlap", ["allow", "cancel", "skip"])

@@ -43,10 +43,7 @@ def end(bench: Any, task_id: str, how: End = COMPLETE, status: str = "SUCCESS") 
 
 
 def over(bench: Any, number: int, entry: bytes, task_id: str, how: End = COMPLETE, status: str = "SUCCESS") -> Settle:
-    keys = bench.keys
-    schedule = (keys.schedule("job"), keys.fires("job"), keys.held("job"))
-    told = EndOfSchedule(*schedule, 1000, 7, status, keys.stream_prefix, keys.levels, "5")
-    return Settle(number, entry, task_id, how, [told])
+    return Settle(number, entry, task_id, how, [EndOfSchedule("job", 1000, 7, status)])
 
 
 def test_one_message_per_fire_time(bench: Any, fire: Fire) -> None:

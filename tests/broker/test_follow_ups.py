@@ -54,12 +54,11 @@ def test_the_key_of_another_message_is_left_alone(bench: Any) -> None:
 
 def every_follow_up(bench: Any) -> list[FollowUp]:
     keys = bench.keys
-    schedule = (keys.schedule("job"), keys.fires("job"), keys.held("job"))
     return [
         FreeClaim(keys.claim("pay", "k")),
         CountReplay(keys.dead_run("run"), "succeeded:a", 60_000),
         NextInLane("order"),
-        EndOfSchedule(*schedule, 1000, 7, "SUCCESS", keys.stream_prefix, keys.levels, "5"),
+        EndOfSchedule("job", 1000, 7, "SUCCESS"),
     ]
 
 
@@ -70,6 +69,7 @@ def prepare(bench: Any) -> None:
     bench.client.rpush(bench.keys.lane_prefix + b"order", b"5next")
     bench.client.hset(bench.keys.schedule("job"), mapping={"message": "id", "keep": 10})
     bench.client.rpush(bench.keys.held("job"), b"5held\nheld message")
+    bench.client.sadd(bench.keys.holding, "job")
 
 
 @ENDS

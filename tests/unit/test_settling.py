@@ -110,10 +110,7 @@ def delivery(settled: bool = False, **meta: Any) -> Delivery:
 FAILED = Outcome(LETTER, "FAILURE", b"F", 9)
 STORED = Outcome(COMPLETE, "SUCCESS", b"S", 9)
 PLAIN = ([], [(2, [b"1-1"])])
-SCHEDULE = EndOfSchedule(
-    *(KEYS.schedule("job"), KEYS.fires("job"), KEYS.held("job"), 5, 1500),
-    *("SUCCESS", KEYS.stream_prefix, KEYS.levels, "5"),
-)
+SCHEDULE = EndOfSchedule("job", 5, 1500, "SUCCESS")
 REPLAYED = Replayed("run", "print")
 
 

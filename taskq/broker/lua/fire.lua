@@ -1,15 +1,18 @@
 -- Enqueue the message of one fire time, once, whichever beat comes first; or of a run that was asked for by hand.
 --
--- KEYS  1 state of the schedule  2 history  3 held  4 levels  5 revoked  6 delayed  7 limited  8 sent (by hand only)
+-- KEYS  1 state of the schedule  2 history  3 held  4 levels  5 revoked  6 delayed  7 limited  8 holding
+--       9 sent (by hand only)
 -- ARGV  1 revision number ('' by hand: neither revision, pause nor earlier fires count)  2 fire time ms
 --       3 when it was to happen, ms (the fire time and its jitter)  4 task id  5 level digit  6 message
 --       7 overlap: allow, skip, queue or cancel  8 most messages held back  9 most entries of the history
 --       10 last fire time as the caller knows it ('' unknown)  11 how many were missed between that one and this
---       12 stream prefix  13 default level  14 wake channel  15 result prefix  16 TTL ms of a revocation or of KEYS[8]
+--       12 what all keys of the queue begin with  13 default level  14 wake channel  15 name of the schedule
+--       16 TTL ms of a revocation or of KEYS[9]
 -- Returns {1 fired, 2 held back until the message before it has ended, 3 skipped because it has not,
 --          0 this fire time (or a later one) has been fired before, -1 paused,
 --          -2 not armed with this revision, or by hand: the schedule has left this queue;
 --          last fire time ms}.
+-- include held
 -- include unended
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -19,7 +22,7 @@ local fired = state[4] or '-1'
 if by_hand then
   -- what it held here from now on would wait for a fire that never comes
   if state[2] then return {-2, fired} end
-  if redis.call('EXISTS', KEYS[8]) == 1 then return {0, fired} end
+  if redis.call('EXISTS', KEYS[9]) == 1 then return {0, fired} end
 else
   if state[1] ~= ARGV[1] or state[2] then return {-2, fired} end
   if state[3] then return {-1, fired} end
@@ -33,14 +36,14 @@ local function log(kind, ...)
 end
 
 local function start(level, id, message)
-  redis.call('XADD', ARGV[12] .. level, '*', 'm', message)
+  redis.call('XADD', ARGV[12] .. 'stream:' .. level, '*', 'm', message)
   if level ~= ARGV[13] and redis.call('SADD', KEYS[4], level) == 1 then redis.pcall('PUBLISH', ARGV[14], 'levels') end
   if ARGV[7] ~= 'allow' then redis.call('HSET', KEYS[1], 'message', id) end
 end
 
 local answer, before = 1, false
 if ARGV[7] ~= 'allow' then
-  before = unended(state[5], ARGV[15], ARGV[12], KEYS[4], ARGV[13], KEYS[6], KEYS[7])
+  before = unended(state[5], ARGV[12] .. 'result:', ARGV[12] .. 'stream:', KEYS[4], ARGV[13], KEYS[6], KEYS[7])
 end
 if before and ARGV[7] == 'skip' then
   answer = 3
@@ -58,21 +61,22 @@ if answer == 1 then
   -- for no holding back any more.
   local first = redis.call('LINDEX', KEYS[3], 0)
   if first and ARGV[7] == 'queue' then
-    redis.call('RPUSH', KEYS[3], own)
+    hold(ARGV[12], ARGV[15], own)
     answer = 2
   end
   while first do
     local level, id, message = string.match(first, '^(%d)([^\n]*)\n(.*)$')
     start(level or ARGV[13], id or '', message or first)
     redis.call('LPOP', KEYS[3])
+    no_longer_held(ARGV[12], ARGV[15])
     first = ARGV[7] ~= 'queue' and redis.call('LINDEX', KEYS[3], 0)
   end
   if answer == 1 then start(ARGV[5], ARGV[4], ARGV[6]) end
 elseif answer == 2 then
-  redis.call('RPUSH', KEYS[3], own)
+  hold(ARGV[12], ARGV[15], own)
 end
 if by_hand then
-  if answer ~= 3 then redis.call('SET', KEYS[8], '1', 'PX', ARGV[16]) end
+  if answer ~= 3 then redis.call('SET', KEYS[9], '1', 'PX', ARGV[16]) end
 else
   if tonumber(ARGV[11]) > 0 and ARGV[10] == fired then log('missed', 'n', ARGV[11]) end
   fired = ARGV[2]

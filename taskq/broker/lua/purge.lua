@@ -2,20 +2,26 @@
 --
 -- KEYS  1 waiting  2 delayed  3 limited  4.. streams, and lists of parked messages
 -- ARGV  1 result key prefix   2 TTL ms of an outcome   3 outcome
---       4.. fives: number among KEYS[4..] (below zero: of a list; 0: the delayed set; 'lane': its lane), entry id (or
---           the list's or set's member), task id ('' for none), claim: the key that keeps its idempotency key ('' for
---           none), ordering key of a message that has its place in a lane ('' for none)
+--       4.. fives: number among KEYS[4..] (below zero: of a list; 0: the delayed set; 'lane': its lane; 'held:' and the
+--           schedule that holds it back), entry id (or the list's or set's member), task id ('' for none), claim: the
+--           key that keeps its idempotency key ('' for none), ordering key of a message that has its place in a lane
+--           ('' for none)
 -- Returns how many were dropped.
 -- An entry that is pending is a worker's, and stays. What is gone already is skipped, so the same call may be
 -- sent again.
+-- include held
 -- include lane
 -- include over
 local base, dropped = string.sub(ARGV[1], 1, -8), 0  -- without 'result:'
 for at = 4, #ARGV, 5 do
   local number, id, task, claim, lane = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local schedule = string.match(ARGV[at], '^held:(.*)$')
   local gone
   if number == 0 then
     gone = redis.call('ZREM', KEYS[2], id)
+  elseif schedule then
+    gone = redis.call('LREM', base .. 'held:' .. schedule, 1, id)
+    no_longer_held(base, schedule)
   elseif number == nil then
     gone = redis.call('LREM', base .. 'lane:' .. lane, 1, id)
     if gone == 1 then
@@ -47,10 +53,9 @@ for at = 4, #ARGV, 5 do
       end
       redis.call('ZREM', base .. 'revoked', task)
       -- a schedule's message has its name before the '@': what waits for the end of this one goes on
-      local schedule = string.match(task, '^(.+)@[^@]*$')
+      schedule = schedule or string.match(task, '^(.+)@[^@]*$')
       if schedule then
-        pcall(over, base .. 'wake', task, base .. 'schedule:' .. schedule, base .. 'fires:' .. schedule,
-          base .. 'held:' .. schedule, '', 0, 'REVOKED', base .. 'stream:', base .. 'levels', '5')
+        pcall(over, base .. 'wake', base, task, schedule, '', 0, 'REVOKED', '5')
       end
     end
   end

@@ -1,7 +1,7 @@
 -- Count a queue at one moment. Writes nothing.
 --
 -- KEYS  1 consumers   2 delayed   3 dead   4 paused   5 history   6 levels   7 stream prefix
---       8 limited     9 prefix of the lists of parked messages
+--       8 limited     9 prefix of the lists of parked messages   10 holding   11 prefix of the lists of held messages
 -- ARGV  1 how many minutes the history has   2 default level
 -- Returns {now ms, lag, pending, delayed, dead, birth of the oldest entry not yet delivered in ms (0: none), workers,
 --          paused 1 or 0, history of the last minute, history of the present minute,
@@ -37,8 +37,9 @@ for _, level in ipairs(levels) do
     end
   end
 end
--- what waits in lanes is not delivered either
+-- what waits in lanes, or is held back by a schedule, is not delivered either
 lag = lag + math.max(count('HGET', string.sub(KEYS[7], 1, -8) .. 'lanes', 'waiting') or 0, 0)
+for _, schedule in ipairs(read('SMEMBERS', KEYS[10])) do lag = lag + count('LLEN', KEYS[11] .. schedule) end
 local minute = math.floor(time[1] / 60)
 local history = read('HMGET', KEYS[5], (minute - 1) % ARGV[1], minute % ARGV[1])
 local parked = 0

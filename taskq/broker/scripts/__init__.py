@@ -255,8 +255,8 @@ def resume(keys: QueueKeys) -> Call:
 def purge(keys: QueueKeys, streams: Sequence[bytes], ttl_ms: int, outcome: bytes, fives: Sequence[Arg]) -> Call:
     """Drop messages that no worker has, with *outcome*; answers how many.
 
-    *fives* are the number in *streams* from 1 (negative for a list of parked messages, 0: the delayed set, ``lane``),
-    entry id or member, task id, claim, and the ordering key of what has its place in a lane.
+    *fives* are the number in *streams* from 1 (negative for a list of parked messages, 0: the delayed set, ``lane``,
+    ``held:`` and a schedule), entry id or member, task id, claim, and the ordering key of what has its place in a lane.
     """
     return Call(
         PURGE, (keys.waiting, keys.delayed, keys.limited, *streams), (keys.result_prefix, ttl_ms, outcome, *fives)
@@ -299,7 +299,7 @@ def stats(keys: QueueKeys, history_minutes: int) -> Call:
         STATS,
         (
             *(keys.consumers, keys.delayed, keys.dead, keys.paused, keys.history, keys.levels, keys.stream_prefix),
-            *(keys.limited, keys.parked_prefix),
+            *(keys.limited, keys.parked_prefix, keys.holding, keys.held_prefix),
         ),
         (history_minutes, str(DEFAULT_PRIORITY)),
     )

@@ -55,7 +55,7 @@ def fire(keys: QueueKeys, firing: Firing, remember_ms: int = SENT_TTL_MS) -> Cal
     """
     name = firing.schedule
     all_keys = [keys.schedule(name), keys.fires(name), keys.held(name), keys.levels, keys.revoked, keys.delayed]
-    all_keys.append(keys.limited)
+    all_keys += [keys.limited, keys.holding]
     if firing.revision is None:
         all_keys.append(keys.sent(firing.task_id))
     args: tuple[Arg, ...] = (
@@ -70,10 +70,10 @@ def fire(keys: QueueKeys, firing: Firing, remember_ms: int = SENT_TTL_MS) -> Cal
         2 * firing.history,
         "" if firing.last_ms is None else firing.last_ms,
         firing.missed,
-        keys.stream_prefix,
+        keys.prefix,
         str(DEFAULT_PRIORITY),
         keys.wake,
-        keys.result_prefix,
+        name,
         remember_ms,
     )
     return Call(FIRE, all_keys, args)
@@ -135,9 +135,9 @@ def retire(keys: QueueKeys, name: str, number: int, outcome: bytes = b"", ttl_ms
     here. Answers ``[last fire time ms, 1 when paused, messages that have ended so]``; ``[]`` when a newer one is here.
     """
     own = (keys.schedule(name), keys.fires(name), keys.held(name))
-    all_keys = (*own, keys.levels, keys.delayed, keys.limited, keys.waiting)
-    prefixes = (keys.result_prefix, keys.stream_prefix, str(DEFAULT_PRIORITY), keys.wake)
-    return Call(RETIRE, all_keys, (number, RETIRED_TTL_MS, *prefixes, outcome, ttl_ms))
+    all_keys = (*own, keys.levels, keys.delayed, keys.limited, keys.waiting, keys.holding)
+    queue = (keys.prefix, name, str(DEFAULT_PRIORITY), keys.wake)
+    return Call(RETIRE, all_keys, (number, RETIRED_TTL_MS, *queue, outcome, ttl_ms))
 
 
 def suspend(keys: QueueKeys, name: str, pause: bool, wake: bytes) -> Call:

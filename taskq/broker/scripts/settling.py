@@ -14,6 +14,7 @@ import msgspec
 
 from taskq.broker.calls import Arg, Call, load
 from taskq.broker.keys import QueueKeys
+from taskq.values.message import DEFAULT_PRIORITY
 
 SETTLE = load("settle")
 
@@ -109,15 +110,11 @@ class EndOfSchedule(_Words, frozen=True):
     """Tells the schedule that sent the message how it ended, and sends what that held back."""
 
     kind = "o"
-    schedule: bytes
-    fires: bytes
-    held: bytes
+    schedule: str
     fire_time: Arg
     ran_ms: int
     state: str
-    stream_prefix: bytes
-    levels: bytes
-    default_level: str
+    default_level: str = str(DEFAULT_PRIORITY)
 
 
 class FreeClaim(_Words, frozen=True):

@@ -151,6 +151,11 @@ def parked(execute: Execute, keys: QueueKeys) -> dict[str, int]:
     return {name: count for name in names if (count := read("LLEN", keys.parked(name)))}
 
 
+def holding(execute: Execute, keys: QueueKeys) -> list[str]:
+    """The schedules that hold messages back until the ones before them have ended."""
+    return sorted(names_of(of_our_types(execute)("SMEMBERS", keys.holding)))
+
+
 def last_delivered(execute: Execute, stream: bytes) -> bytes:
     """The id of the newest entry that was delivered from *stream*; ``0-0`` without a group."""
     for row in of_our_types(execute)("XINFO", "GROUPS", stream):

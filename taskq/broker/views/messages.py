@@ -13,7 +13,7 @@ from typing import Any
 from taskq.broker import calls, scripts
 from taskq.broker.keys import FRONT, GROUP, QueueKeys
 from taskq.broker.link.sync import SyncBroker
-from taskq.broker.views.inspect import Execute, last_delivered, levels, names_of, of_our_types
+from taskq.broker.views.inspect import Execute, holding, last_delivered, levels, names_of, of_our_types
 from taskq.errors import DecodeError
 from taskq.values.message import PLAIN, Message, TaskState, decode, id_on_wire, wire_id
 
@@ -259,6 +259,9 @@ def _waiting(execute: Execute, keys: QueueKeys, page: int) -> Iterator[Stored]:
                 yield _entry(keys, stream, entry, _message_in(fields), None)
             start = b"(" + rows[-1][0]
     yield from _lanes(execute, keys, page)
+    for name in holding(execute, keys):
+        for packed in execute("LRANGE", keys.held(name), 0, page - 1):
+            yield _in_hold(keys, packed)
 
 
 def _delivered(execute: Execute, keys: QueueKeys, page: int) -> Iterator[Stored]:

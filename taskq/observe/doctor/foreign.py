@@ -24,7 +24,7 @@ TYPES = {
         *("worker:", "{schedules}:number", "{t/}:sent:"),
     ),
     "list": ("{q}:parked:", "{q}:ended:well", "{q}:ended:otherwise", "{q}:held:", "{q}:lane:"),
-    "set": ("{q}:levels", "{q}:limited", "queues", "topics"),
+    "set": ("{q}:levels", "{q}:limited", "{q}:holding", "queues", "topics"),
     "zset": (
         *("{q}:delayed", "{q}:dead:runs", "{q}:consumers", "{q}:last:", "{q}:revoked", "{q}:permits:"),
         "{schedules}:beats",

@@ -25,7 +25,7 @@ from taskq.broker.scripts.settling import (
     Store,
 )
 from taskq.values.delivery import Delivery
-from taskq.values.message import DEFAULT_PRIORITY, Meta, Replayed
+from taskq.values.message import Meta, Replayed
 
 _FINAL = (Complete, Commit, DeadLetter)
 """Ends after which the message does not come again."""
@@ -126,7 +126,7 @@ def _follow_ups(delivery: Delivery, meta: Meta, outcome: Outcome, ran: float) ->
     if delivery.settled:  # the rest happened when that was
         return follow
     if meta.schedule is not None:
-        follow.append(_end_of_schedule(delivery, meta, outcome.state, ran))
+        follow.append(EndOfSchedule(meta.schedule, meta.fire_time, round(ran * 1000), outcome.state))
     if meta.ordering_key is not None:
         follow.append(NextInLane(meta.ordering_key))
     if meta.idempotency_key and outcome.state in _WITHOUT_SUCCESS:
@@ -138,15 +138,6 @@ def _once_settled(delivery: Delivery, end: End | Together) -> Store | Bury:
     """The end of what was settled before it ran."""
     key, number = delivery.link.stored_as(delivery)
     return Bury(key, number, end) if isinstance(end, DeadLetter) else Store(key, number)
-
-
-def _end_of_schedule(delivery: Delivery, meta: Meta, state: str, ran: float) -> EndOfSchedule:
-    keys, name = delivery.link.keys, meta.schedule
-    return EndOfSchedule(
-        *(keys.schedule(name), keys.fires(name), keys.held(name)),
-        *(meta.fire_time, round(ran * 1000), state),
-        *(keys.stream_prefix, keys.levels, str(DEFAULT_PRIORITY)),
-    )
 
 
 def _count_replay(delivery: Delivery, replayed: Replayed, outcome: Outcome) -> list[FollowUp]:

@@ -145,6 +145,15 @@ def test_ends_of_one_replay_are_counted_in_one_go(bench: Any) -> None:
     assert bench.client.info("commandstats")["cmdstat_hincrby"]["calls"] == 2
 
 
+def test_a_record_of_another_type_costs_the_others_nothing(bench: Any) -> None:
+    entries = bench.fetch(b"a", b"b", b"c")
+    records = [bench.keys.dead_run(name) for name in ("one", "two", "three")]
+    bench.client.set(records[1], "of another type")
+    items = [settled(e, COMPLETE, CountReplay(r, "failed:a", 60_000)) for e, r in zip(entries, records, strict=True)]
+    assert b"WRONGTYPE" in bench.settle(*items)[5]
+    assert [bench.client.hget(record, "failed:a") for record in records[::2]] == [b"1", b"1"]
+
+
 def test_the_end_of_what_was_settled_before_it_ran_is_counted_once(bench: Any) -> None:
     bench.fetch()
     record, stored = bench.keys.dead_run("run"), bench.keys.stored(b"worker")

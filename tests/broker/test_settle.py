@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from taskq.broker import scripts
-from taskq.broker.scripts.settling import COMPLETE, Commit, DeadLetter, Release, Retry, Settle
+from taskq.broker.scripts.settling import COMPLETE, Commit, DeadLetter, NextInLane, Release, Retry, Settle
 
 STREAM = 2
 OUTCOME = b"S-result"
@@ -134,6 +134,22 @@ def test_what_was_taken_over_belongs_to_another(bench: Any, item: Any) -> None:
     assert bench.settle(item(entry))[0] == 1
     assert bench.settle(completed=[entry])[0] == 1
     assert bench.snapshot() == before
+
+
+@pytest.mark.parametrize(
+    "item",
+    [commit, retry, dead, release, lambda entry: Settle(STREAM, entry, "id", COMPLETE, [NextInLane("k")], OUTCOME)],
+    ids=["commit", "retry", "dead letter", "release", "complete with a follow-up"],
+)
+def test_what_is_pending_for_nobody_stays(bench: Any, item: Any) -> None:
+    """The group was destroyed and made anew: the message will be delivered again."""
+    (entry,) = bench.fetch(b"a")
+    bench.client.xgroup_destroy(bench.streams[1], "taskq")
+    bench.register()
+    before = bench.snapshot()
+    assert bench.settle(item(entry))[0] == 1
+    assert bench.snapshot() == before
+    assert bench.messages() == [b"a"]
 
 
 def test_who_waits_is_told(bench: Any, listen: Any) -> None:

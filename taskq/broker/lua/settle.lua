@@ -46,9 +46,10 @@ if at <= total then
   end
 
   local function acknowledge(item)
-    local was_pending = redis.call('XACK', item.stream, 'taskq', item.id) == 1
+    -- what is pending for nobody (the group was made anew) is a message that will be delivered, and must stay
+    if redis.call('XACK', item.stream, 'taskq', item.id) == 0 then return false end
     redis.call('XDEL', item.stream, item.id)
-    return was_pending
+    return true
   end
 
   -- ends: kind -> function(item, number of its first word in ARGV); false where it is not the caller's to end, Redis's

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -257,3 +258,18 @@ def test_what_steps_past_others_leaves_them_their_order(app: TaskQ, redis_client
     finally:
         go.set()
     assert order == [3, 5, 0, 2, 1, 4]
+
+
+def test_short_messages_are_not_given_back(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way back and here again costs more than their run; long ones are what another worker should have."""
+    with running_worker(mixed.app, concurrency=FEW) as running:
+        worker = running.worker
+        demand, (link,) = worker._fetcher._demand, worker._links
+        taken = [SimpleNamespace(task=mixed.quick, suspect=False) for _ in range(300)]
+        executor = worker._intake.executor_of(mixed.quick)
+        monkeypatch.setattr(executor, "load", lambda: FEW)
+        monkeypatch.setattr(executor, "service_time", lambda: 0.0001)
+        assert demand.surplus(link, taken) == []  # type: ignore[arg-type]
+        monkeypatch.setattr(executor, "service_time", lambda: 1.0)
+        assert len(demand.surplus(link, taken)) == 300  # type: ignore[arg-type]
+        monkeypatch.undo()

@@ -24,6 +24,8 @@ from taskq.worker.running.executors import Executor
 
 AHEAD = 0.004
 """Seconds of work held beyond the busy slots: what hides a round trip."""
+SOON = 0.05
+"""Seconds of work, for all slots together, that may wait rather than be given back."""
 PATIENCE = 0.25
 """Seconds that a delivery may wait for its place before it is given back."""
 RARE = 0.01
@@ -107,7 +109,7 @@ class Demand:
         if self._uniform and not self._intake.any_suspects and len(link.shares) == 1:
             return []
         counts = self._by_place(taken)
-        rooms = {place: self.room(place) for place in counts}
+        rooms = {place: self._room_soon(place) for place in counts}
         self._learn(link, counts, len(taken))
         if all(counts[place] <= room for place, room in rooms.items()):
             return []
@@ -118,6 +120,15 @@ class Demand:
             if rooms[place] < 0:
                 over.append(delivery)
         return over
+
+    def _room_soon(self, place: Place) -> int:
+        """How many more deliveries can start at *place* soon: short ones are not worth the way back."""
+        room = self.room(place)
+        if place is self._intake.quarantine or isinstance(place, Collecting) or place in self._stalled:
+            return room
+        executor: Executor = place
+        mean = executor.service_time()
+        return room if mean is None else max(room, int(executor.slots * SOON / max(mean, 1e-6)) - executor.load())
 
     def _by_place(self, taken: Sequence[Delivery]) -> Counter[Place]:
         counts: Counter[Place] = Counter()

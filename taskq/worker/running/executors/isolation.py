@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from taskq.values.delivery import Delivery, limits_of
 from taskq.worker.running.executors import Finished
-from taskq.worker.running.executors.processes import ProcessExecutor, _Child
+from taskq.worker.running.executors.children import Child
+from taskq.worker.running.executors.processes import ProcessExecutor
 from taskq.worker.running.runner import Runner
 
 logger = logging.getLogger("taskq.worker")
@@ -54,7 +55,7 @@ class Isolation(ProcessExecutor):
         for _ in range(min(self.slots, self.load()) - len(self._children) - len(self._starts)):
             self._begin(self._spawn())
 
-    def died(self, each: _Child) -> None:
+    def died(self, each: Child) -> None:
         self._failed_starts = 0 if each.ready else self._failed_starts + 1
         super().died(each)
         if self._failed_starts >= FAILED_STARTS and self.usable and not self._closed:

@@ -7,25 +7,21 @@ those that only waited in the child go to another one.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import multiprocessing
 import os
-import signal
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Coroutine, Sequence
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any, cast
+from typing import Any
 
 from taskq import failpoints, logs
 from taskq.errors import TaskqError
 from taskq.values.delivery import Delivery, limits_of
 from taskq.worker.partition.settling import Outcome, restored
 from taskq.worker.running.executors import Finished, ServiceTime, child, finish, taken_from
+from taskq.worker.running.executors.children import Child, exit_code_of, start
 from taskq.worker.running.exit import HOOKS_WITHIN
 from taskq.worker.running.limits import HARD, limit_error
 from taskq.worker.running.runner import Runner
@@ -35,104 +31,13 @@ logger = logging.getLogger("taskq.worker")
 AHEAD = 0.004
 """Seconds of work that a child holds ahead, so that it need not wait for its parent between short tasks."""
 MOST_AHEAD = 200
-MOST_ANSWERED = 1 << 29
-"""Bytes of answers in one frame: Redis takes no more of one value, and no text begins with a smaller number."""
 REVOKE_GRACE = 1.0
 """Seconds that a revoked task may still finish in before its child is killed."""
-EXIT_KNOWN = 5.0
-"""Longest seconds from a child's death until the fork server tells its exit code; usually a few milliseconds."""
 LAST_WORDS = 0.1
 """Seconds after a child's death in which its last answers are read. Its connection may stay open for longer: a process
 that a task forked has it too."""
 _RESTART_PAUSES = (0.0, 0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a child is started again, by how many died in a row before they finished anything."""
-
-
-class _Child(asyncio.Protocol):
-    """The parent's side of one child process."""
-
-    def __init__(self, pool: ProcessExecutor) -> None:
-        self.pool = pool
-        self.slate: Any = None
-        self.process: Any = None
-        self.held: dict[int, Delivery] = {}
-        self.transport: asyncio.Transport | None = None
-        self.ready = False
-        self.closing = False
-        """Whether it was told to end, with nothing to run."""
-        self.lifeline: Connection | None = None
-        self.timers: dict[int, asyncio.TimerHandle] = {}
-        """When the time limits of what it holds are looked at."""
-        self.killed_for: Delivery | None = None
-        """What it ran too long, or after it was revoked, so that we killed it."""
-        self.strange = False
-        """Whether it gave an answer that we do not understand: nothing that it says counts any more."""
-        self._given = 0
-        self._buffer = bytearray()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        if self.closing:
-            transport.close()
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        try:
-            for answers in child.take_frames(self._buffer, MOST_ANSWERED):
-                self.ready = not self.strange
-                self.pool.answered(self, answers)
-        except Exception:  # a task may have written to what it does not own
-            logger.exception("a child process gave a strange answer; it is ended, with what it runs")
-            self.strange, self.ready = True, False
-            self._buffer.clear()
-            self.kill()
-            assert self.transport is not None
-            self.transport.abort()
-            self.pool.answered(self, [])
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.pool.died(self)
-
-    def running(self) -> Delivery | None:
-        """What the child runs now, as it wrote on its slate."""
-        return None if self.slate is None else self.held.get(int(self.slate[child.RUNNING]))
-
-    def has_begun(self, number: int) -> bool:
-        """Whether the child has begun what was given to it as *number*: it takes one after the other."""
-        return self.slate is not None and number <= abs(int(self.slate[child.RUNNING]))
-
-    def hold(self, delivery: Delivery) -> int:
-        """Take *delivery*; the number under which the child knows it."""
-        self._given += 1
-        self.held[self._given] = delivery
-        return self._given
-
-    def let_go(self, delivery: Delivery) -> None:
-        """Undo :meth:`hold`, of what was not sent."""
-        for number in [number for number, held in self.held.items() if held is delivery]:
-            del self.held[number]
-            if (timer := self.timers.pop(number, None)) is not None:
-                timer.cancel()
-
-    def tell_to_stop(self, number: int, member: int) -> None:
-        """Have the child not start one that lies in its pipe; of a batch, only that *member*."""
-        assert self.transport is not None
-        self.transport.write(child.pack_frame({number: member}))
-        self.slate[child.TOLD] += 1  # after the write: who sees this waits for it
-
-    def kill(self) -> None:
-        """End the child at once, with the programs that its task has started; ``connection_lost`` follows."""
-        if self.process is None or self.process.pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it has come to nothing yet, or is long gone
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.kill()
-
-    def close(self) -> None:
-        """Have the child end in order; it runs its exit hooks."""
-        self.closing = True
-        if self.transport is not None:
-            self.transport.close()
 
 
 class ProcessExecutor:
@@ -154,11 +59,11 @@ class ProcessExecutor:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["taskq.worker.running.executors.nursery"])
         self._waiting: deque[Delivery] = deque()
-        self._children: list[_Child] = []
+        self._children: list[Child] = []
         self._times = ServiceTime()
         self._closed = False
         self._deaths = 0
-        self._leaving: set[_Child] = set()
+        self._leaving: set[Child] = set()
         self._starts: set[asyncio.Task[None]] = set()
         self._burials: set[asyncio.Task[None]] = set()
 
@@ -250,7 +155,7 @@ class ProcessExecutor:
             each.kill()
 
     async def _spawn(self) -> None:
-        each = _Child(self)
+        each = Child(self)
         self._children.append(each)
         try:
             await self._start_child(each)
@@ -258,7 +163,7 @@ class ProcessExecutor:
             logger.error("cannot start a child process: %s", error)
             self.died(each)
 
-    async def _start_child(self, each: _Child) -> None:
+    async def _start_child(self, each: Child) -> None:
         ours, theirs = self._context.Pipe(duplex=True)
         lifeline_end, each.lifeline = self._context.Pipe(duplex=False)
         each.slate = self._context.RawArray("d", child.SLATE_SIZE)
@@ -267,7 +172,7 @@ class ProcessExecutor:
             args=(self._app_path, self._runner.worker, theirs, lifeline_end, each.slate, logs.active()),
             daemon=False,  # a daemon may not have children, and tasks may want some
         )
-        await asyncio.to_thread(_start, process)
+        await asyncio.to_thread(start, process)
         each.process = process
         self._loop.add_reader(process.sentinel, self._process_ended, each)
         theirs.close()
@@ -277,21 +182,21 @@ class ProcessExecutor:
         sock.setblocking(False)
         await self._loop.create_connection(lambda: each, sock=sock)
 
-    def _process_ended(self, each: _Child) -> None:
+    def _process_ended(self, each: Child) -> None:
         self._loop.remove_reader(each.process.sentinel)
         if each in self._leaving:
             self._forget(each)
         elif each.transport is not None:
             self._loop.call_later(LAST_WORDS, each.transport.abort)
 
-    def _forget(self, each: _Child) -> None:
+    def _forget(self, each: Child) -> None:
         self._leaving.discard(each)
         if each.process is not None:
             self._loop.remove_reader(each.process.sentinel)
         if each.lifeline is not None:
             each.lifeline.close()
 
-    def answered(self, each: _Child, answers: list[Any]) -> None:
+    def answered(self, each: Child, answers: list[Any]) -> None:
         """A child has finished some messages."""
         if failpoints.ARMED:
             failpoints.hit("pool.answered")
@@ -309,7 +214,7 @@ class ProcessExecutor:
         self._finished()
         self._hand_out()
 
-    def died(self, each: _Child) -> None:
+    def died(self, each: Child) -> None:
         """A child is gone: settle what it ran, keep what it only held, start another."""
         if failpoints.ARMED:
             failpoints.hit("pool.died")
@@ -340,11 +245,11 @@ class ProcessExecutor:
             self._keep(self._burials, self._bury(each, lost))
         self._begin(self._respawn())
 
-    async def _bury(self, each: _Child, lost: Sequence[Delivery]) -> None:
+    async def _bury(self, each: Child, lost: Sequence[Delivery]) -> None:
         """Settle what a dead child ran, as soon as its exit code is known."""
         began = each.slate[child.SINCE]
         ran = time.monotonic() - began
-        exit_code = await asyncio.to_thread(_exit_code, each.process)
+        exit_code = await asyncio.to_thread(exit_code_of, each.process)
         for delivery in lost:
             delivery.started = began
             finish(delivery, self._verdict(delivery, each, ran, exit_code), ran)
@@ -363,7 +268,7 @@ class ProcessExecutor:
         if not self._closed:
             await self._spawn()
 
-    def _verdict(self, delivery: Delivery, each: _Child, ran: float, exit_code: int | None) -> Outcome:
+    def _verdict(self, delivery: Delivery, each: Child, ran: float, exit_code: int | None) -> Outcome:
         """What became of the message that a dead child ran."""
         if delivery.cancelled == "time limit":
             delivery.cancelled = ""
@@ -386,7 +291,7 @@ class ProcessExecutor:
                 share = min(room, -(-len(self._waiting) // len(children)))
                 self._give(each, [self._waiting.popleft() for _ in range(min(share, len(self._waiting)))])
 
-    def _give(self, each: _Child, deliveries: list[Delivery]) -> None:
+    def _give(self, each: Child, deliveries: list[Delivery]) -> None:
         try:
             frame = self._booked(each, deliveries)
         except Exception as error:  # a bug of ours: each of them ends all the same
@@ -403,7 +308,7 @@ class ProcessExecutor:
         if failpoints.ARMED:
             failpoints.hit("pool.given")
 
-    def _booked(self, each: _Child, deliveries: list[Delivery]) -> bytes:
+    def _booked(self, each: Child, deliveries: list[Delivery]) -> bytes:
         """The frame for *each*, which holds the *deliveries* from now on."""
         frame = []
         for delivery in deliveries:
@@ -415,12 +320,12 @@ class ProcessExecutor:
                 self._arm(each, delivery, number)
         return child.pack_frame(frame)
 
-    def _arm(self, each: _Child, delivery: Delivery, number: int) -> None:
+    def _arm(self, each: Child, delivery: Delivery, number: int) -> None:
         _, hard = limits_of(delivery)
         if hard is not None:
             each.timers[number] = self._loop.call_later(hard, self._check_limit, each, number, hard)
 
-    def _check_limit(self, each: _Child, number: int, hard: float) -> None:
+    def _check_limit(self, each: Child, number: int, hard: float) -> None:
         """Kill the child if this message has run for its whole limit; it may have waited before it started."""
         delivery = each.held.get(number)
         if delivery is None:
@@ -433,27 +338,10 @@ class ProcessExecutor:
         else:
             each.timers[number] = self._loop.call_later(hard - ran, self._check_limit, each, number, hard)
 
-    def _kill_if_running(self, each: _Child, delivery: Delivery) -> None:
+    def _kill_if_running(self, each: Child, delivery: Delivery) -> None:
         if each.running() is delivery:
             each.killed_for = delivery
             each.kill()
-
-
-_POLLING = threading.Lock()
-"""Whoever starts a process asks for the exit codes of all others, and multiprocessing says 255 for a process that two
-threads ask about at the same moment."""
-
-
-def _start(process: BaseProcess) -> None:
-    with _POLLING:
-        process.start()
-
-
-def _exit_code(process: BaseProcess) -> int | None:
-    """The exit code of a process that is ending; None if it is not known soon."""
-    wait([process.sentinel], EXIT_KNOWN)
-    with _POLLING:
-        return process.exitcode
 
 
 _Packed = tuple[bytes, int | None, bool, float | None, str, tuple[bytes, bytes, bytes] | None]

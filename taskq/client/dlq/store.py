@@ -126,15 +126,7 @@ class DeadLetters(DeadLetterReader):
         """
         ids = None if ids is None else texts(ids, "ids")
         chosen = self._checked(ids, queue, where, skip_missing=skip_missing, replay=True)
-        if to is not None:
-            self.check_queue(to)
-            _check_kind(queue or "", to)
-        if progress is not None:
-            check_function(progress, "progress")
-        if max_replays is not None:
-            check_count(max_replays, "max_replays", 0, MAX_COUNT)
-        if new_task is not None:
-            self._check_new_task(new_task)
+        self._check_replay(queue, to, new_task, max_replays, progress)
         job = Job(new_id().hex(), _actor(actor), _told(chosen, ids), to, task=new_task)
         replayer = Replayer(self._broker, self._keys, job, rate=rate, progress=progress)
 
@@ -150,15 +142,25 @@ class DeadLetters(DeadLetterReader):
         if new_task is not None:
             detail["new_task"] = new_task
         self._audit.record(job.actor, "dlq.replay", queue or "*", detail)
-        try:
-            count = replayer.put_back(meant())
-        except BrokerError:
-            raise
-        except Exception:  # of progress: somebody has stopped it
-            replayer.finish(STOPPED)
-            raise
-        replayer.finish()
-        return count
+        return _put_back(replayer, meant())
+
+    def _check_replay(
+        self, queue: str | None, to: str | None, new_task: str | None, max_replays: int | None, progress: object
+    ) -> None:
+        """Check what :meth:`replay` was given, but for which letters are meant.
+
+        Raises:
+            UnknownQueueError, UnknownTaskError, ConfigError: one of them cannot be.
+        """
+        if to is not None:
+            self.check_queue(to)
+            _check_kind(queue or "", to)
+        if progress is not None:
+            check_function(progress, "progress")
+        if max_replays is not None:
+            check_count(max_replays, "max_replays", 0, MAX_COUNT)
+        if new_task is not None:
+            self._check_new_task(new_task)
 
     def _check_new_task(self, name: str) -> None:
         """Make sure that a task may be called *name*.
@@ -382,3 +384,16 @@ def _told(chosen: Filter, ids: Collection[str] | None) -> str:
     if ids is None:
         return str(chosen)
     return f"{len(ids)} ids" if len(ids) > 3 else ", ".join(sorted(ids))
+
+
+def _put_back(replayer: Replayer, letters: Iterator[DeadLetter]) -> int:
+    """Run the replay and note in its record how it ended."""
+    try:
+        count = replayer.put_back(letters)
+    except BrokerError:
+        raise
+    except Exception:  # of progress: somebody has stopped it
+        replayer.finish(STOPPED)
+        raise
+    replayer.finish()
+    return count

@@ -1,4 +1,4 @@
--- 'l' release  crashes to write on it, '' for none: it is no suspect
+-- 'l' release  crashes to write on it, '' for none: it is not a suspect
 -- To the front of the queue, nothing charged; nobody who waits is told.
 function ends.l(item, first)
   if not owned(item) then return false end

@@ -24,7 +24,7 @@ from taskq.broker.link.sync import SyncConnection
 from taskq.errors import BrokerError
 from taskq.values.config import Config
 
-logger = logging.getLogger("taskq.broker.keeper")
+logger = logging.getLogger("taskq.lease")
 
 ORPHANS = 12.0
 """Seconds after a recovery in which the dead worker's blocked read may still take messages: a little more than one

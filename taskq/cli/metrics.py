@@ -12,7 +12,7 @@ from taskq.logs import setup as setup_logging
 
 DEFAULT_PORT = 9818
 
-logger = logging.getLogger("taskq.observe.metrics")
+logger = logging.getLogger("taskq.metrics")
 
 
 @click.command()

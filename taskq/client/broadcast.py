@@ -16,7 +16,7 @@ from taskq.errors import DecodeError, NeverRanError
 from taskq.values import serialization
 from taskq.values.functions import is_async, never_ran
 
-logger = logging.getLogger("taskq.client.broadcast")
+logger = logging.getLogger("taskq.broadcast")
 
 Handler = Callable[[Any], Any]
 

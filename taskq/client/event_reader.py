@@ -12,7 +12,7 @@ from taskq.broker.views import topics
 from taskq.errors import PositionMovedError
 from taskq.values.topics import Event
 
-logger = logging.getLogger("taskq.client.event_reader")
+logger = logging.getLogger("taskq.reader")
 
 
 class EventReader:

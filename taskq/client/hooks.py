@@ -34,7 +34,7 @@ from taskq.errors import ConfigError, TaskqError, suggestion
 from taskq.values.checks import check_function, shown
 from taskq.values.functions import check_ordinary
 
-logger = logging.getLogger("taskq.client.hooks")
+logger = logging.getLogger("taskq.hooks")
 
 NAMES = (
     "settled",

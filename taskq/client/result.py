@@ -32,7 +32,7 @@ from taskq.values.outcome import Ending
 if TYPE_CHECKING:
     from taskq.client.app import TaskQ
 
-logger = logging.getLogger("taskq.client.result")
+logger = logging.getLogger("taskq.result")
 
 R = TypeVar("R")
 

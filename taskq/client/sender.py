@@ -31,7 +31,7 @@ from taskq.client.spool import Flusher, Spool
 from taskq.errors import BrokerUnavailableError
 from taskq.values.config import Config
 
-logger = logging.getLogger("taskq.client.sender")
+logger = logging.getLogger("taskq.sender")
 
 _Pair = tuple[AsyncClient, AsyncProducer]
 

@@ -15,7 +15,7 @@ from socketserver import TCPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-logger = logging.getLogger("taskq.observe.serving")
+logger = logging.getLogger("taskq.serving")
 
 REQUEST_SECONDS = 5.0
 """Within which a request has to be there, from the connection to the end of its headers."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 from taskq.errors import ConfigError
 
-logger = logging.getLogger("taskq.values.config")
+logger = logging.getLogger("taskq.config")
 
 PREFIX = "TASKQ_"
 _BESIDE = (

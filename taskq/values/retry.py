@@ -39,7 +39,7 @@ MOST_RETRIES: Final = 10**9
 _LARGEST_EXPONENT: Final = 1000
 """``2.0 ** 1024`` overflows, and every maximum is reached long before."""
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger("taskq.retry")
 
 
 class Unset(Enum):

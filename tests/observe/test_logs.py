@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.process import Proc
+from support.process import ROOT, Proc
 from support.wait import eventually, wait_for_line
 from support.worker import running_worker
 
@@ -239,3 +240,11 @@ def test_threads_of_two_tasks_do_not_mix(app: TaskQ, log: io.StringIO) -> None:
             result.get(timeout=20)
     found = {line["message"]: line["task_id"] for line in lines(log.getvalue()) if "task_id" in line}
     assert found == {"1": results[0].id, "2": results[1].id}
+
+
+def test_loggers_are_named_after_what_they_tell_of_and_not_after_files() -> None:
+    """Their names stand in the configuration of users, who must not notice that a file has moved."""
+    texts = [path.read_text() for path in (ROOT / "taskq").rglob("*.py")]
+    names = {name for text in texts for name in re.findall(r"getLogger\(([^)f]+)\)", text)} - {"name", "package"}
+    assert names
+    assert not [name for name in names if not re.fullmatch(r'"taskq\.[a-z]+"', name)]

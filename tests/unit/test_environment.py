@@ -54,7 +54,7 @@ def test_an_empty_path_in_code_is_refused(path: str) -> None:
 def test_a_variable_that_nobody_reads_is_said_once_with_what_was_meant(
     caplog: pytest.LogCaptureFixture, name: str, meant: str
 ) -> None:
-    with caplog.at_level(logging.WARNING, "taskq.values.config"):
+    with caplog.at_level(logging.WARNING, "taskq.config"):
         Config.build({}, {name: "x"})
         Config.build({}, {name: "x"})
     assert [record.getMessage() for record in caplog.records] == [

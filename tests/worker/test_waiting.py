@@ -69,7 +69,7 @@ def test_waiting_without_a_worker_or_a_message_says_so_once(
 ) -> None:
     monkeypatch.setattr("taskq.client.result.LONG", 0.0)
     monkeypatch.setattr("taskq.client.result.REREAD", 0.01)
-    caplog.set_level(logging.WARNING, "taskq.client.result")
+    caplog.set_level(logging.WARNING, "taskq.result")
     waits = app.task(name="t", queue="lonely")(lambda: None).delay()
     for wait in (lambda: waits.get(timeout=0.3), lambda: run_async(app, waits.aget(timeout=0.3))):
         with pytest.raises(ResultTimeoutError):
@@ -94,7 +94,7 @@ def test_waiting_for_what_a_worker_has_says_nothing(
 ) -> None:
     monkeypatch.setattr("taskq.client.result.LONG", 0.0)
     monkeypatch.setattr("taskq.client.result.REREAD", 0.01)
-    caplog.set_level(logging.WARNING, "taskq.client.result")
+    caplog.set_level(logging.WARNING, "taskq.result")
     go = asyncio.Event()
 
     @app.task(name="t")

@@ -26,7 +26,7 @@ from taskq.errors import BrokerError, QueueEmptyError
 if TYPE_CHECKING:
     from taskq.client.app.passing import Passing
 
-logger = logging.getLogger("taskq.client.fifo")
+logger = logging.getLogger("taskq.fifo")
 
 TURN = 0.02
 """Seconds between two looks of who has waited long enough, while another thread or coroutine receives."""

@@ -14,7 +14,7 @@ from taskq.client.fifo.received import Received
 from taskq.errors import BrokerError, BrokerRefusedError, ConfigError, ItemSettledError, LeaseLostError
 from taskq.values.checks import shown
 
-logger = logging.getLogger("taskq.client.fifo")
+logger = logging.getLogger("taskq.fifo")
 
 ACKNOWLEDGED, RELEASED, REJECTED, LOST = "acknowledged", "released", "rejected", "lost to another consumer"
 

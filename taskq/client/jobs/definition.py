@@ -24,7 +24,7 @@ from taskq.values.schedule.zones import zone_of
 if TYPE_CHECKING:
     from taskq.client.app.connections import Connected
 
-logger = logging.getLogger("taskq.client.jobs")
+logger = logging.getLogger("taskq.jobs")
 
 SINCE_LAST, PREVIOUS_DAY = "since_last", "previous_day"
 WINDOWS = (SINCE_LAST, PREVIOUS_DAY)

@@ -14,7 +14,7 @@ from taskq.observe.serving import Handler, Server
 DEFAULT_HOST = "127.0.0.1"
 """Only this machine can scrape; widen it on purpose, for example to 0.0.0.0 in a container."""
 
-logger = logging.getLogger("taskq.observe.metrics")
+logger = logging.getLogger("taskq.metrics")
 
 
 class Endpoint:

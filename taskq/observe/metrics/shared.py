@@ -19,7 +19,7 @@ from taskq.observe.metrics.catalogue import CATALOGUE, EXPORTER
 from taskq.observe.metrics.snapshot import Snapshot, families
 from taskq.observe.metrics.worker import WorkerMetrics
 
-logger = logging.getLogger("taskq.observe.metrics")
+logger = logging.getLogger("taskq.metrics")
 
 INTERVAL = 1.0
 """Seconds between two writes of a busy child; an idle one does not write."""

@@ -26,7 +26,7 @@ from taskq.observe.metrics.exporter.subject import Moment, Steps, Subject
 from taskq.observe.metrics.exporter.topics import TopicSubject
 from taskq.observe.metrics.exporter.workers import WorkerSubject
 
-logger = logging.getLogger("taskq.observe.metrics")
+logger = logging.getLogger("taskq.metrics")
 
 SCRAPE_DEADLINE = 3.0
 """Seconds for all of one scrape: below Prometheus's own limit of 10, so that an outage is seen as one."""
